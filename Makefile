@@ -1,0 +1,45 @@
+# Two commands are enough: `make run` for the map, `make test` for the tests.
+# Both set up `.venv` first; Python 3.11 or newer and make must be there.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+
+.PHONY: install run test test-all bench lint format lock headline clean
+.DEFAULT_GOAL := install
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("plateaumap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lint]"
+	@touch $@
+
+run: install
+	$(PY) sweeps/plateau_atlas.py
+	$(PY) -m plateaumap report results/plateau_atlas
+
+test: install
+	$(PY) -m pytest
+
+test-all: install
+	$(PY) -m pytest -m ""
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: install
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: install
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile pyproject.toml --universal --python-version 3.11 \
+	  --extra test --extra lint --extra report --extra dask --extra bench \
+	  --no-emit-index-url --no-header --no-annotate --quiet -o constraints.txt
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
