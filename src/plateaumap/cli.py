@@ -1,0 +1,240 @@
+"""The command line: parse, build, call, and tell.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (and resumable).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+
+import typer
+
+from plateaumap.errors import PlateaumapError
+
+if TYPE_CHECKING:
+    from plateaumap.spec import Sweep
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="plateaumap",
+    help="How long does a neuron sit on its plateau before it learns?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+P = ParamSpec("P")
+
+
+class Format(StrEnum):
+    """How a derivation is written."""
+
+    TEXT = "text"
+    LATEX = "latex"
+    MARKDOWN = "markdown"
+
+
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change the spec: horizon=5000, axes.w0.num=65."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of results; results/NAME by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; one for each core by default.")]
+Force = Annotated[bool, typer.Option(help="Move a folder that holds something else aside.")]
+DryRun = Annotated[bool, typer.Option(help="Tell what would be done, and do nothing.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results.")]
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `plateaumap` program."""
+    app()
+
+
+def _guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a user can cause into one message and an exit code."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except PlateaumapError as error:
+            _stop(str(error), BAD_INPUT)
+        except KeyboardInterrupt:
+            _stop("interrupted; what is finished is kept, the same command goes on", INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever reads us has closed; there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return guarded
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    typer.echo(f"plateaumap: {message}", err=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+@_guarded
+def run(
+    file: Annotated[Path, typer.Argument(help="A .toml spec, or a .py that defines `sweep`.")],
+    out: Out = None,
+    settings: Setting = None,
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a sweep into a folder; run it again to go on where it stopped."""
+    from plateaumap.spec import load_spec
+
+    _run(load_spec(file), out, settings, threads, force, dry_run)
+
+
+def run_sweep(sweep: Sweep) -> None:
+    """Make a script of a sweep: read its options from the command line, and run it.
+
+    Args:
+        sweep: what the script defines.
+    """
+
+    def command(
+        out: Out = None,
+        settings: Setting = None,
+        threads: Threads = None,
+        force: Force = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        _run(sweep, out, settings, threads, force, dry_run)
+
+    command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweep.name}."
+    script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    script.command()(_guarded(command))
+    script()
+
+
+def _run(
+    sweep: Sweep,
+    out: Path | None,
+    settings: list[str] | None,
+    threads: int | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    from plateaumap.settings import parse_setting
+
+    _cache_compilations()
+    sweep = sweep.with_settings(dict(parse_setting(text) for text in settings or []))
+    folder = out or Path("results") / sweep.name
+    if dry_run:
+        from plateaumap.estimate import estimate
+
+        typer.echo(estimate(sweep, folder, threads).to_text())
+        return
+
+    from plateaumap.runner import run
+
+    results = run(sweep, folder, threads=threads, force=force)
+    typer.echo(_told(results))
+
+
+def _told(results: Any) -> str:
+    counts = ", ".join(f"{number:,} {status}" for status, number in results.counts().items())
+    return f"{results.path}: {results.manifest['plan']['points']:,} points, {counts}"
+
+
+@app.command()
+@_guarded
+def info(
+    folder: Folder,
+    verify: Annotated[bool, typer.Option(help="Read everything against its checksums.")] = False,
+) -> None:
+    """Tell what a folder of results holds: the sweep, counts by status, provenance."""
+    from plateaumap.overview import overview
+    from plateaumap.storage.results import open_results
+
+    results = open_results(folder)
+    typer.echo(overview(results))
+    if verify:
+        from plateaumap.storage.verify import find_damages
+
+        damages = find_damages(folder)
+        if damages:
+            for damage in damages:
+                typer.echo(damage)
+            typer.echo("run the sweep again: what is damaged or missing is computed anew")
+            raise typer.Exit(1)
+        typer.echo("verified: every part is as it was written")
+
+
+@app.command()
+@_guarded
+def report(folder: Folder) -> None:
+    """Draw the figures of a finished sweep into its folder."""
+    from plateaumap.report import write_report
+
+    for line in write_report(folder):
+        typer.echo(line)
+
+
+@app.command()
+@_guarded
+def point(
+    loss: Annotated[str, typer.Option(help="A loss, such as quadratic or cross_entropy.")],
+    w0: Annotated[float, typer.Option(help="Weight at the start.")],
+    b0: Annotated[float, typer.Option(help="Bias at the start.")],
+    lr: Annotated[float, typer.Option(help="Learning rate.")],
+    x: Annotated[float, typer.Option(help="Input.")] = 1.0,
+    y: Annotated[float, typer.Option(help="Target.")] = 0.0,
+    activation: Annotated[str, typer.Option(help="Activation of the neuron.")] = "sigmoid",
+    horizon: Annotated[int, typer.Option(help="Epochs after which to give up.")] = 1_000_000,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")
+    ] = None,
+) -> None:
+    """Tell the story of one neuron: its plateau, its steepest epoch, its curve."""
+    from plateaumap.story import tell
+
+    _cache_compilations()
+    values = {"w0": w0, "b0": b0, "lr": lr, "x": x, "y": y}
+    story = tell(loss, values, activation, horizon)
+    typer.echo(story.to_text())
+    if figure is not None:
+        story.draw(figure)
+        typer.echo(f"drawn into {figure}")
+
+
+@app.command()
+@_guarded
+def derive(
+    activation: Annotated[str, typer.Argument(help="An activation, such as sigmoid or tanh.")],
+    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.TEXT,
+) -> None:
+    """Derive the loss that does not slow down for an activation, step by step."""
+    from plateaumap.theory.derivation import derive
+
+    derivation = derive(activation)
+    writers = {
+        Format.TEXT: derivation.to_text,
+        Format.LATEX: derivation.to_latex,
+        Format.MARKDOWN: derivation.to_markdown,
+    }
+    typer.echo(writers[format]())
+
+
+def _cache_compilations() -> None:
+    """Keep what JAX compiles on disk, so that the second start need not compile.
+
+    Only the program does so; importing the library changes no setting.
+    """
+    import jax
+
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(base) / "plateaumap" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

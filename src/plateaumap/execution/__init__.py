@@ -1,0 +1,1 @@
+"""Where a sweep is evaluated: in this process (`local`)."""

@@ -1,0 +1,182 @@
+"""Evaluates points in this process: compiled blocks of lanes, driven by a pool of threads.
+
+Knows neither what is trained nor what is measured. A block is a fixed number of lanes, one run
+in each, advanced together until the last of them has stopped; the lanes of a block are chosen to
+stop at about the same time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Points = Mapping[str, np.ndarray]
+Records = dict[str, np.ndarray]
+
+LANES = 4096
+"""Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
+
+FEWEST_LANES = 64
+"""Smaller blocks are padded to this.
+
+XLA treats the remainder of a vector loop differently, which changes last bits in blocks under
+about 16 lanes; from 64 on a lane's bits do not depend on its block.
+"""
+
+EPOCHS_PER_TEST = 8
+"""Epochs between two tests of whether a lane is still running."""
+
+
+class Evaluation(Protocol):
+    """A run as a pure function of one point, in pieces; `plateaumap.evaluation` has the real one.
+
+    `limits` is a pytree of scalars. Equal evaluations must have equal hashes.
+    """
+
+    def cast(self, points: Mapping[str, Any]) -> dict[str, Array]: ...  # noqa: D102
+
+    def start(self, point: Any, limits: Any) -> tuple[Any, Any]: ...  # noqa: D102
+
+    def step(self, point: Any, limits: Any, begin: Any, state: Any, epoch: Array) -> Any: ...  # noqa: D102
+
+    def running(self, state: Any) -> Array: ...  # noqa: D102
+
+    def finish(self, point: Any, limits: Any, begin: Any, state: Any) -> dict[str, Array]: ...  # noqa: D102
+
+
+def evaluate_block(evaluation: Evaluation, points: Mapping[str, Array], limits: Any) -> Any:
+    """Return the records of a block of points.
+
+    This is the one place where the runs of a sweep are vectorised.
+
+    Args:
+        evaluation: what is done for one point.
+        points: arrays of shape (lanes,).
+        limits: a pytree of scalars, the same for every lane.
+
+    Returns:
+        A dictionary of arrays of shape (lanes,).
+    """
+    start = jax.vmap(evaluation.start, (0, None))
+    step = jax.vmap(evaluation.step, (0, None, 0, 0, None))
+    finish = jax.vmap(evaluation.finish, (0, None, 0, 0))
+
+    begin, state = start(points, limits)
+
+    def advance(index: int, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        del index
+        epoch, state = carry
+        return epoch + 1, step(points, limits, begin, state, epoch)
+
+    def advance_several(carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        return jax.lax.fori_loop(0, EPOCHS_PER_TEST, advance, carry)
+
+    first = jnp.zeros_like(limits.horizon)
+    _, state = jax.lax.while_loop(
+        lambda carry: jnp.any(evaluation.running(carry[1])), advance_several, (first, state)
+    )
+    return finish(points, limits, begin, state)
+
+
+@lru_cache(maxsize=32)
+def _compiled(evaluation: Evaluation) -> Callable[..., Any]:
+    """Return the block function of an evaluation, compiled when it is first called."""
+
+    def block(points: Mapping[str, Array], limits: Any) -> Any:
+        return evaluate_block(evaluation, points, limits)
+
+    return jax.jit(block, compiler_options=_compiler_options())
+
+
+@lru_cache(maxsize=1)
+def _compiler_options() -> dict[str, str]:
+    """Return options that make the most of this CPU; XLA's own choice is 256 bits."""
+    if jax.default_backend() == "cpu" and "avx512f" in _cpu_features():
+        return {"xla_cpu_prefer_vector_width": "512"}
+    return {}
+
+
+def _cpu_features() -> frozenset[str]:
+    from numpy._core._multiarray_umath import __cpu_features__ as features
+
+    return frozenset(name.lower() for name, present in features.items() if present)
+
+
+class LocalExecutor:
+    """Evaluates points on this machine's processor, or on its accelerator.
+
+    Attributes:
+        threads: how many blocks are worked on at once.
+        lanes: runs in one block.
+    """
+
+    def __init__(self, threads: int | None = None, lanes: int = LANES) -> None:
+        """Start the threads.
+
+        Args:
+            threads: as many as there are usable cores if None.
+            lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`.
+        """
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.lanes = -(-lanes // FEWEST_LANES) * FEWEST_LANES
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(
+        self, evaluation: Evaluation, points: Points, limits: Any, length: np.ndarray | None = None
+    ) -> Callable[[], Records]:
+        """Begin to evaluate points, and return a function that waits for their records.
+
+        Args:
+            evaluation: what is done for one point.
+            points: float64 arrays of shape (n,).
+            limits: a pytree of numbers.
+            length: a guess of how long each run is, of shape (n,); runs of like length share a
+                block, and the longest begin first. NaN counts as short.
+
+        Returns:
+            A function that returns a dictionary of arrays of shape (n,), in the order given.
+        """
+        count = len(next(iter(points.values())))
+        order = np.arange(count) if length is None else np.argsort(-np.nan_to_num(length), kind="stable")
+        lanes = min(self.lanes, -(-count // FEWEST_LANES) * FEWEST_LANES)
+        blocks = [order[at : at + lanes] for at in range(0, count, lanes)]
+        futures: list[Future[Records]] = [
+            self._pool.submit(_evaluate, evaluation, points, limits, block, lanes)
+            for block in blocks
+        ]
+        return lambda: _gather(count, blocks, futures)
+
+
+def _evaluate(
+    evaluation: Evaluation, points: Points, limits: Any, block: np.ndarray, lanes: int
+) -> Records:
+    # A padded block repeats its last point: one more lane that stops when that one does.
+    padded = np.concatenate([block, np.repeat(block[-1:], lanes - len(block))])
+    with jax.enable_x64(True):
+        lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
+        records = _compiled(evaluation)(lane_points, jax.tree.map(jnp.asarray, limits))
+        return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
+
+
+def _gather(count: int, blocks: list[np.ndarray], futures: list[Future[Records]]) -> Records:
+    records: Records = {}
+    for block, future in zip(blocks, futures, strict=True):
+        for name, part in future.result().items():
+            if name not in records:
+                records[name] = np.empty(count, part.dtype)
+            records[name][block] = part
+    return records

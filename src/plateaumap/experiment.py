@@ -1,0 +1,273 @@
+"""What a sweep repeats: the protocol of an experiment, and the single neuron as its first one.
+
+An experiment says how a point of a sweep becomes a training problem. It knows no grid, no
+device and no file. To write one, subclass `Experiment`: coordinates, `init` and `loss` are
+enough, and everything else has a default.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from plateaumap import losses
+from plateaumap.errors import PlateaumapError, advice
+from plateaumap.grid import Coordinate
+from plateaumap.losses import Loss
+from plateaumap.measures import (
+    ENDINGS,
+    STANDARD,
+    Displacement,
+    InitialGradient,
+    Losses,
+    Measure,
+    Outputs,
+)
+from plateaumap.neuron import Parameters, pre_activation, sigmoid, sigmoid_error
+from plateaumap.training import Problem
+
+PyTree = Any
+Point = Mapping[str, Array]
+LossChoice = str | Callable
+
+
+class Experiment(ABC):
+    """A family of training runs, one for each point of a sweep.
+
+    A point is a mapping from the names of `coordinates` to scalars. All methods that take one
+    are pure, written for one point and traced by JAX; `predict` is not.
+    """
+
+    coordinates: tuple[Coordinate, ...]
+    """What a point consists of, in the order of the table's columns."""
+
+    known_losses: tuple[str, ...] = ("loss",)
+    """The losses that a sweep can name."""
+
+    @abstractmethod
+    def init(self, point: Point) -> PyTree:
+        """Return the parameters at which the run of `point` starts."""
+
+    @abstractmethod
+    def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+        """Return the raw loss, a differentiable scalar; `choice` is what the sweep names."""
+
+    def optimizer(self, point: Point) -> optax.GradientTransformation:
+        """Return the optimizer of a run; by default gradient descent with rate `lr`."""
+        return optax.sgd(point["lr"])
+
+    def floor(self, point: Point, choice: LossChoice) -> Array:
+        """Return the least that the loss can be; measures see the excess over it."""
+        del choice
+        return jnp.zeros_like(next(iter(point.values())))
+
+    def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+        """Return the loss above its floor, without cancellation if that is possible."""
+        return self.loss(parameters, point, choice) - self.floor(point, choice)
+
+    def speed(self, gradients: PyTree) -> Array:
+        """Return the scalar that measures take for the gradient; by default its norm."""
+        return optax.global_norm(gradients)
+
+    def fall(
+        self, point: Point, choice: LossChoice
+    ) -> Callable[[PyTree, PyTree], Array] | None:
+        """Return the drop of the loss as a function of parameters and updates, if known."""
+        del point, choice
+        return None
+
+    def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
+        """Return whether a start is already good enough; by default never."""
+        del parameters, point, tolerance
+        return jnp.bool_(False)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Return what is measured beside the crossings, in the order of the columns."""
+        return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
+
+    def predict(
+        self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
+    ) -> np.ndarray | None:
+        """Return the predicted epoch at which `drop` of the loss excess is gone, if known.
+
+        Args:
+            points: float64 arrays of shape (n,), one for each coordinate.
+            choice: what the sweep names.
+            drop: share of the loss excess, in (0, 1).
+
+        Returns:
+            float64 of shape (n,), NaN where no prediction applies; None without a theory.
+        """
+        del points, choice, drop
+        return None
+
+    def why_not_loss(self, choice: LossChoice) -> str | None:
+        """Return why this experiment refuses a loss, or None."""
+        if callable(choice):
+            return "this experiment takes no function as its loss; name one of its own"
+        if choice not in self.known_losses:
+            return f"the experiment knows {', '.join(self.known_losses)}"
+        return None
+
+    def output(self, parameters: PyTree, point: Point) -> Array | None:
+        """Return the one number that the model puts out, or None if there is no such thing."""
+        del parameters, point
+        return None
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return the JSON-ready description that stands for this experiment in a spec."""
+
+    def problem(self, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
+        """Bind everything to one point."""
+        parameters = self.init(point)
+        return Problem(
+            parameters=parameters,
+            optimizer=self.optimizer(point),
+            excess=lambda p: self.excess(p, point, choice),
+            floor=self.floor(point, choice),
+            speed=self.speed,
+            fall=self.fall(point, choice),
+            converged=self.converged(parameters, point, tolerance),
+            output=None
+            if self.output(parameters, point) is None
+            else lambda p: self.output(p, point),
+        )
+
+
+_UNBOUNDED = {"minimum": -math.inf, "maximum": math.inf}
+
+
+@dataclass(frozen=True)
+class SingleNeuron(Experiment):
+    """One neuron with one input and one sample, under plain gradient descent.
+
+    Attributes:
+        activation: the name of its activation.
+
+    Raises:
+        PlateaumapError: the activation is unknown.
+    """
+
+    activation: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        """Refuse an activation that is not known."""
+        if self.activation not in KNOWN_ACTIVATIONS:
+            raise PlateaumapError(
+                f"activation is {self.activation!r}; "
+                f"{advice(self.activation, KNOWN_ACTIVATIONS)}"
+            )
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:  # type: ignore[override]
+        """Return initial weight and bias, learning rate, input and target."""
+        return (
+            Coordinate("w0", "weight at the start", None, **_UNBOUNDED),
+            Coordinate("b0", "bias at the start", None, **_UNBOUNDED),
+            Coordinate("lr", "learning rate", None, 0.0, math.inf, minimum_excluded=True),
+            Coordinate("x", "input", 1.0, **_UNBOUNDED),
+            Coordinate("y", "target", 0.0, 0.0, 1.0),
+        )
+
+    @property
+    def known_losses(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the losses that can be named."""
+        return tuple(_LOSSES)
+
+    def why_not_loss(self, choice: LossChoice) -> str | None:
+        """Return why the neuron cannot be trained with a loss, or None."""
+        return None if callable(choice) else super().why_not_loss(choice)
+
+    def init(self, point: Point) -> Parameters:
+        """Start at weight w0 and bias b0."""
+        return Parameters(point["w0"], point["b0"])
+
+    def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+        """Return the raw loss from the pre-activation."""
+        return _loss(choice)(pre_activation(parameters, point["x"]), point["y"])
+
+    def floor(self, point: Point, choice: LossChoice) -> Array:
+        """Return the least loss for the target of a point."""
+        return _loss(choice).floor(point["y"])
+
+    def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+        """Return the loss above its floor."""
+        return _loss(choice).above_floor(pre_activation(parameters, point["x"]), point["y"])
+
+    def speed(self, gradients: PyTree) -> Array:
+        """Return dC/dz, which is the gradient of the bias."""
+        return gradients.b
+
+    def fall(
+        self, point: Point, choice: LossChoice
+    ) -> Callable[[PyTree, PyTree], Array] | None:
+        """Return the drop of the loss by one update of z, if the loss can tell it."""
+        fall = _loss(choice).fall
+        if fall is None:
+            return None
+        x, y = point["x"], point["y"]
+        return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
+
+    def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
+        """Return whether the output is within the tolerance of the target."""
+        error = sigmoid_error(pre_activation(parameters, point["x"]), point["y"])
+        return jnp.abs(error) <= tolerance
+
+    def output(self, parameters: PyTree, point: Point) -> Array:
+        """Return the output of the neuron."""
+        return sigmoid(pre_activation(parameters, point["x"]))
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Return the standard measures, the outputs, and the movement of w and b."""
+        return (
+            *STANDARD,
+            Outputs(),
+            InitialGradient("dC/dz at the start"),
+            Losses(),
+            Displacement(("w_moved", "b_moved")),
+            *ENDINGS,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the description for a spec."""
+        return {"kind": "single_neuron", "activation": self.activation}
+
+
+_LOSSES = {"quadratic": losses.quadratic, "cross_entropy": losses.cross_entropy}
+KNOWN_ACTIVATIONS = ("sigmoid",)
+
+
+def _loss(choice: LossChoice) -> Loss:
+    return _LOSSES[choice] if isinstance(choice, str) else losses.as_loss(choice)
+
+
+def experiment_from(description: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that `describe` described.
+
+    Raises:
+        PlateaumapError: it is of no known kind, or has a field that it does not know.
+    """
+    fields = dict(description)
+    kind = fields.pop("kind", "single_neuron")
+    if kind != "single_neuron":
+        raise PlateaumapError(
+            f"experiment.kind is {kind!r}; a file can only name 'single_neuron', "
+            "other experiments are given in Python"
+        )
+    unknown = sorted(set(fields) - {"activation"})
+    if unknown:
+        raise PlateaumapError(f"experiment.{unknown[0]} is unknown; a neuron has an activation")
+    return SingleNeuron(**fields)
+
+

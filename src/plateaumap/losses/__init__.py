@@ -1,0 +1,28 @@
+"""Losses of one neuron as functions of its pre-activation and target, `loss(z, y)`.
+
+Written from z, not from the output: at a saturated output the textbook formulas give an
+infinite or undefined loss and a gradient that is falsely zero.
+
+A loss is a `Loss`: its value, and what a measurement needs beside the value, each of which has
+a default, so that a plain function `loss(z, y)` is a loss too (`as_loss`). `resolve` finds the
+loss of an activation by its name.
+"""
+
+from plateaumap.losses.base import Loss, LossFunction, as_loss
+from plateaumap.losses.families import matching_of, quadratic_of
+from plateaumap.losses.names import known_losses, resolve, why_not, why_not_target
+from plateaumap.losses.sigmoid import cross_entropy, quadratic
+
+__all__ = [
+    "Loss",
+    "LossFunction",
+    "as_loss",
+    "cross_entropy",
+    "known_losses",
+    "matching_of",
+    "quadratic",
+    "quadratic_of",
+    "resolve",
+    "why_not",
+    "why_not_target",
+]

@@ -1,0 +1,54 @@
+"""What a loss is: its value, and what measuring it needs beside the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+LossFunction = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of one neuron, and what measuring it needs.
+
+    Attributes:
+        name: what the loss is called in tables and specs.
+        value: `value(z, y)`, the raw loss.
+        floor: `floor(y)`, the smallest value that the loss can take for a target.
+        excess: `excess(z, y)`, the loss above its floor, with the same gradient in z; None for
+            `value − floor`, which is exact enough where the floor is zero.
+        fall: `fall(z, step, y)`, the amount `value(z, y) − value(z + step, y)` without
+            cancellation; None if only the difference of two values is to be had.
+    """
+
+    name: str
+    value: LossFunction
+    floor: Callable[[Array], Array] = jnp.zeros_like
+    excess: LossFunction | None = None
+    fall: Callable[[Array, Array, Array], Array] | None = None
+
+    def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
+        """Return the raw loss of pre-activation `z` and target `y`, which broadcast."""
+        return self.value(jnp.asarray(z), jnp.asarray(y))
+
+    def above_floor(self, z: Array, y: Array) -> Array:
+        """Return the loss excess: how far the loss is above the least it can be."""
+        if self.excess is None:
+            return self.value(z, y) - self.floor(y)
+        return self.excess(z, y)
+
+
+def as_loss(loss: Loss | LossFunction) -> Loss:
+    """Return `loss` if it is a `Loss`, else the loss of a plain function `loss(z, y)`.
+
+    The floor of a plain function is taken to be zero; say otherwise with
+    `Loss(name, value, floor=...)`.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    return Loss(getattr(loss, "__name__", type(loss).__name__), loss)

@@ -1,0 +1,517 @@
+"""What is measured of a run while it runs: streaming observers that keep no curve.
+
+A `Measure` declares columns and folds the epochs of one run into a small state. `Measures`
+bundles several into the one observer that training sees. The plateau's own definition, the
+levels of `LEVELS`, belongs to `Crossings`, which every evaluation has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plateaumap.table import Column
+from plateaumap.training import End, Observation, Start, Stop
+
+PyTree = Any
+Record = dict[str, Array]
+
+PLATEAU_DROP = 0.1
+"""The plateau ends where this share of the loss excess at the start is gone."""
+
+LEVELS = {"plateau_epochs": PLATEAU_DROP, "half_epochs": 0.5, "tenth_epochs": 0.9}
+"""The columns of crossings, and the share of the excess that has gone by each."""
+
+STATUSES = (
+    "escaped",
+    "censored",
+    "converged_at_start",
+    "stalled",
+    "partially_stalled",
+    "not_finite",
+    "beyond_int64",
+)
+PATHS = ("overshoot", "oscillating", "rebound")
+SHAPES = ("none", "plateau", "weak")
+
+NO_EPOCH = -1
+"""Inside a compiled kernel, an epoch that did not come; a null from the kernel's edge on."""
+
+SHAPE_TOLERANCE = 1e-9
+"""How far an acceleration may exceed 1 by rounding, relative."""
+
+
+class Measure(Protocol):
+    """One streaming measurement of a run, written for one run and vectorised elsewhere."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the columns that `finish` fills: name, dtype, unit and meaning of each."""
+        ...
+
+    def init(self, start: Start) -> PyTree:
+        """Return the state before epoch 0 has been observed: a pytree of arrays."""
+        ...
+
+    def step(self, state: PyTree, start: Start, now: Observation) -> PyTree:
+        """Return the state after the epoch `now`."""
+        ...
+
+    def finish(self, state: PyTree, start: Start, end: End, record: Mapping[str, Array]) -> Record:
+        """Return a scalar for each column.
+
+        An Int64 column gives an integer, negative for a null; a category column the index of
+        its category, negative for a null; a float column NaN where there is nothing to tell.
+        `record` holds the columns of the measures before this one.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The observer of an evaluation: the crossings of a plateau, then any other measures.
+
+    Attributes:
+        crossings: the measure that decides when a run has been seen to its end.
+        others: what else is measured, in the order of the table's columns.
+    """
+
+    crossings: Crossings
+    others: tuple[Measure, ...] = ()
+
+    @property
+    def all(self) -> tuple[Measure, ...]:
+        """Return every measure, the crossings first."""
+        return (self.crossings, *self.others)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the columns of all measures, in order."""
+        return tuple(column for measure in self.all for column in measure.columns)
+
+    def init(self, start: Start) -> tuple[PyTree, ...]:
+        """Return the states of all measures."""
+        return tuple(measure.init(start) for measure in self.all)
+
+    def step(self, state: tuple, start: Start, now: Observation) -> tuple[PyTree, ...]:
+        """Return the states of all measures after the epoch `now`."""
+        return tuple(m.step(s, start, now) for m, s in zip(self.all, state, strict=True))
+
+    def done(self, state: tuple) -> Array:
+        """Return whether the last crossing that is asked for has come."""
+        return self.crossings.done(state[0])
+
+    def finish(self, state: tuple, start: Start, end: End) -> Record:
+        """Return the record of one run: a scalar for each column."""
+        record: Record = {}
+        for measure, own in zip(self.all, state, strict=True):
+            record |= measure.finish(own, start, end, record)
+        return record
+
+
+def _epochs(name: str, meaning: str) -> Column:
+    return Column(name, "Int64", "epochs", meaning)
+
+
+def _number(name: str, meaning: str, unit: str = "1") -> Column:
+    return Column(name, "float64", unit, meaning)
+
+
+class CrossingState(NamedTuple):
+    """First epochs at or under each level, the way past them, and the excess one epoch ago."""
+
+    epochs: tuple[Array, ...]
+    overshot: tuple[Array, ...]
+    previous: Array
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """T10, T50, T90, the plateau fraction, and the status of the plateau.
+
+    `T` is the first epoch n with `L_n ≤ (1 − drop) L_0`, L the loss excess. The plateau fraction
+    is T10/T90 of the crossings interpolated linearly between epochs: for a matching loss at most
+    1/9 for every learning rate.
+
+    Attributes:
+        until: "tenth" to run on to T90, "plateau" to stop at T10.
+    """
+
+    until: str = "tenth"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return status, the three crossings and the plateau fraction."""
+        return (
+            Column("status", "category", "1", "what became of the plateau", STATUSES),
+            _epochs("plateau_epochs", "T10: first epoch with a tenth of the loss excess gone"),
+            _epochs("half_epochs", "T50: first epoch with half of the loss excess gone"),
+            _epochs("tenth_epochs", "T90: first epoch with a tenth of the loss excess left"),
+            _number("plateau_fraction", "T10/T90, interpolated: share spent getting started"),
+        )
+
+    def init(self, start: Start) -> CrossingState:
+        """No level has been crossed."""
+        never = jnp.full_like(start.epoch, NO_EPOCH)
+        zero = jnp.zeros_like(start.excess)
+        return CrossingState((never,) * len(LEVELS), (zero,) * len(LEVELS), start.excess)
+
+    def step(self, state: CrossingState, start: Start, now: Observation) -> CrossingState:
+        """Note the levels that are crossed for the first time."""
+        step_fall = state.previous - now.excess
+        epochs, overshot = [], []
+        for drop, epoch, past in zip(LEVELS.values(), state.epochs, state.overshot, strict=True):
+            level = (1 - drop) * start.excess
+            crosses = (epoch == NO_EPOCH) & (now.excess <= level)
+            epochs.append(jnp.where(crosses, now.epoch, epoch))
+            overshot.append(jnp.where(crosses, (level - now.excess) / step_fall, past))
+        return CrossingState(tuple(epochs), tuple(overshot), now.excess)
+
+    def done(self, state: CrossingState) -> Array:
+        """Return whether T90 (or, with `until="plateau"`, T10) has come."""
+        last = state.epochs[0] if self.until == "plateau" else state.epochs[-1]
+        return last != NO_EPOCH
+
+    def finish(
+        self, state: CrossingState, start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the columns; T10 is null unless the status is `escaped`."""
+        del start, record
+        code = {status: jnp.int8(i) for i, status in enumerate(STATUSES)}
+        status = jnp.where(state.epochs[0] != NO_EPOCH, code["escaped"], code["censored"])
+        for stop, name in _STATUS_OF_STOP.items():
+            # A run that stalls after its plateau did escape; one that blew up did not.
+            final = stop in (Stop.CONVERGED, Stop.NOT_FINITE)
+            applies = (end.stop == stop) & (final | (status != code["escaped"]))
+            status = jnp.where(applies, code[name], status)
+        escaped = status == code["escaped"]
+        plateau, half, tenth = (jnp.where(escaped, n, NO_EPOCH) for n in state.epochs)
+        if self.until == "plateau":
+            half = tenth = jnp.full_like(plateau, NO_EPOCH)
+        first, last = (
+            n.astype(float) - past.astype(float)
+            for n, past in ((plateau, state.overshot[0]), (tenth, state.overshot[-1]))
+        )
+        return {
+            "status": status,
+            "plateau_epochs": plateau,
+            "half_epochs": half,
+            "tenth_epochs": tenth,
+            "plateau_fraction": jnp.where(tenth == NO_EPOCH, jnp.nan, first / last),
+        }
+
+
+_STATUS_OF_STOP = {
+    Stop.HORIZON: "censored",
+    Stop.STALLED: "stalled",
+    Stop.PARTIALLY_STALLED: "partially_stalled",
+    Stop.NOT_FINITE: "not_finite",
+    Stop.CONVERGED: "converged_at_start",
+}
+
+
+def _if_finished(record: Mapping[str, Array], value: Array) -> Array:
+    """Return `value` where the run was seen to T90, else NaN: a maximum could still have come."""
+    return jnp.where(record["tenth_epochs"] == NO_EPOCH, jnp.nan, value)
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """The largest gradient over the first one: 1 where learning is fastest when most wrong."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the acceleration."""
+        return (_number("acceleration", "largest gradient over the first gradient"),)
+
+    def init(self, start: Start) -> Array:
+        """Begin with the first gradient."""
+        return jnp.abs(start.gradient)
+
+    def step(self, state: Array, start: Start, now: Observation) -> Array:
+        """Keep the larger one."""
+        del start
+        return jnp.maximum(state, jnp.abs(now.gradient))
+
+    def finish(self, state: Array, start: Start, end: End, record: Mapping[str, Array]) -> Record:
+        """Return the ratio, NaN where T90 was not reached."""
+        del end
+        return {"acceleration": _if_finished(record, state / jnp.abs(start.gradient))}
+
+
+class SteepestState(NamedTuple):
+    """The largest fall of the loss in one step, where it begins, and the excess there."""
+
+    fall: Array
+    epoch: Array
+    excess: Array
+
+
+@dataclass(frozen=True)
+class Steepest:
+    """The epoch of the largest fall of the loss, and the lag that its tangent cuts off.
+
+    The tangent lag is where the tangent of the steepest step meets the loss at the start: the
+    lag time of growth curves.
+    """
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return tangent lag and steepest epoch."""
+        return (
+            _number("tangent_lag", "where the steepest tangent meets the first loss", "epochs"),
+            _epochs("steepest_epoch", "epoch n of the largest fall from n to n + 1"),
+        )
+
+    def init(self, start: Start) -> SteepestState:
+        """No step has been seen; the first one is steeper than none."""
+        nothing = jnp.full_like(start.excess, -jnp.inf)
+        return SteepestState(nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
+
+    def step(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
+        """Keep the steeper step; of equal ones the first."""
+        del start
+        steeper = (now.fall > state.fall) & (now.fall_epoch >= 0)
+        return SteepestState(
+            jnp.where(steeper, now.fall, state.fall),
+            jnp.where(steeper, now.fall_epoch, state.epoch),
+            jnp.where(steeper, now.fall_from, state.excess),
+        )
+
+    def finish(
+        self, state: SteepestState, start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return both, null where T90 was not reached."""
+        del end
+        lag = state.epoch - (start.excess - state.excess) / state.fall
+        finished = record["tenth_epochs"] != NO_EPOCH
+        return {
+            "tangent_lag": _if_finished(record, lag),
+            "steepest_epoch": jnp.where(finished, state.epoch, NO_EPOCH),
+        }
+
+
+class _Stateless:
+    """A measure of the two ends of a run only."""
+
+    def init(self, start: Start) -> tuple[()]:
+        """Keep nothing."""
+        del start
+        return ()
+
+    def step(self, state: tuple[()], start: Start, now: Observation) -> tuple[()]:
+        """Keep nothing."""
+        del start, now
+        return state
+
+
+@dataclass(frozen=True)
+class Outputs(_Stateless):
+    """The model's output at both ends of a run."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return initial and final output."""
+        return (
+            _number("initial_output", "the output at the start"),
+            _number("final_output", "the output where the run stopped"),
+        )
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return both; the problem must have an output."""
+        del state, record
+        assert start.output is not None
+        assert end.output is not None
+        return {"initial_output": start.output, "final_output": end.output}
+
+
+@dataclass(frozen=True)
+class InitialGradient(_Stateless):
+    """The gradient at the start."""
+
+    meaning: str = "gradient at the start"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the initial gradient."""
+        return (_number("initial_gradient", self.meaning),)
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return it with its sign."""
+        del state, end, record
+        return {"initial_gradient": start.gradient}
+
+
+@dataclass(frozen=True)
+class Losses(_Stateless):
+    """The raw loss at both ends of a run, and its floor."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return initial loss, final loss and floor."""
+        return (
+            _number("initial_loss", "the loss at the start", "loss"),
+            _number("final_loss", "the loss where the run stopped", "loss"),
+            _number("loss_floor", "the least that the loss can be", "loss"),
+        )
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the raw losses: the excess with the floor added back."""
+        del state, record
+        return {
+            "initial_loss": start.excess + start.floor,
+            "final_loss": end.excess + start.floor,
+            "loss_floor": start.floor,
+        }
+
+
+class DisplacementState(NamedTuple):
+    """How far the parameters have moved so far, and whether the plateau is behind."""
+
+    moved: PyTree
+    left: Array
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far each parameter has moved by the end of the plateau.
+
+    Attributes:
+        names: a column name for each leaf of the parameters, in the order of the pytree.
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return one column for each parameter."""
+        return tuple(_number(name, "displacement of the parameter by T10") for name in self.names)
+
+    def init(self, start: Start) -> DisplacementState:
+        """Nothing has moved."""
+        return DisplacementState(jax.tree.map(jnp.zeros_like, start.parameters), jnp.bool_(False))
+
+    def step(self, state: DisplacementState, start: Start, now: Observation) -> DisplacementState:
+        """Follow the parameters until T10."""
+        moved = jax.tree.map(
+            lambda old, p, p0: jnp.where(state.left, old, p - p0),
+            state.moved,
+            now.parameters,
+            start.parameters,
+        )
+        left = state.left | (now.excess <= (1 - PLATEAU_DROP) * start.excess)
+        return DisplacementState(moved, left)
+
+    def finish(
+        self, state: DisplacementState, start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the displacements by T10, NaN where there is no T10."""
+        del start, end
+        stayed = record["plateau_epochs"] == NO_EPOCH
+        leaves = jax.tree.leaves(state.moved)
+        return {
+            name: jnp.where(stayed, jnp.nan, leaf)
+            for name, leaf in zip(self.names, leaves, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Duration(_Stateless):
+    """How many updates the run made."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the number of updates."""
+        return (_epochs("epochs_run", "updates until this run's own stop"),)
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the epoch at which the run stopped."""
+        del state, start, record
+        return {"epochs_run": end.epochs}
+
+
+class PathState(NamedTuple):
+    """The last gradient, how often its sign has flipped, and whether it grew after that."""
+
+    gradient: Array
+    flips: Array
+    rebounds: Array
+
+
+@dataclass(frozen=True)
+class Path:
+    """Whether a run went past its target, and how.
+
+    `overshoot`: the gradient changed its sign once. `oscillating`: more than once. `rebound`:
+    past the target the gradient grew from epoch to epoch, a second plateau. Null: none of these.
+    """
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the path."""
+        return (Column("path", "category", "1", "how the run passed its target", PATHS),)
+
+    def init(self, start: Start) -> PathState:
+        """Nothing has happened."""
+        return PathState(start.gradient, jnp.zeros((), jnp.int32), jnp.bool_(False))
+
+    def step(self, state: PathState, start: Start, now: Observation) -> PathState:
+        """Compare the gradient with the one before."""
+        del start
+        flipped = now.gradient * state.gradient < 0
+        grew = jnp.abs(now.gradient) > (1 + SHAPE_TOLERANCE) * jnp.abs(state.gradient)
+        return PathState(
+            now.gradient,
+            state.flips + flipped,
+            state.rebounds | ((state.flips > 0) & ~flipped & grew),
+        )
+
+    def finish(
+        self, state: PathState, start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the index of the path, negative for none."""
+        del start, end, record
+        code = jnp.where(state.flips == 1, 0, jnp.where(state.flips > 1, 1, -1))
+        return {"path": jnp.where(state.rebounds, 2, code).astype(jnp.int8)}
+
+
+@dataclass(frozen=True)
+class Shape(_Stateless):
+    """The kind of learning curve, from its acceleration and its plateau fraction."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the shape."""
+        return (Column("shape", "category", "1", "the kind of learning curve", SHAPES),)
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return `none` without acceleration, `plateau` from a fraction of one half, else `weak`.
+
+        Null where the run was not seen to T90.
+        """
+        del state, start, end
+        slows_down = record["acceleration"] <= 1 + SHAPE_TOLERANCE
+        shape = jnp.where(slows_down, 0, jnp.where(record["plateau_fraction"] >= 0.5, 1, 2))
+        return {"shape": jnp.where(jnp.isnan(record["acceleration"]), -1, shape).astype(jnp.int8)}
+
+
+STANDARD = (Acceleration(), Steepest())
+"""What is measured of every run beside its crossings."""
+
+ENDINGS = (Duration(), Path(), Shape())
+"""What closes every record."""

@@ -1,0 +1,144 @@
+"""One neuron: its parameters, its pre-activation `z = w x + b`, and its activation.
+
+Nothing here knows a loss or how a neuron is trained. Everything is written for one neuron
+(scalars) and is vectorised elsewhere with `jax.vmap`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from plateaumap.numerics.elementary import log1p_unit
+
+
+class Parameters(NamedTuple):
+    """The weight and bias of one neuron with one input.
+
+    Attributes:
+        w: weight, scalar.
+        b: bias, scalar.
+    """
+
+    w: Array
+    b: Array
+
+
+def pre_activation(parameters: Parameters, x: ArrayLike) -> Array:
+    """Return `z = w x + b`, in the dtype of the parameters."""
+    return parameters.w * x + parameters.b
+
+
+@jax.custom_jvp
+def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
+    """Return `σ(z)` and `σ(−z) = 1 − σ(z)`, both to full relative precision.
+
+    One exponential and one division serve both. `1 − σ(z)` itself is exactly zero from
+    z = 16.64 (float32) or 36.74 (float64) on; `σ(−z)` is right down to the smallest normal
+    number of the format. The derivative is `σ(z) σ(−z)` for the one and its negative for the
+    other.
+
+    Args:
+        z: pre-activation, a float of any shape.
+
+    Returns:
+        Two arrays of the shape and dtype of `z`.
+    """
+    z = jnp.asarray(z)
+    e = jnp.exp(-jnp.abs(z))
+    larger = 1 / (1 + e)
+    smaller = e * larger
+    positive = z >= 0
+    return jnp.where(positive, larger, smaller), jnp.where(positive, smaller, larger)
+
+
+@sigmoid_pair.defjvp
+def _sigmoid_pair_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (z,), (z_dot,) = primals, tangents
+    a, s = sigmoid_pair(z)
+    change = a * s * z_dot
+    return (a, s), (change, -change)
+
+
+def sigmoid(z: ArrayLike) -> Array:
+    """Return the logistic function `σ(z) = 1 / (1 + exp(−z))`.
+
+    Its derivative is `σ(z) σ(−z)`, never `a (1 − a)`: the latter has a relative error of 10⁻³ at
+    z = 30 in float64 and is exactly zero from z = 36.74 on.
+
+    Args:
+        z: pre-activation, a float of any shape.
+
+    Returns:
+        The output in (0, 1), of the shape and dtype of `z`.
+    """
+    return sigmoid_pair(z)[0]
+
+
+def sigmoid_slope(z: ArrayLike) -> Array:
+    """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision."""
+    a, s = sigmoid_pair(z)
+    return a * s
+
+
+@jax.custom_jvp
+def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
+    """Return `σ(z) − y`, without cancellation for y in {0, 1}.
+
+    It is `(1 − y) σ(z) − y σ(−z)`, put so that the same operations serve (z, y) and (−z, 1 − y):
+    the mirror symmetry holds to the last bit, fused multiply-adds or not.
+
+    Args:
+        z: pre-activation, a float of any shape.
+        y: target in [0, 1], broadcast against `z`.
+
+    Returns:
+        The signed error of the output, in [−1, 1].
+    """
+    a, s = sigmoid_pair(z)
+    positive = a >= s
+    near, far = jnp.where(positive, 1 - y, y), jnp.where(positive, y, 1 - y)
+    size = near * jnp.maximum(a, s) - far * jnp.minimum(a, s)
+    return jnp.where(positive, size, -size)
+
+
+@sigmoid_error.defjvp
+def _sigmoid_error_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (z, y), (z_dot, y_dot) = primals, tangents
+    return sigmoid_error(z, y), sigmoid_slope(z) * z_dot - y_dot
+
+
+def softplus_remainder(z: ArrayLike) -> Array:
+    """Return `ln(1 + exp(−|z|))`, by which `softplus(z)` exceeds `max(z, 0)`.
+
+    Even in z, and right relative to itself down to the smallest normal number of the format. It
+    shares its exponential with `sigmoid_pair`. Not to be differentiated.
+    """
+    return log1p_unit(jnp.exp(-jnp.abs(jnp.asarray(z))))
+
+
+@jax.custom_jvp
+def softplus(z: ArrayLike) -> Array:
+    """Return `ln(1 + exp(z))`, the integral of the sigmoid, stable for every z.
+
+    Args:
+        z: pre-activation, a float of any shape.
+
+    Returns:
+        A positive array of the shape and dtype of `z`; its derivative is `sigmoid`.
+    """
+    return jnp.maximum(z, 0) + softplus_remainder(z)
+
+
+@softplus.defjvp
+def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (z,), (z_dot,) = primals, tangents
+    return softplus(z), sigmoid(z) * z_dot

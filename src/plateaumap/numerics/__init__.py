@@ -1,0 +1,1 @@
+"""Elementary functions, Gaussian tails and quadrature, where JAX's own cancel or are slow."""

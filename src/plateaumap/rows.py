@@ -1,0 +1,146 @@
+"""The rows of a sweep's table: their columns, and the arrays of any range of points.
+
+Binds a spec to what evaluates it. Where the points are evaluated is the executor's business, and
+what becomes of the arrays the runner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from plateaumap.evaluation import Evaluation, Limits
+from plateaumap.measures import LEVELS, PLATEAU_DROP, STATUSES
+from plateaumap.spec import Sweep
+from plateaumap.table import Arrays, Column
+
+PREDICTION = Column(
+    "predicted_epochs", "float64", "epochs", "length of the plateau by theory; NaN where none applies"
+)
+_LONGEST_INT32_HORIZON = 2**31 - 1024
+
+
+class Executor(Protocol):
+    """Whoever evaluates points; see `plateaumap.execution`."""
+
+    def submit(
+        self,
+        evaluation: Any,
+        points: Mapping[str, np.ndarray],
+        limits: Any,
+        length: np.ndarray | None = None,
+    ) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin to evaluate points; the function returned waits for their records."""
+        ...
+
+
+class Rows:
+    """The rows of one sweep.
+
+    Attributes:
+        sweep: the spec.
+        columns: the columns of the table, in order.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        """Bind the sweep; nothing is evaluated yet.
+
+        Raises:
+            PlateaumapError: the sweep names functions that only its file's author has.
+        """
+        sweep.require_runnable()
+        self.sweep = sweep
+        self._evaluations = tuple(_evaluation(sweep, choice) for choice in sweep.losses)
+        self.columns = (*_identity(sweep), *_with_prediction(self._evaluations[0].columns))
+
+    def submit(
+        self, executor: Executor, loss_index: int, start: int, stop: int
+    ) -> Callable[[], Arrays]:
+        """Begin to evaluate the points `start` … `stop` − 1 of one loss.
+
+        Args:
+            executor: who evaluates them.
+            loss_index: which of the sweep's losses.
+            start: flat number of the first point.
+            stop: one past the last.
+
+        Returns:
+            A function that waits for their arrays, one of shape (stop − start,) for each column.
+        """
+        numbers = np.arange(start, stop, dtype=np.int64)
+        points = self.sweep.grid.coordinates_at(numbers)
+        wait = self.submit_points(executor, loss_index, points)
+
+        def arrays() -> Arrays:
+            return {
+                "loss": np.full(stop - start, loss_index, np.int8),
+                **points,
+                **self.sweep.grid.index_columns(numbers),
+                **wait(),
+            }
+
+        return arrays
+
+    def submit_points(
+        self, executor: Executor, loss_index: int, points: Mapping[str, np.ndarray]
+    ) -> Callable[[], Arrays]:
+        """Begin to evaluate points that need not be on the grid; see `submit`.
+
+        Args:
+            executor: who evaluates them.
+            loss_index: which of the sweep's losses.
+            points: float64 arrays of shape (n,), one for each coordinate of the experiment.
+
+        Returns:
+            A function that waits for the arrays of what is measured, without loss, coordinates
+            and indices.
+        """
+        choice = self.sweep.losses[loss_index]
+        evaluation = self._evaluations[loss_index]
+        predict = self.sweep.experiment.predict
+        until = LEVELS["tenth_epochs"] if self.sweep.until == "tenth" else PLATEAU_DROP
+        length = predict(points, choice, until)
+        wait = executor.submit(evaluation, points, self._limits(evaluation), length)
+        predicted = predict(points, choice, PLATEAU_DROP)
+
+        def arrays() -> Arrays:
+            measured = evaluation.arrays(wait())
+            converged = measured["status"] == STATUSES.index("converged_at_start")
+            count = len(converged)
+            known = np.full(count, np.nan) if predicted is None else predicted
+            return {**measured, PREDICTION.name: np.where(converged, np.nan, known)}
+
+        return arrays
+
+    def _limits(self, evaluation: Evaluation) -> Limits:
+        return Limits(
+            np.asarray(self.sweep.horizon, evaluation.counter),
+            np.asarray(self.sweep.tolerance, evaluation.dtype),
+        )
+
+
+def _evaluation(sweep: Sweep, choice: Any) -> Evaluation:
+    assert sweep.horizon is not None
+    counter = "int32" if sweep.horizon <= _LONGEST_INT32_HORIZON else "int64"
+    return Evaluation(sweep.experiment, choice, sweep.precision, sweep.until, counter)
+
+
+def _identity(sweep: Sweep) -> tuple[Column, ...]:
+    coordinates = sweep.experiment.coordinates
+    index_of = {f"{coordinate.name}_index": coordinate for coordinate in coordinates}
+    return (
+        Column("loss", "category", "1", "the loss that is trained", sweep.loss_names),
+        *(Column(c.name, "float64", "1", c.meaning) for c in coordinates),
+        *(
+            Column(name, "int32", "1", f"position of {index_of[name].name} on its axis")
+            for name in sweep.grid.index_names
+        ),
+    )
+
+
+def _with_prediction(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Put theory's length behind what the run itself tells of its length."""
+    place = [column.name for column in columns].index("epochs_run") + 1
+    return (*columns[:place], PREDICTION, *columns[place:])

@@ -1,0 +1,493 @@
+"""The spec of a sweep: data that validates, round-trips through JSON and TOML, and is named.
+
+Every fault of a spec is told at once, each with its path: pydantic judges each field by itself,
+`plateaumap.checks` how the fields fit together, as far as they are well-formed.
+"""
+
+import hashlib
+import importlib.util
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypeIs, override
+
+from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
+from plateaumap.errors import Fault, PlateaumapError, SpecError
+from plateaumap.functions import FunctionReference, reference_to
+from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
+from plateaumap.settings import apply_settings, parse_setting
+from plateaumap.validation import (
+    Real,
+    as_count,
+    as_list,
+    as_mapping,
+    as_real,
+    faults_of,
+    one_of,
+    refusal,
+    show,
+)
+
+__all__ = [
+    "DEFAULT_HORIZON",
+    "ExperimentDescription",
+    "FunctionReference",
+    "Sweep",
+    "load_spec",
+    "parse_setting",
+]
+
+DEFAULT_HORIZON = 100_000
+"""Epochs after which a simulated run is censored unless the sweep says otherwise."""
+
+_NO_HORIZON = "none"
+"""TOML has no null: there, and on the command line, `horizon = "none"` stands for None."""
+
+_LONGEST_NAME = 100
+
+
+def _as_file_name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise refusal(f"{show(value)} is no name; give a non-empty string")
+    remedy = "the name becomes a folder's; use letters, digits, - and _"
+    if len(value) > _LONGEST_NAME or len(value.encode("utf-8", "replace")) > 2 * _LONGEST_NAME:
+        raise refusal(
+            f"{show(value)} has {len(value)} characters; give at most {_LONGEST_NAME} "
+            "(200 bytes): the name becomes a folder's"
+        )
+    if any(separator in value for separator in "/\\"):
+        raise refusal(f"{show(value)} holds a path separator; {remedy}")
+    if value.startswith("."):
+        raise refusal(f"{show(value)} starts with a dot; {remedy}")
+    if not value.isprintable() or value != value.strip():
+        raise refusal(f"{show(value)} holds a control character or outer spaces; {remedy}")
+    return value
+
+
+def _as_experiment(value: Any) -> ExperimentDescription:
+    if isinstance(value, Mapping):
+        from plateaumap.experiment import experiment_from
+
+        try:
+            return experiment_from(dict(value))
+        except PlateaumapError as error:
+            raise refusal(str(error)) from error
+    if not _is_experiment(value):
+        raise refusal(f"{show(value)} is no experiment; give one, such as SingleNeuron()")
+    return value
+
+
+def _is_experiment(value: Any) -> TypeIs[ExperimentDescription]:
+    return isinstance(value, ExperimentDescription) and not isinstance(value, type)
+
+
+def _default_experiment() -> ExperimentDescription:
+    from plateaumap.experiment import SingleNeuron
+
+    return SingleNeuron()
+
+
+def _as_loss(value: Any) -> LossChoice:
+    if isinstance(value, FunctionReference) or (isinstance(value, str) and value):
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return FunctionReference.from_dict(value)
+        if callable(value) and not isinstance(value, type):
+            reference_to(value)
+            return value
+    except PlateaumapError as error:
+        raise refusal(str(error)) from error
+    raise refusal(f"{show(value)} is no loss; give a name or a function loss(z, y)")
+
+
+def _as_loss_list(value: Any) -> list[Any]:
+    if isinstance(value, (str, Mapping, FunctionReference)) or callable(value):
+        return [value]
+    losses = as_list("losses")(value)
+    if not losses:
+        raise refusal("[] names no loss; give at least one, such as ['quadratic']")
+    return losses
+
+
+def _as_horizon(value: Any) -> int | None:
+    if value is None or (isinstance(value, str) and value == _NO_HORIZON):
+        return None
+    return as_count(value)
+
+
+def _as_tolerance(value: Any) -> float:
+    tolerance = as_real(value)
+    if tolerance < 0:
+        raise refusal(f"{tolerance!r} is negative; give a tolerance of at least 0 (0: off)")
+    return tolerance
+
+
+class Sweep(BaseModel):
+    """What is to be computed: which runs, how far, and how exactly.
+
+    Attributes:
+        name: names the folder of results; not part of the fingerprint.
+        experiment: what is trained; by default one sigmoid neuron.
+        losses: names that the experiment knows, or functions `loss(z, y)`.
+        axes: they multiply, the first one is the slowest.
+        fixed: the value of each coordinate that is on no axis, defaults filled in.
+        horizon: epochs after which a run is censored; None, with the method "leap" only: never.
+        precision: "float64", "float32" (compensated) or "float32_plain".
+        method: "simulate" every epoch, or "leap" by theory.
+        until: "tenth" (runs go on to a tenth of the loss) or "plateau" (they stop at its end).
+        tolerance: an output that starts so close to its target has converged; 0: never.
+
+    Raises:
+        SpecError: with every fault of the spec, each with its path.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: Annotated[str, BeforeValidator(_as_file_name)] = "sweep"
+    experiment: Annotated[Any, BeforeValidator(_as_experiment)]
+    losses: Annotated[
+        tuple[Annotated[Any, BeforeValidator(_as_loss)], ...], BeforeValidator(_as_loss_list)
+    ] = ("quadratic", "cross_entropy")
+    axes: Annotated[tuple[Axis, ...], BeforeValidator(as_list("axes"))] = ()
+    fixed: Annotated[dict[str, Real], BeforeValidator(as_mapping)] = {}
+    horizon: Annotated[int | None, BeforeValidator(_as_horizon)]
+    precision: Annotated[str, one_of("float64", "float32", "float32_plain")] = "float64"
+    method: Annotated[str, one_of("simulate", "leap")] = "simulate"
+    until: Annotated[str, one_of("tenth", "plateau")] = "tenth"
+    tolerance: Annotated[float, BeforeValidator(_as_tolerance)] = 0.01
+
+    def __init__(self, **settings: Any) -> None:
+        """Validates `settings`, the fields above by keyword."""
+        fields = _read(settings, type(self))
+        draft = _draft(fields)
+        faults = cross_faults(draft)
+        if draft.fixed is not None:
+            fields["fixed"] = _ordered({**draft.fixed, **draft.defaults()}, draft)
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            faults = faults_of(error, _known_keys, KINDS) + faults
+        if faults:
+            order = [*type(self).model_fields]
+            faults.sort(key=lambda fault: _rank(fault, order))
+            raise SpecError(faults, f"the sweep {show(settings.get('name', 'sweep'))}")
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The points of each loss."""
+        return Grid(self.axes, self.fixed, self.experiment.coordinates)
+
+    @property
+    def size(self) -> int:
+        """The number of points of each loss."""
+        return self.grid.size
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of the table: points times losses."""
+        return self.size * len(self.losses)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What the table calls the losses."""
+        return tuple(str(loss_name(loss)) for loss in self.losses)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hexadecimal) of the canonical JSON of all fields but the name."""
+        fields = self.to_dict()
+        del fields["name"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def require_runnable(self) -> None:
+        """Refuses a sweep that was read from a file and needs functions that files do not hold.
+
+        Raises:
+            PlateaumapError: naming these functions.
+        """
+        missing = [loss for loss in self.losses if isinstance(loss, FunctionReference)]
+        if missing:
+            told = ", ".join(f"{loss.name!r} ({loss.function})" for loss in missing)
+            raise PlateaumapError(
+                f"the functions of these losses are not at hand: {told}; a file holds no code, "
+                "so run the script that defines them, or pass them in Sweep(losses=[...])"
+            )
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """The same sweep with some fields changed.
+
+        Args:
+            settings: new values by path: a field (`horizon`), `axes.COORDINATE.SETTING` (the
+                axis that holds the coordinate; its values are made anew), `fixed.COORDINATE`
+                or `experiment.SETTING`.
+
+        Raises:
+            SpecError: for unknown paths, and if the changed sweep is at fault.
+        """
+        fields = {key: getattr(self, key) for key in type(self).model_fields}
+        words = self.to_dict()
+        fields.update({key: words[key] for key in ("axes", "fixed", "experiment")})
+        return type(self)(**apply_settings(fields, settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields in the words of JSON, the values of every axis included."""
+        return {
+            "name": self.name,
+            "experiment": self.experiment.describe(),
+            "losses": [_loss_words(loss) for loss in self.losses],
+            "axes": [axis.to_dict() for axis in self.axes],
+            "fixed": dict(self.fixed),
+            "horizon": self.horizon,
+            "precision": self.precision,
+            "method": self.method,
+            "until": self.until,
+            "tolerance": self.tolerance,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Reads what `to_dict` wrote, or less: what has a default may be left out.
+
+        Raises:
+            SpecError: with every fault of the spec.
+        """
+        try:
+            return cls(**as_mapping(fields))
+        except PydanticCustomError as error:
+            raise SpecError([Fault("", error.message())]) from None
+
+    def to_json(self) -> str:
+        """The spec as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads JSON text.
+
+        Raises:
+            PlateaumapError: if it is no JSON.
+            SpecError: with every fault of the spec.
+        """
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise PlateaumapError(f"this is no JSON: {error}; mend the text there") from error
+        return cls.from_dict(fields)
+
+    def to_toml(self) -> str:
+        """The spec as TOML text, `horizon = "none"` standing for None."""
+        fields = self.to_dict()
+        if fields["horizon"] is None:
+            fields["horizon"] = _NO_HORIZON
+        return tomli_w.dumps(fields)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Reads TOML text.
+
+        Raises:
+            PlateaumapError: if it is no TOML.
+            SpecError: with every fault of the spec.
+        """
+        try:
+            fields = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise PlateaumapError(f"this is no TOML: {error}; mend the text there") from error
+        return cls.from_dict(fields)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a `.toml` or `.json` file.
+
+        Raises:
+            PlateaumapError: if there is no such file or its text is at fault.
+        """
+        readers = {".toml": cls.from_toml, ".json": cls.from_json}
+        source = _existing_file(path, tuple(readers))
+        try:
+            return readers[source.suffix.lower()](source.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise PlateaumapError(f"{source}: not UTF-8 text: {error}; save it as UTF-8") from error
+        except SpecError as error:
+            raise SpecError(error.faults, f"{source}") from error
+        except PlateaumapError as error:
+            raise PlateaumapError(f"{source}: {error}") from error
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sweep):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @override
+    def __repr__(self) -> str:
+        axes = ", ".join(map(repr, self.axes))
+        return (
+            f"Sweep({self.name!r}, losses={list(self.loss_names)}, axes=[{axes}], "
+            f"fixed={self.fixed}, horizon={self.horizon}: {self.rows:,} rows)"
+        )
+
+    @override
+    def __str__(self) -> str:
+        return repr(self)
+
+
+def load_spec(path: str | Path) -> Sweep:
+    """Reads a sweep from a file as the command line does: `.toml`, `.json` or `.py`.
+
+    A `.py` file is executed, not as `__main__`, and must define `sweep`.
+
+    Raises:
+        PlateaumapError: if there is no such file, or it holds no sweep, or a faulty one.
+    """
+    source = _existing_file(path, (".toml", ".json", ".py"))
+    return _execute(source) if source.suffix.lower() == ".py" else Sweep.load(source)
+
+
+def _existing_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
+    source = Path(path)
+    if not source.exists():
+        raise PlateaumapError(f"{source} does not exist; give the path of a spec file")
+    if not source.is_file():
+        raise PlateaumapError(f"{source} is a folder; give the path of a spec file")
+    if source.suffix.lower() not in suffixes:
+        raise PlateaumapError(
+            f"{source} has the suffix {source.suffix!r}; give a file that ends in "
+            f"{' or '.join(suffixes)}"
+        )
+    return source
+
+
+def _execute(source: Path) -> Sweep:
+    name = source.stem
+    module_spec = importlib.util.spec_from_file_location(name, source)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    with _importable(name, module, source.parent):
+        try:
+            module_spec.loader.exec_module(module)
+        except PlateaumapError:
+            raise
+        except Exception as error:
+            raise PlateaumapError(
+                f"{source} raised {type(error).__name__}: {error}; mend the script"
+            ) from error
+    sweep = getattr(module, "sweep", None)
+    if not isinstance(sweep, Sweep):
+        found = "defines no `sweep`" if sweep is None else f"defines sweep = {show(sweep)}"
+        raise PlateaumapError(f"{source} {found}; it must define sweep = plateaumap.Sweep(...)")
+    return sweep
+
+
+@contextmanager
+def _importable(name: str, module: Any, folder: Path) -> Iterator[None]:
+    """Lets a script import its neighbours and its functions be found again by their module."""
+    if name not in sys.modules:
+        sys.modules[name] = module
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
+
+
+_AXIS: TypeAdapter[AxisModel] = TypeAdapter(Axis)
+
+
+def _read(settings: Mapping[str, Any], model: type[Sweep]) -> dict[str, Any]:
+    """Converts what is well-formed and leaves the rest as it is, for pydantic to tell why not."""
+    fields = dict(settings)
+    method = fields.get("method", model.model_fields["method"].default)
+    fields.setdefault("horizon", None if method == "leap" else DEFAULT_HORIZON)
+    fields["experiment"] = (
+        _default_experiment()
+        if "experiment" not in settings
+        else _converted(_as_experiment, settings["experiment"])
+    )
+    fields["losses"] = _each(
+        _as_loss,
+        _converted(_as_loss_list, settings.get("losses", model.model_fields["losses"].default)),
+    )
+    fields["axes"] = _each(
+        _AXIS.validate_python, _converted(as_list("axes"), settings.get("axes", ()))
+    )
+    fields["fixed"] = _converted(as_mapping, settings.get("fixed", {}))
+    return fields
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _converted(convert: Any, value: Any) -> Any:
+    try:
+        return convert(value)
+    except ValueError:  # pydantic's errors are, too
+        return value
+
+
+def _each(convert: Any, values: Any) -> Any:
+    return [_converted(convert, value) for value in values] if isinstance(values, list) else values
+
+
+def _draft(fields: Mapping[str, Any]) -> Draft:
+    experiment, losses, axes, fixed = (
+        fields[key] for key in ("experiment", "losses", "axes", "fixed")
+    )
+    told = experiment if _is_experiment(experiment) else None
+    likely = told or _likely_experiment(experiment)
+    return Draft(
+        experiment=told,
+        coordinates=likely.coordinates if likely else (),
+        known_losses=likely.known_losses if likely else (),
+        losses=losses if isinstance(losses, list) else [],
+        axes=axes if isinstance(axes, list) else None,
+        fixed=fixed if _is_table(fixed) else None,
+        horizon=_converted(_as_horizon, fields["horizon"]),
+        method=fields.get("method", Sweep.model_fields["method"].default),
+    )
+
+
+def _likely_experiment(description: Any) -> ExperimentDescription | None:
+    """What a malformed description most likely means: the default one, of the same kind."""
+    default = _default_experiment()
+    kind = default.describe()["kind"]
+    same = isinstance(description, Mapping) and str(description.get("kind", kind)) == kind
+    return default if same else None
+
+
+def _ordered(fixed: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    names = [c.name for c in draft.coordinates if c.name in fixed]
+    return {name: fixed[name] for name in dict.fromkeys([*names, *fixed])}
+
+
+def _known_keys(location: Any) -> tuple[str, ...]:
+    return axis_keys(location) if len(location) > 1 else tuple(Sweep.model_fields)
+
+
+def _rank(fault: Fault, order: list[str]) -> int:
+    root = fault.path.split(".")[0].split("[")[0]
+    return order.index(root) if root in order else len(order)
+
+
+def _loss_words(loss: LossChoice) -> str | dict[str, str]:
+    if isinstance(loss, str):
+        return loss
+    reference = loss if isinstance(loss, FunctionReference) else reference_to(loss)
+    return reference.to_dict()

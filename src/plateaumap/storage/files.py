@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+_SUFFIX = ".tmp"
+
+
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Writes `data` to a dot-file beside `path`, brings it to the disk and renames it.
+
+    Whenever the process or the machine stops, `path` holds its old content or all of the new.
+    Where writing fails, the dot-file is removed.
+
+    Raises:
+        OSError: the disk is full, not writable, or gone.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's list of names to the disk, so that a rename survives a power cut."""
+    if os.name == "nt":  # Windows cannot open a folder, and journals renames by itself.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is named like a file that `write_atomic` had not finished."""
+    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes the unfinished files that a killed run left in `folder`."""
+    for path in folder.iterdir():
+        if is_temporary(path):
+            path.unlink(missing_ok=True)

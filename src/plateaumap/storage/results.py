@@ -1,0 +1,197 @@
+"""The reader's side of a folder of results."""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from plateaumap import table
+from plateaumap.plan import Chunk, Plan
+from plateaumap.storage import parts
+from plateaumap.storage.errors import StorageError
+from plateaumap.storage.manifest import read_manifest
+from plateaumap.storage.parts import DamagedPartError
+from plateaumap.storage.verify import find_damages
+from plateaumap.table import Arrays, Column
+
+if TYPE_CHECKING:
+    import xarray
+
+    from plateaumap.spec import Sweep
+
+
+class Results:
+    """A folder of results, finished or not. Opening it reads the manifest and runs no code.
+
+    Attributes:
+        path: the folder.
+        manifest: the content of its `manifest.json`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Opens a folder.
+
+        Raises:
+            StorageError: there is no such folder, no results in it, a damaged manifest, or a
+                newer format.
+        """
+        self.path = Path(path)
+        self._manifest, self.manifest = read_manifest(self.path)
+
+    def __repr__(self) -> str:
+        """The path and how much is there."""
+        plan = self.plan
+        return f"Results({str(self.path)!r}: {plan.rows:,} rows in {len(plan):,} parts)"
+
+    @property
+    def sweep(self) -> "Sweep":
+        """The sweep; running it gives the same rows.
+
+        Raises:
+            SpecError: it names a function that cannot be imported here.
+        """
+        from plateaumap.spec import Sweep
+
+        return Sweep.from_dict(self._manifest.spec)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The table's columns, with units, meanings and categories."""
+        return self._manifest.columns
+
+    @property
+    def plan(self) -> Plan:
+        """How rows are cut into parts."""
+        return self._manifest.plan
+
+    def expected_bytes(self, chunks: Iterable[int]) -> int:
+        """About how many bytes the parts of these chunks take, judged by those that are there."""
+        return self._manifest.expected_bytes(chunks)
+
+    @property
+    def missing(self) -> list[int]:
+        """The chunks without a part, or with one whose size, footer or sweep is not right."""
+        present = {chunk.index for chunk in self._present()}
+        return [index for index in range(len(self.plan)) if index not in present]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no chunk is missing."""
+        return not self.missing
+
+    def _present(self) -> list[Chunk]:
+        plan = self.plan
+        chunks = [plan[index] for index in sorted(parts.present(self.path, self._manifest))]
+        return [chunk for chunk in chunks if self._is_sound(chunk)]
+
+    def _is_sound(self, chunk: Chunk) -> bool:
+        try:
+            parts.check_part(self.path, self._manifest, chunk)
+        except DamagedPartError:
+            return False
+        return True
+
+    def frame(self, columns: Sequence[str] | None = None, partial: bool = False) -> pd.DataFrame:
+        """The table.
+
+        Args:
+            columns: the names of the columns to read, in this order; all by default.
+            partial: of an unfinished folder, return the rows that are there.
+
+        Returns:
+            One row per loss and point, ordered by loss and then axes in C order, with a
+            RangeIndex and each column's dtype.
+
+        Raises:
+            StorageError: a column is unknown, the folder is unfinished, or a part is damaged.
+        """
+        chosen = self._chosen(columns)
+        return table.frame(chosen, self._arrays(chosen, partial))
+
+    def _chosen(self, names: Sequence[str] | None) -> tuple[Column, ...]:
+        if names is None:
+            return self.columns
+        known = {column.name: column for column in self.columns}
+        wanted = dict.fromkeys([names] if isinstance(names, str) else names)
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise StorageError(
+                f"{self.path} has no column {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(known)}"
+            )
+        return tuple(known[name] for name in wanted)
+
+    def _arrays(self, columns: Sequence[Column], partial: bool) -> Arrays:
+        chunks = self._present()
+        lacking = len(self.plan) - len(chunks)
+        if lacking and not partial:
+            raise StorageError(
+                f"{self.path} is unfinished: {lacking} of {len(self.plan)} parts are "
+                "missing or damaged; run the sweep again to finish it, "
+                "or read what is there with frame(partial=True)"
+            )
+        arrays = table.allocate(columns, sum(chunk.rows for chunk in chunks))
+        row = 0
+        for chunk in chunks:
+            path = parts.part_path(self.path, self.plan, chunk.index)
+            try:
+                table.place(arrays, row, parts.read_part(path, columns))
+            except DamagedPartError as error:
+                raise StorageError(
+                    f"{self.path} is damaged: {error}; run the sweep again to recompute this part"
+                ) from error
+            row += chunk.rows
+        return arrays
+
+    def counts(self) -> dict[str, int]:
+        """How many of the rows that are there have each status, in the statuses' order."""
+        statuses = self.frame(["status"], partial=True)["status"]
+        counted = statuses.value_counts(sort=False)
+        return {str(status): int(counted[status]) for status in statuses.cat.categories}
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The table as a labelled array with one dimension for the loss and one for each axis.
+
+        The dimension of an axis bears its coordinate's name; that of a `points` or `zip` axis
+        joins its names by "_" and carries each of them as a coordinate. Fixed coordinates are
+        scalars. Categories are strings, None where null. Whole numbers stay int64 where none is
+        null; with nulls they are float64 and NaN, or, beyond 2⁵³ where float64 would round them,
+        Python integers and None.
+
+        Raises:
+            StorageError: the folder is unfinished or damaged, or xarray is not installed.
+        """
+        try:
+            importlib.import_module("xarray")
+        except ImportError as error:
+            raise StorageError(
+                "to_xarray needs xarray, which is not installed: pip install 'plateaumap[xarray]'"
+            ) from error
+        from plateaumap.storage.dataset import dataset
+
+        return dataset(self.sweep, self.columns, self._arrays(self.columns, partial=False))
+
+    def verify(self) -> list[str]:
+        """Reads everything and says what is damaged, one line each; empty if nothing is."""
+        return find_damages(self.path)
+
+
+def open_results(path: Path | str) -> Results:
+    """Opens a folder of results, finished or not.
+
+    Raises:
+        StorageError: there is no such folder, no results in it, a damaged manifest, or a newer
+            format.
+    """
+    return Results(path)
+
+
+def load(path: Path | str) -> pd.DataFrame:
+    """The table of a finished folder of results: `open_results(path).frame()`.
+
+    Raises:
+        StorageError: see `open_results` and `Results.frame`.
+    """
+    return open_results(path).frame()

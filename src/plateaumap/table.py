@@ -1,0 +1,337 @@
+"""Columns, chunks of results, and the two tables they become: Arrow and pandas.
+
+A measure declares `Column`s and fills one array for each; the engine, the storage and the
+reports speak of results only in these terms. A chunk of results is a plain dictionary
+(`Arrays`) from a column's name to an array of shape (rows,), held as
+
+| `Column.dtype` | array                                       | null      |
+|----------------|---------------------------------------------|-----------|
+| `float64`      | float64                                     | none: NaN |
+| `Int64`        | `numpy.ma.MaskedArray` of int64, or int64   | masked    |
+| `int32`        | int32                                       | none      |
+| `category`     | int8 codes into `Column.categories`         | -1        |
+| `bool`         | bool                                        | none      |
+
+Integers never pass through a float, so they are exact over the whole int64 range.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+Dtype: TypeAlias = Literal["float64", "Int64", "int32", "category", "bool"]
+
+_NUMPY: dict[str, type[np.generic]] = {
+    "float64": np.float64,
+    "Int64": np.int64,
+    "int32": np.int32,
+    "category": np.int8,
+    "bool": np.bool_,
+}
+_MAX_CATEGORIES = int(np.iinfo(np.int8).max) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of the table of results.
+
+    Attributes:
+        name: the column's name.
+        dtype: its type in the pandas table (see the module's table for the array's).
+        unit: the unit of its values: "epochs", "nats", or "1" for a pure number.
+        meaning: what a value says, in one line.
+        categories: the full list of values that a `category` column can take, in order.
+    """
+
+    name: str
+    dtype: Dtype
+    unit: str
+    meaning: str
+    categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a type, or categories, that no array could hold."""
+        if self.dtype not in _NUMPY:
+            raise ValueError(
+                f"column {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(_NUMPY)}"
+            )
+        if bool(self.categories) != (self.dtype == "category"):
+            raise ValueError(
+                f"column {self.name!r}: dtype is {self.dtype!r} and categories are "
+                f"{self.categories!r}; a category column, and no other, lists its categories"
+            )
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"column {self.name!r}: a category is listed twice: {self.categories}")
+        if len(self.categories) > _MAX_CATEGORIES:
+            raise ValueError(
+                f"column {self.name!r}: {len(self.categories)} categories; "
+                f"int8 codes tell at most {_MAX_CATEGORIES} apart"
+            )
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The dtype of this column's array in a chunk of results."""
+        return np.dtype(_NUMPY[self.dtype])
+
+    def to_dict(self) -> dict[str, Any]:
+        """This column as JSON-ready data."""
+        return {**dataclasses.asdict(self), "categories": list(self.categories)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Column":
+        """The column that `to_dict` described."""
+        return cls(**{**data, "categories": tuple(data["categories"])})
+
+
+def check(columns: Sequence[Column], arrays: Mapping[str, np.ndarray], rows: int) -> None:
+    """Raises unless `arrays` holds exactly `columns`, each of the right dtype and length.
+
+    Raises:
+        ValueError: names every column at fault.
+    """
+    names = [column.name for column in columns]
+    faults = [f"{name}: missing" for name in names if name not in arrays]
+    faults += [f"{name}: not a column" for name in arrays if name not in names]
+    for column in columns:
+        array = arrays.get(column.name)
+        if array is None:
+            continue
+        if array.dtype != column.numpy_dtype or array.shape != (rows,):
+            faults.append(
+                f"{column.name}: {array.dtype} of shape {array.shape}, "
+                f"expected {column.numpy_dtype} of shape ({rows},)"
+            )
+        elif column.dtype == "category" and rows and _codes_outside(column, array):
+            faults.append(f"{column.name}: a code outside -1..{len(column.categories) - 1}")
+    if faults:
+        raise ValueError("results do not fit their columns: " + "; ".join(faults))
+
+
+def _codes_outside(column: Column, codes: np.ndarray) -> bool:
+    return bool(codes.min() < -1 or codes.max() >= len(column.categories))
+
+
+def allocate(columns: Sequence[Column], rows: int) -> Arrays:
+    """Arrays of `rows` rows with unspecified values, to be filled by `place`.
+
+    Many chunks become one table without a second copy: allocate once, then place each chunk
+    where it belongs and let it go.
+    """
+    return {column.name: _allocate(column, rows) for column in columns}
+
+
+def _allocate(column: Column, rows: int) -> np.ndarray:
+    data = np.empty(rows, column.numpy_dtype)
+    if column.dtype == "Int64":
+        return np.ma.MaskedArray(data, mask=np.zeros(rows, np.bool_))
+    return data
+
+
+def place(into: Arrays, first_row: int, chunk: Mapping[str, np.ndarray]) -> None:
+    """Copies `chunk` into rows `first_row`… of the arrays made by `allocate`.
+
+    Threads may place chunks at once, as long as their rows do not overlap.
+    """
+    for name, whole in into.items():
+        part = chunk[name]
+        rows = slice(first_row, first_row + len(part))
+        if isinstance(whole, np.ma.MaskedArray):
+            # Through data and mask: assigning to the masked array itself is many times slower.
+            whole.data[rows] = np.ma.getdata(part)
+            np.ma.getmaskarray(whole)[rows] = np.ma.getmaskarray(part)
+        else:
+            whole[rows] = part
+
+
+def digest(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> str:
+    """The sha256 of the rows, whatever file or machine holds them.
+
+    It covers names, types and categories in order, every value in little-endian bytes, and
+    which values are null. What cannot be told apart in the table is not told apart here: the
+    number under a null, and the payload of a NaN. Zero and minus zero differ.
+    """
+    sha = hashlib.sha256()
+    for column in columns:
+        header = [column.name, column.dtype, list(column.categories), len(arrays[column.name])]
+        sha.update(json.dumps(header).encode())
+        for part in _canonical(column, arrays[column.name]):
+            sha.update(part.data)
+    return sha.hexdigest()
+
+
+def _canonical(column: Column, array: np.ndarray) -> list[np.ndarray]:
+    """The arrays whose bytes stand for this column in `digest`."""
+    little = column.numpy_dtype.newbyteorder("<")
+    if column.dtype == "Int64":
+        mask = np.ascontiguousarray(np.ma.getmaskarray(array))
+        data = np.ma.getdata(array)
+        return [np.where(mask, 0, data).astype(little, copy=False), mask]
+    values = np.ascontiguousarray(array, little)
+    if column.dtype == "float64":
+        nan = np.isnan(values)
+        if nan.any():
+            values = np.where(nan, np.nan, values).astype(little, copy=False)
+    return [values]
+
+
+def to_arrow(
+    columns: Sequence[Column],
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """The rows as an Arrow table, which shares the memory of `arrays` except for null bits.
+
+    Args:
+        columns: the columns, in the table's order.
+        arrays: one array per column, each of shape (rows,).
+        metadata: entries for the schema's metadata, beside the pandas entry by which
+            `pandas.read_parquet` restores Int64, categories and a RangeIndex.
+
+    Returns:
+        The table. Each field carries its column's unit and meaning as metadata.
+    """
+    return pa.table(
+        [_to_arrow(column, arrays[column.name]) for column in columns],
+        schema=schema(columns, metadata),
+    )
+
+
+def schema(columns: Sequence[Column], metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """The Arrow schema of a table of `columns` (see `to_arrow`)."""
+    return pa.schema(
+        [_field(column) for column in columns],
+        metadata={"pandas": _pandas_metadata(columns), **(metadata or {})},
+    )
+
+
+def _arrow_type(column: Column) -> pa.DataType:
+    if column.dtype == "category":
+        return pa.dictionary(pa.int8(), pa.string())
+    return pa.from_numpy_dtype(column.numpy_dtype)
+
+
+def _field(column: Column) -> pa.Field:
+    return pa.field(
+        column.name,
+        _arrow_type(column),
+        nullable=column.dtype in ("Int64", "category"),
+        metadata={"unit": column.unit, "meaning": column.meaning},
+    )
+
+
+def _to_arrow(column: Column, array: np.ndarray) -> pa.Array:
+    if column.dtype == "category":
+        codes = pa.array(array, mask=array < 0)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(column.categories, pa.string()))
+    if column.dtype == "Int64":
+        return pa.array(np.ma.getdata(array), mask=np.ma.getmaskarray(array))
+    return pa.array(array)
+
+
+def _pandas_metadata(columns: Sequence[Column]) -> str:
+    """The "pandas" entry of the schema's metadata.
+
+    Without index columns pandas makes a RangeIndex, for one part as for all of them.
+    See https://pandas.pydata.org/docs/development/developer.html.
+    """
+    return json.dumps(
+        {
+            "index_columns": [],
+            "column_indexes": [],
+            "columns": [_pandas_column(column) for column in columns],
+            "creator": {"library": "pyarrow", "version": pa.__version__},
+            "pandas_version": pd.__version__,
+        }
+    )
+
+
+def _pandas_column(column: Column) -> dict[str, Any]:
+    category = column.dtype == "category"
+    numpy_type = column.dtype if column.dtype == "Int64" else column.numpy_dtype.name
+    return {
+        "name": column.name,
+        "field_name": column.name,
+        "pandas_type": "categorical" if category else column.numpy_dtype.name,
+        "numpy_type": numpy_type,
+        "metadata": {"num_categories": len(column.categories), "ordered": False}
+        if category
+        else None,
+    }
+
+
+def from_arrow(columns: Sequence[Column], table: pa.Table) -> Arrays:
+    """The arrays of `columns` in an Arrow table such as `to_arrow` makes.
+
+    Raises:
+        ValueError: a column is missing, of another type, or holds an unknown category.
+    """
+    return {column.name: _from_arrow(column, table) for column in columns}
+
+
+def _from_arrow(column: Column, table: pa.Table) -> np.ndarray:
+    if column.name not in table.column_names:
+        raise ValueError(f"column {column.name!r} is missing")
+    chunked = table.column(column.name)
+    if column.dtype == "category":
+        return _codes(column, chunked)
+    if chunked.type != _arrow_type(column):
+        raise ValueError(f"column {column.name!r} is {chunked.type}, not {column.dtype}")
+    if column.dtype == "Int64":
+        mask = chunked.is_null().to_numpy()
+        return np.ma.MaskedArray(chunked.fill_null(0).to_numpy(), mask=mask)
+    if chunked.null_count:
+        raise ValueError(f"column {column.name!r} holds nulls, which {column.dtype} cannot")
+    return chunked.to_numpy()
+
+
+def _codes(column: Column, chunked: pa.ChunkedArray) -> np.ndarray:
+    """Codes into `column.categories`, whatever dictionary the file came with."""
+    if not pa.types.is_dictionary(chunked.type):
+        raise ValueError(f"column {column.name!r} is {chunked.type}, not category")
+    array = chunked.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], chunked.type)
+    known = {category: code for code, category in enumerate(column.categories)}
+    values = array.dictionary.to_pylist()
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise ValueError(f"column {column.name!r} holds unknown categories {unknown}")
+    # One entry more, so that a null's index of -1 finds the code of a null.
+    codes = np.array([known[value] for value in values] + [-1], np.int8)
+    return codes[array.indices.fill_null(-1).to_numpy()]
+
+
+def frame(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The rows as a pandas table, which shares the memory of `arrays`.
+
+    Args:
+        columns: the columns, in the table's order.
+        arrays: one array per column, each of shape (rows,).
+
+    Returns:
+        A DataFrame with a RangeIndex and each column's dtype: nullable Int64, unordered
+        category with its full list, float64, int32, bool.
+    """
+    data = {column.name: _to_pandas(column, arrays[column.name]) for column in columns}
+    return pd.DataFrame(data, columns=[column.name for column in columns], copy=False)
+
+
+def _to_pandas(column: Column, array: np.ndarray) -> Any:
+    if column.dtype == "category":
+        dtype = pd.CategoricalDtype(list(column.categories))
+        return pd.Categorical.from_codes(array, dtype=dtype)
+    if column.dtype == "Int64":
+        return pd.arrays.IntegerArray(np.ma.getdata(array), np.ma.getmaskarray(array))
+    return array
+
+
+def empty(columns: Sequence[Column]) -> pd.DataFrame:
+    """The pandas table of `columns` without rows."""
+    return frame(columns, allocate(columns, 0))

@@ -1,0 +1,232 @@
+"""What counts as a number, a list or a choice in a spec, and how a refusal is worded.
+
+Nothing is converted that could hide a slip: a bool or a string is not a number, NaN and infinity
+are not values. NumPy's scalars and arrays are taken wherever numbers and lists are.
+"""
+
+import math
+import numbers
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from plateaumap.errors import Fault, advice
+
+MAX_COUNT = 2**63 - 1
+"""Counts are int64 in every table."""
+
+MAX_VALUES = 10_000_000
+"""The values of an axis are stored in its spec, so one axis must stay small; axes multiply."""
+
+_TOLD_VALUES = 5
+"""So many bad values of one list are told one by one."""
+
+
+def show(value: object) -> str:
+    """A short `repr` for messages."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    return short.repr(value)
+
+
+def refusal(message: str) -> PydanticCustomError:
+    """The exception by which a validator refuses a value."""
+    return PydanticCustomError("plateaumap", "{message}", {"message": message})
+
+
+def refusals(faults: Iterable[tuple[tuple[str | int, ...], str]], value: object) -> ValidationError:
+    """Several refusals within one `value`, each at its own place."""
+    details = [InitErrorDetails(type=refusal(text), loc=loc, input=value) for loc, text in faults]
+    return ValidationError.from_exception_data("plateaumap", details)
+
+
+def as_real(value: Any) -> float:
+    """A finite real number as float; -0.0 becomes 0.0."""
+    number = _unwrapped(value)
+    if isinstance(number, str):
+        raise refusal(f"{show(number)} is text, not a number; write the number without quotes")
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise refusal(f"{show(number)} is not a number; give a finite number")
+    try:
+        real = float(number)
+    except OverflowError:
+        real = math.inf
+    if not math.isfinite(real):
+        raise refusal(f"{show(number)} is not finite; give a finite number")
+    return real + 0.0
+
+
+def as_reals(value: Any) -> tuple[float, ...]:
+    """A non-empty list (or one-dimensional array) of finite real numbers."""
+    items = _items(value)
+    if not items:
+        raise refusal("the list of values is empty; give at least one number")
+    if len(items) > MAX_VALUES:
+        raise refusal(f"{len(items):,} values are too many for one axis; at most {MAX_VALUES:,}")
+    if {float, int}.issuperset(map(type, items)):
+        try:
+            array = np.array(items, dtype=np.float64) + 0.0
+        except OverflowError:
+            array = np.array([math.inf])
+        if np.isfinite(array).all():
+            return tuple(array.tolist())
+    return _reals_one_by_one(items)
+
+
+def as_count(value: Any, minimum: int = 1) -> int:
+    """A whole number from `minimum` to 2⁶³ − 1; 1e5 is one, 2.5, True and "7" are not."""
+    number = _unwrapped(value)
+    if isinstance(number, str):
+        raise refusal(f"{show(number)} is text; write the whole number without quotes")
+    whole = isinstance(number, numbers.Integral) or (
+        isinstance(number, float) and number.is_integer()
+    )
+    if isinstance(number, bool) or not whole:
+        raise refusal(f"{show(number)} is not a whole number; give one of at least {minimum}")
+    count = int(number)
+    if count < minimum:
+        raise refusal(f"{count} is too small; give a whole number of at least {minimum}")
+    if count > MAX_COUNT:
+        raise refusal(f"{show(count)} is too large; give at most {MAX_COUNT} (int64)")
+    return count
+
+
+def as_seed(value: Any) -> int:
+    """A whole number of at least 0."""
+    return as_count(value, minimum=0)
+
+
+def as_mapping(value: Any) -> dict[str, Any]:
+    """A mapping whose keys are strings."""
+    if not isinstance(value, Mapping):
+        raise refusal(f"{show(value)} is no table of names and values; write {{NAME: value, ...}}")
+    for key in value:
+        if not isinstance(key, str):
+            raise refusal(f"the key {show(key)} is not a name; use strings as keys")
+    return dict(value)
+
+
+def as_list(what: str) -> Callable[[Any], list[Any]]:
+    """A validator for a list of `what`, anything but one item or a string."""
+
+    def validate(value: Any) -> list[Any]:
+        if isinstance(value, (str, bytes, Mapping, BaseModel)) or not isinstance(value, Iterable):
+            raise refusal(f"{show(value)} is not a list; give a list of {what}")
+        return list(value)
+
+    return validate
+
+
+def one_of(*options: str) -> BeforeValidator:
+    """A validator for a word out of `options`."""
+
+    def validate(value: Any) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise refusal(f"{show(value)} is unknown; {advice(value, options)}")
+        return value
+
+    return BeforeValidator(validate)
+
+
+Real = Annotated[float, BeforeValidator(as_real)]
+Reals = Annotated[tuple[float, ...], BeforeValidator(as_reals)]
+Count = Annotated[int, BeforeValidator(as_count)]
+Seed = Annotated[int, BeforeValidator(as_seed)]
+
+
+def faults_of(
+    error: ValidationError,
+    known_keys: Callable[[Sequence[str | int]], Iterable[str]],
+    tags: Iterable[str] = (),
+) -> list[Fault]:
+    """Pydantic's errors in this package's words.
+
+    Args:
+        error: what pydantic raised.
+        known_keys: the keys that are known where an unknown one stands (given its location).
+        tags: the kinds of a discriminated union, which pydantic puts into its locations.
+
+    Returns:
+        One fault per error.
+    """
+    union = frozenset(tags)
+    return [
+        Fault(
+            path_of(_untagged(detail["loc"], union)),
+            _words(
+                detail["type"], detail["msg"], detail["loc"], detail.get("input"), known_keys, union
+            ),
+        )
+        for detail in error.errors(include_url=False)
+    ]
+
+
+def path_of(location: Sequence[str | int]) -> str:
+    """A location as one writes it: `("axes", 0, "num")` is `axes[0].num`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".")
+
+
+def _words(
+    kind: str,
+    message: str,
+    location: Sequence[str | int],
+    value: object,
+    known_keys: Callable[[Sequence[str | int]], Iterable[str]],
+    tags: frozenset[str],
+) -> str:
+    if kind == "plateaumap":
+        return message
+    if kind == "missing":
+        return "is missing; it must be given"
+    if kind == "extra_forbidden":
+        return (
+            f"unknown key (its value: {show(value)}); {advice(location[-1], known_keys(location))}"
+        )
+    if kind == "union_tag_not_found":
+        return f"{show(value)} has no kind; add one: {', '.join(sorted(tags))}"
+    if kind == "union_tag_invalid":
+        tag = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", value)
+        return f"{show(tag)} is no kind of axis; {advice(tag, sorted(tags))}"
+    if kind == "model_attributes_type":
+        return f"{show(value)} is no axis; write one as linspace(...) or {{kind = ..., ...}}"
+    return f"{message} (not {show(value)})"
+
+
+def _untagged(location: Sequence[str | int], tags: frozenset[str]) -> list[str | int]:
+    return [
+        part
+        for index, part in enumerate(location)
+        if not (index and part in tags and isinstance(location[index - 1], int))
+    ]
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def _items(value: Any) -> list[Any]:
+    items = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(items, (str, bytes, Mapping, Set)) or not isinstance(items, Iterable):
+        raise refusal(f"{show(value)} is not a list; give a list of numbers, such as [1.0, 2.0]")
+    return list(items)
+
+
+def _reals_one_by_one(items: list[Any]) -> tuple[float, ...]:
+    reals: list[float] = []
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    for index, item in enumerate(items):
+        try:
+            reals.append(as_real(item))
+        except PydanticCustomError as error:
+            faults.append(((index,), error.message()))
+    if faults:
+        told, rest = faults[:_TOLD_VALUES], len(faults) - _TOLD_VALUES
+        if rest > 0:
+            told.append(((), f"{rest} more of these values are no finite numbers"))
+        raise refusals(told, items)
+    return tuple(reals)
