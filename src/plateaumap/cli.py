@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -19,8 +19,8 @@ from plateaumap.errors import PlateaumapError
 
 if TYPE_CHECKING:
     from plateaumap.spec import Sweep
+    from plateaumap.storage.results import Results
 
-BAD_INPUT = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except PlateaumapError as error:
-            _stop(str(error), BAD_INPUT)
+            _stop(str(error), error.exit_code)
         except KeyboardInterrupt:
             _stop("interrupted; what is finished is kept, the same command goes on", INTERRUPTED)
         except BrokenPipeError:
@@ -97,11 +97,12 @@ def run(
     _run(load_spec(file), out, settings, threads, force, dry_run)
 
 
-def run_sweep(sweep: Sweep) -> None:
+def run_sweep(sweep: Sweep, then: Callable[[Results], object] | None = None) -> None:
     """Make a script of a sweep: read its options from the command line, and run it.
 
     Args:
         sweep: what the script defines.
+        then: what to do with the finished results, such as drawing them.
     """
 
     def command(
@@ -111,7 +112,9 @@ def run_sweep(sweep: Sweep) -> None:
         force: Force = False,
         dry_run: DryRun = False,
     ) -> None:
-        _run(sweep, out, settings, threads, force, dry_run)
+        results = _run(sweep, out, settings, threads, force, dry_run)
+        if then is not None and results is not None:
+            then(results)
 
     command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweep.name}."
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -126,7 +129,8 @@ def _run(
     threads: int | None,
     force: bool,
     dry_run: bool,
-) -> None:
+) -> Results | None:
+    """Run a sweep and return its results; None after a dry run."""
     from plateaumap.settings import parse_setting
 
     _cache_compilations()
@@ -136,15 +140,16 @@ def _run(
         from plateaumap.estimate import estimate
 
         typer.echo(estimate(sweep, folder, threads).to_text())
-        return
+        return None
 
     from plateaumap.runner import run
 
     results = run(sweep, folder, threads=threads, force=force)
     typer.echo(_told(results))
+    return results
 
 
-def _told(results: Any) -> str:
+def _told(results: Results) -> str:
     counts = ", ".join(f"{number:,} {status}" for status, number in results.counts().items())
     return f"{results.path}: {results.manifest['plan']['points']:,} points, {counts}"
 

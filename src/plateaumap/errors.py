@@ -3,13 +3,16 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class PlateaumapError(ValueError):
     """Bad input: the message says what was wrong, its value and what to do.
 
-    The command line prints the message and exits with code 2.
+    The command line prints the message and exits with `exit_code`.
     """
+
+    exit_code: ClassVar[int] = 2
 
 
 @dataclass(frozen=True)

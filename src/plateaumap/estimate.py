@@ -12,10 +12,8 @@ from plateaumap.execution.local import LocalExecutor
 from plateaumap.plan import Plan
 from plateaumap.rows import Rows
 from plateaumap.spec import Sweep
-from plateaumap.storage.errors import StorageError
-from plateaumap.storage.manifest import describe_difference
-from plateaumap.storage.results import Results
-from plateaumap.storage.space import estimate_bytes, format_bytes, free_bytes
+from plateaumap.runner import bytes_to_write, find_store
+from plateaumap.storage.space import format_bytes, free_bytes
 
 SAMPLE = 1024
 """Points of each loss that are evaluated to estimate the time."""
@@ -69,28 +67,19 @@ def estimate(sweep: Sweep, folder: Path, threads: int | None = None) -> Estimate
         PlateaumapError: the folder is not this sweep's, or the sweep cannot be run.
     """
     rows = Rows(sweep)
-    plan = Plan(sweep.size, sweep.loss_names)
-    missing = _missing(sweep, folder, plan)
+    store = find_store(rows, folder)
+    plan = Plan(sweep.size, sweep.loss_names) if store is None else store.plan
+    missing = list(range(len(plan))) if store is None else store.missing()
     left = sum(plan[index].rows for index in missing)
     return Estimate(
         points=sweep.size,
         losses=sweep.loss_names,
         chunks=len(plan),
         missing=len(missing),
-        bytes=estimate_bytes(rows.columns, left, len(missing)),
+        bytes=bytes_to_write(rows, store),
         free=free_bytes(folder),
         seconds=_seconds_per_row(rows, threads) * left if left else 0.0,
     )
-
-
-def _missing(sweep: Sweep, folder: Path, plan: Plan) -> list[int]:
-    if not (folder / "manifest.json").exists():
-        return list(range(len(plan)))
-    results = Results(folder)
-    if results.manifest["fingerprint"] != sweep.fingerprint:
-        difference = describe_difference(results.manifest["spec"], sweep.to_dict())
-        raise StorageError(f"{folder} holds another sweep; choose another folder.\n{difference}")
-    return results.missing
 
 
 def _seconds_per_row(rows: Rows, threads: int | None) -> float:

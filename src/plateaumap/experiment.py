@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -111,11 +112,9 @@ class Experiment(ABC):
         return None
 
     def why_not_loss(self, choice: LossChoice) -> str | None:
-        """Return why this experiment refuses a loss, or None."""
+        """Return why this experiment refuses a loss, or None; an unknown name is told anyway."""
         if callable(choice):
             return "this experiment takes no function as its loss; name one of its own"
-        if choice not in self.known_losses:
-            return f"the experiment knows {', '.join(self.known_losses)}"
         return None
 
     def output(self, parameters: PyTree, point: Point) -> Array | None:
@@ -186,7 +185,7 @@ class SingleNeuron(Experiment):
 
     def why_not_loss(self, choice: LossChoice) -> str | None:
         """Return why the neuron cannot be trained with a loss, or None."""
-        return None if callable(choice) else super().why_not_loss(choice)
+        return _why_not_differentiable(choice) if callable(choice) else None
 
     def init(self, point: Point) -> Parameters:
         """Start at weight w0 and bias b0."""
@@ -250,6 +249,18 @@ KNOWN_ACTIVATIONS = ("sigmoid",)
 
 def _loss(choice: LossChoice) -> Loss:
     return _LOSSES[choice] if isinstance(choice, str) else losses.as_loss(choice)
+
+
+def _why_not_differentiable(function: Callable) -> str | None:
+    """Return why a function is no `loss(z, y)` that JAX can trace and differentiate."""
+    loss = losses.as_loss(function)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    try:
+        jax.eval_shape(jax.value_and_grad(loss.value), number, number)
+    except Exception as error:  # whatever a user's function raises
+        told = str(error).strip().splitlines()
+        return f"calling it as loss(z, y) raised {type(error).__name__}: {told[0] if told else ''}"
+    return None
 
 
 def experiment_from(description: Mapping[str, Any]) -> Experiment:

@@ -6,9 +6,11 @@ What is computed, where it runs and how it is kept meet here and nowhere else.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, overload
 
 import pandas as pd
@@ -21,9 +23,13 @@ from plateaumap.progress import progress_bar
 from plateaumap.provenance import provenance
 from plateaumap.rows import Rows
 from plateaumap.spec import Sweep
+from plateaumap.storage.errors import StorageError
 from plateaumap.storage.results import Results
+from plateaumap.storage.space import check_space, estimate_bytes
 from plateaumap.storage.store import Store
 from plateaumap.table import Arrays
+
+_log = logging.getLogger(__name__)
 
 CHUNKS_IN_FLIGHT = 3
 """Chunks that are being evaluated or wait to be stored: bounds memory, keeps the cores busy."""
@@ -169,17 +175,9 @@ def _run_into(
     force: bool,
 ) -> Results:
     rows = Rows(sweep)
-    store = Store.create_or_resume(
-        out,
-        sweep.to_dict(),
-        sweep.fingerprint,
-        rows.columns,
-        Plan(sweep.size, sweep.loss_names),
-        provenance(sweep.precision),
-        force=force,
-    )
+    store = _open_store(rows, Path(out), force)
     with store.lock():
-        missing = [store.plan[index] for index in store.missing()]
+        missing = [store.plan[index] for index in store.missing(verify=True)]
         there = sweep.rows - sum(chunk.rows for chunk in missing)
         with (
             LocalExecutor(threads) as executor,
@@ -189,6 +187,49 @@ def _run_into(
                 store.write(chunk, arrays)
                 advance(chunk.rows)
         return store.finish()
+
+
+def find_store(rows: Rows, out: Path) -> Store | None:
+    """Return what a folder holds of a sweep already, None if nothing; touches nothing.
+
+    Raises:
+        StorageError: the folder holds something else.
+    """
+    sweep = rows.sweep
+    plan = Plan(sweep.size, sweep.loss_names)
+    return Store.find(out, sweep.to_dict(), sweep.fingerprint, rows.columns, plan)
+
+
+def bytes_to_write(rows: Rows, store: Store | None) -> int:
+    """Return about how many bytes are still to be written for a sweep."""
+    if store is not None:
+        return store.expected_bytes(store.missing())
+    plan = Plan(rows.sweep.size, rows.sweep.loss_names)
+    return estimate_bytes(rows.columns, plan.rows, len(plan))
+
+
+def _open_store(rows: Rows, out: Path, force: bool) -> Store:
+    """Return the folder to write to, made only if the disk can hold what is to come."""
+    sweep = rows.sweep
+    try:
+        found = find_store(rows, out)
+    except StorageError:
+        if not force:
+            raise
+        found = None
+    check_space(out, bytes_to_write(rows, found))
+    store = Store.create_or_resume(
+        out,
+        sweep.to_dict(),
+        sweep.fingerprint,
+        rows.columns,
+        Plan(sweep.size, sweep.loss_names),
+        provenance(sweep.precision),
+        force=force,
+    )
+    if store.moved_aside is not None:
+        _log.warning("what stood in %s was moved to %s", out, store.moved_aside)
+    return store
 
 
 def _evaluated(

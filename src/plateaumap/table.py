@@ -295,6 +295,7 @@ def _codes(column: Column, chunked: pa.ChunkedArray) -> np.ndarray:
     """Codes into `column.categories`, whatever dictionary the file came with."""
     if not pa.types.is_dictionary(chunked.type):
         raise ValueError(f"column {column.name!r} is {chunked.type}, not category")
+    chunked.validate(full=True)  # a damaged file's codes may point outside of its dictionary
     array = chunked.unify_dictionaries().combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], chunked.type)

@@ -25,6 +25,8 @@ class WriteError(StorageError):
     and the same command goes on from there.
     """
 
+    exit_code = 1
+
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",

@@ -105,10 +105,7 @@ class Store:
             LockedError: another run is writing to the folder.
         """
         path = Path(path)
-        stamp = {"utc_time": datetime.now(UTC).isoformat(timespec="seconds")}
-        # Through JSON, so that it compares equal to what a manifest gives back.
-        told = json.loads(canonical({**stamp, **provenance}))
-        wanted = Manifest(spec, fingerprint, plan, tuple(columns), told)
+        wanted = _wanted(spec, fingerprint, columns, plan, provenance)
         moved = None
         try:
             found = claim.find(path, wanted)
@@ -120,6 +117,26 @@ class Store:
         store = cls(path, manifest, wanted.provenance)
         store.moved_aside = moved
         return store
+
+    @classmethod
+    def find(
+        cls,
+        path: Path | str,
+        spec: dict[str, Any],
+        fingerprint: str,
+        columns: Sequence[Column],
+        plan: Plan,
+    ) -> "Store | None":
+        """What `create_or_resume` would resume; None where it would make a folder.
+
+        Nothing is touched, so this is how to ask what is missing before a run.
+
+        Raises:
+            StorageError: as `create_or_resume` without `force`.
+        """
+        wanted = _wanted(spec, fingerprint, columns, plan, {})
+        found = claim.find(Path(path), wanted)
+        return None if found is None else cls(Path(path), found.manifest, wanted.provenance)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator["Store"]:
@@ -280,3 +297,16 @@ class Store:
 
 def _same_circumstances(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return {**one, "utc_time": None} == {**other, "utc_time": None}
+
+
+def _wanted(
+    spec: dict[str, Any],
+    fingerprint: str,
+    columns: Sequence[Column],
+    plan: Plan,
+    provenance: Mapping[str, Any],
+) -> Manifest:
+    stamp = {"utc_time": datetime.now(UTC).isoformat(timespec="seconds")}
+    # Through JSON, so that it compares equal to what a manifest gives back.
+    told = json.loads(canonical({**stamp, **provenance}))
+    return Manifest(spec, fingerprint, plan, tuple(columns), told)

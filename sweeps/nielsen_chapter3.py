@@ -1,0 +1,126 @@
+"""The four demonstrations of the article that this project starts from, with whole curves.
+
+M. Nielsen, Neural Networks and Deep Learning, chapter 3: one sigmoid neuron, input 1, target 0,
+300 epochs; an easy start (w = 0.6, b = 0.9) and an unlucky one (w = b = 2); the quadratic loss
+at the learning rate 0.15, the cross-entropy at 0.005. The second demonstration is shown three
+ways: as the text tells it, as the page's script computes it, and as the text derives it.
+"""
+
+import jax.numpy as jnp
+import pandas as pd
+
+import plateaumap as pm
+
+STARTS = {"easy": (0.6, 0.9), "unlucky": (2.0, 2.0)}
+RATES = {"quadratic": 0.15, "cross_entropy": 0.005}
+EPOCHS = 300
+
+
+def as_coded(z, y):
+    """The loss that the page's script descends: its gradient is dC/da = 1/(1 − a), not a."""
+    return z + jnp.exp(z) + 0 * y
+
+
+sweep = pm.Sweep(
+    name="nielsen_chapter3",
+    losses=("quadratic", "cross_entropy", as_coded),
+    axes=[
+        pm.points(w0=[w for w, _ in STARTS.values()], b0=[b for _, b in STARTS.values()]),
+        pm.values("lr", sorted(RATES.values())),
+    ],
+    horizon=20_000,
+)
+
+
+def curve(start: str, loss, lr: float, epochs: int = EPOCHS) -> pd.DataFrame:
+    """Return the curve of one demonstration."""
+    w, b = STARTS[start]
+    return pm.simulate(loss=loss, w0=w, b0=b, lr=lr, epochs=epochs)
+
+
+def demonstration(start: str, loss: str) -> dict[str, object]:
+    """Return one column of the article: what it says of a neuron in words, as numbers."""
+    seen = curve(start, loss, RATES[loss])
+    point = dict(zip(("w0", "b0"), STARTS[start], strict=True), lr=RATES[loss])
+    measured = pm.evaluate(sweep, point | {"loss": loss})
+    return {
+        "input": 1.0,
+        "target": 0.0,
+        "initial weight": STARTS[start][0],
+        "initial bias": STARTS[start][1],
+        "initial output": seen["output"].iloc[0],
+        f"output after {EPOCHS} epochs": seen["output"].iloc[-1],
+        "learning rate": RATES[loss],
+        "plateau length T10 (epochs)": measured["plateau_epochs"],
+        "T10 as a share of T90": measured["plateau_fraction"],
+        "initial gradient dC/dz": measured["initial_gradient"],
+        "largest gradient over the first": measured["acceleration"],
+        "movement of w by T10": measured["w_moved"],
+        "movement of b by T10": measured["b_moved"],
+        "movement of w in the first epoch": seen["w"].iloc[1] - seen["w"].iloc[0],
+    }
+
+
+def matching_rate(start: str, output: float) -> float:
+    """Return the learning rate at which the derived gradient ends at `output`, by bisection."""
+    low, high = RATES["cross_entropy"], 1.0
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        reached = curve(start, "cross_entropy", middle)["output"].iloc[-1] <= output
+        low, high = (low, middle) if reached else (middle, high)
+    return high
+
+
+def three_ways(start: str) -> dict[str, object]:
+    """Return the cross-entropy demonstration as told, as coded and as derived."""
+    rate = RATES["cross_entropy"]
+    # The script counts its epochs from 0 to 300 and so makes 301 updates.
+    coded = curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1]
+    return {
+        "learning rate": rate,
+        "as told": f"learned quickly within {EPOCHS} epochs",
+        "as coded: output after 301 updates": coded,
+        f"as derived: output after {EPOCHS} updates": curve(start, "cross_entropy", rate)[
+            "output"
+        ].iloc[-1],
+        "learning rate that makes the derived gradient end where the script does": matching_rate(
+            start, coded
+        ),
+    }
+
+
+def show(results: pm.Results) -> None:
+    """Write the tables and figures of the demonstrations into the folder of results."""
+    columns = {
+        f"{loss}, {start}": demonstration(start, loss) for loss in RATES for start in STARTS
+    }
+    tables = {
+        "demonstrations": pd.DataFrame(columns),
+        "cross_entropy_three_ways": pd.DataFrame({s: three_ways(s) for s in STARTS}),
+    }
+    figures = results.path / "figures"
+    figures.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(results.path / f"{name}.csv", index_label="")
+        print(f"\n{name}\n{table.to_string(float_format='{:.4g}'.format)}")
+    for loss, rate in RATES.items():
+        pm.figures.learning_curves(
+            {f"{start} start": curve(start, loss, rate) for start in STARTS}
+        ).savefig(figures / f"{loss}.png")
+    for start in STARTS:
+        rate = RATES["cross_entropy"]
+        told = matching_rate(start, curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1])
+        pm.figures.learning_curves(
+            {
+                f"as told, which takes a rate of {told:.3g}": curve(start, "cross_entropy", told),
+                "as coded": curve(start, as_coded, rate),
+                "as derived": curve(start, "cross_entropy", rate),
+            }
+        ).savefig(figures / f"three_ways_{start}.png")
+    print(f"\nfigures and tables are in {results.path}")
+
+
+if __name__ == "__main__":
+    from plateaumap.cli import run_sweep
+
+    run_sweep(sweep, then=show)
