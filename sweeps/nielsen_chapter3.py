@@ -91,9 +91,7 @@ def three_ways(start: str) -> dict[str, object]:
 
 def show(results: pm.Results) -> None:
     """Write the tables and figures of the demonstrations into the folder of results."""
-    columns = {
-        f"{loss}, {start}": demonstration(start, loss) for loss in RATES for start in STARTS
-    }
+    columns = {f"{loss}, {start}": demonstration(start, loss) for loss in RATES for start in STARTS}
     tables = {
         "demonstrations": pd.DataFrame(columns),
         "cross_entropy_three_ways": pd.DataFrame({s: three_ways(s) for s in STARTS}),

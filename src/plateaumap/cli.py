@@ -44,7 +44,9 @@ class Format(StrEnum):
 
 Setting = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change the spec: horizon=5000, axes.w0.num=65."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change the spec: horizon=5000, axes.w0.num=65."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of results; results/NAME by default.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; one for each core by default.")]

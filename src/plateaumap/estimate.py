@@ -11,8 +11,8 @@ import numpy as np
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.plan import Plan
 from plateaumap.rows import Rows
-from plateaumap.spec import Sweep
 from plateaumap.runner import bytes_to_write, find_store
+from plateaumap.spec import Sweep
 from plateaumap.storage.space import format_bytes, free_bytes
 
 SAMPLE = 1024

@@ -53,6 +53,9 @@ class Experiment(ABC):
     known_losses: tuple[str, ...] = ("loss",)
     """The losses that a sweep can name."""
 
+    output: Callable[[PyTree, Point], Array] | None = None
+    """The one number that the model puts out, from parameters and point, if there is one."""
+
     @abstractmethod
     def init(self, point: Point) -> PyTree:
         """Return the parameters at which the run of `point` starts."""
@@ -78,9 +81,7 @@ class Experiment(ABC):
         """Return the scalar that measures take for the gradient; by default its norm."""
         return optax.global_norm(gradients)
 
-    def fall(
-        self, point: Point, choice: LossChoice
-    ) -> Callable[[PyTree, PyTree], Array] | None:
+    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss as a function of parameters and updates, if known."""
         del point, choice
         return None
@@ -117,11 +118,6 @@ class Experiment(ABC):
             return "this experiment takes no function as its loss; name one of its own"
         return None
 
-    def output(self, parameters: PyTree, point: Point) -> Array | None:
-        """Return the one number that the model puts out, or None if there is no such thing."""
-        del parameters, point
-        return None
-
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return the JSON-ready description that stands for this experiment in a spec."""
@@ -137,13 +133,8 @@ class Experiment(ABC):
             speed=self.speed,
             fall=self.fall(point, choice),
             converged=self.converged(parameters, point, tolerance),
-            output=None
-            if self.output(parameters, point) is None
-            else lambda p: self.output(p, point),
+            output=None if self.output is None else lambda p: self.output(p, point),
         )
-
-
-_UNBOUNDED = {"minimum": -math.inf, "maximum": math.inf}
 
 
 @dataclass(frozen=True)
@@ -163,18 +154,17 @@ class SingleNeuron(Experiment):
         """Refuse an activation that is not known."""
         if self.activation not in KNOWN_ACTIVATIONS:
             raise PlateaumapError(
-                f"activation is {self.activation!r}; "
-                f"{advice(self.activation, KNOWN_ACTIVATIONS)}"
+                f"activation is {self.activation!r}; {advice(self.activation, KNOWN_ACTIVATIONS)}"
             )
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:  # type: ignore[override]
         """Return initial weight and bias, learning rate, input and target."""
         return (
-            Coordinate("w0", "weight at the start", None, **_UNBOUNDED),
-            Coordinate("b0", "bias at the start", None, **_UNBOUNDED),
+            Coordinate("w0", "weight at the start", None),
+            Coordinate("b0", "bias at the start", None),
             Coordinate("lr", "learning rate", None, 0.0, math.inf, minimum_excluded=True),
-            Coordinate("x", "input", 1.0, **_UNBOUNDED),
+            Coordinate("x", "input", 1.0),
             Coordinate("y", "target", 0.0, 0.0, 1.0),
         )
 
@@ -207,9 +197,7 @@ class SingleNeuron(Experiment):
         """Return dC/dz, which is the gradient of the bias."""
         return gradients.b
 
-    def fall(
-        self, point: Point, choice: LossChoice
-    ) -> Callable[[PyTree, PyTree], Array] | None:
+    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss by one update of z, if the loss can tell it."""
         fall = _loss(choice).fall
         if fall is None:
@@ -222,7 +210,7 @@ class SingleNeuron(Experiment):
         error = sigmoid_error(pre_activation(parameters, point["x"]), point["y"])
         return jnp.abs(error) <= tolerance
 
-    def output(self, parameters: PyTree, point: Point) -> Array:
+    def output(self, parameters: PyTree, point: Point) -> Array:  # type: ignore[override]
         """Return the output of the neuron."""
         return sigmoid(pre_activation(parameters, point["x"]))
 
@@ -280,5 +268,3 @@ def experiment_from(description: Mapping[str, Any]) -> Experiment:
     if unknown:
         raise PlateaumapError(f"experiment.{unknown[0]} is unknown; a neuron has an activation")
     return SingleNeuron(**fields)
-
-

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
+from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
 from plateaumap.experiment import SingleNeuron
-from plateaumap.neuron import Parameters, pre_activation
+from plateaumap.neuron import pre_activation
 from plateaumap.spec import Sweep
-from plateaumap.errors import PlateaumapError
 
 STRETCH = 1024
 """Epochs that are computed at a time, so that curves of any length share one compilation."""

@@ -123,7 +123,16 @@ def tell(loss: str, point: Mapping[str, float], activation: str, horizon: int) -
     )
     record = evaluate(sweep, point)
     length = min(max(10, int(1.2 * record["epochs_run"])), LONGEST_PLOT)
-    curve = simulate(loss=loss, epochs=length, experiment=SingleNeuron(activation), **point)
+    curve = simulate(
+        loss=loss,
+        w0=point["w0"],
+        b0=point["b0"],
+        lr=point["lr"],
+        x=point["x"],
+        y=point["y"],
+        epochs=length,
+        experiment=SingleNeuron(activation),
+    )
     return Story(record, curve, activation, horizon)
 
 

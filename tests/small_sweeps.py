@@ -1,0 +1,69 @@
+"""Runs the README's examples and every script in `sweeps/` at small sizes.
+
+`python tests/small_sweeps.py FOLDER` writes into FOLDER; exits with 1 at the first failure.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SMALL = {
+    "plateau_atlas": ["axes.w0.num=17", "axes.b0.num=17", "horizon=2000"],
+    "nielsen_chapter3": [],
+}
+"""Settings that make each sweep small; a sweep that is not listed here fails."""
+
+
+def call(*command: object, cwd: Path) -> None:
+    """Run a command and show it; raise if it fails."""
+    words = list(map(str, command))
+    print("$", shlex.join(words), flush=True)
+    subprocess.run(words, cwd=cwd, check=True)
+
+
+def run_sweeps(folder: Path) -> int:
+    """Run every sweep and its report; return how many."""
+    scripts = sorted((ROOT / "sweeps").glob("*.py"))
+    for script in scripts:
+        settings = [part for text in SMALL[script.stem] for part in ("--set", text)]
+        out = folder / script.stem
+        call(sys.executable, script, "--out", out, *settings, cwd=folder)
+        call(sys.executable, "-m", "plateaumap", "report", out, cwd=folder)
+        call(sys.executable, "-m", "plateaumap", "info", out, "--verify", cwd=folder)
+    return len(scripts)
+
+
+def run_readme(folder: Path) -> int:
+    """Run the README's Python blocks as one program and its commands; return how many."""
+    text = (ROOT / "README.md").read_text()
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    call(sys.executable, "-c", program, cwd=folder)
+    lines = [
+        line.split("  #")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("plateaumap ")
+    ]
+    (folder / "sweeps").symlink_to(ROOT / "sweeps")
+    for line in lines:
+        call(sys.executable, "-m", *shlex.split(line), cwd=folder)
+    return 1 + len(lines)
+
+
+def main() -> None:
+    """Run everything."""
+    folder = Path(sys.argv[1]).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    sweeps = run_sweeps(folder)
+    examples = run_readme(folder)
+    print(f"{sweeps} sweeps and {examples} examples ran")
+    assert sweeps >= len(SMALL)
+    assert examples > 3
+
+
+if __name__ == "__main__":
+    main()

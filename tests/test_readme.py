@@ -1,0 +1,29 @@
+"""The README tells what is there."""
+
+import re
+from pathlib import Path
+
+import plateaumap as pm
+from plateaumap.measures import STATUSES
+from plateaumap.rows import Rows
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_every_column_of_the_table_is_explained_and_no_other() -> None:
+    section = README.split("## What the columns mean")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    explained = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    sweep = pm.Sweep(axes=[pm.values("w0", [1])], fixed={"b0": 1, "lr": 1})
+    columns = {column.name for column in Rows(sweep).columns}
+    assert explained == (columns - {"w0_index"}) | {"<name>_index"}
+    for status in STATUSES:
+        assert f"`{status}`" in section
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    root = Path(__file__).parent.parent
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    missing = [link for link in links if "://" not in link and not (root / link).exists()]
+    assert len(links) > 5
+    assert not missing
