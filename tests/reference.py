@@ -55,9 +55,7 @@ class Run:
     b: list[float]
 
 
-def train(
-    name: str, w0: float, b0: float, lr: float, x: float, y: float, horizon: int
-) -> Run:
+def train(name: str, w0: float, b0: float, lr: float, x: float, y: float, horizon: int) -> Run:
     """Train one neuron to a tenth of its loss excess, or to the horizon."""
     floor = entropy(y) if name == "cross_entropy" else 0.0
     w, b = np.float64(w0), np.float64(b0)

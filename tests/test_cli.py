@@ -156,7 +156,9 @@ def test_a_script_runs_by_itself_and_as_a_file(folder: Path) -> None:
     assert plateaumap("run", script, "--out", "given", cwd=folder).returncode == 0
     one, other = pm.load(folder / "alone"), pm.load(folder / "given")
     pd.testing.assert_frame_equal(one, other)
-    shown = subprocess.run([*alone[:2], "--help"], cwd=folder, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [*alone[:2], "--help"], cwd=folder, capture_output=True, text=True, check=True
+    )
     assert "A sweep of mine" in shown.stdout
 
 
@@ -196,7 +198,12 @@ def test_bad_input_gets_one_message_and_touches_nothing(
 
 
 def test_usage_errors_exit_with_two(folder: Path) -> None:
-    for arguments in (["run"], ["nonsense"], ["point", "--w0", "abc"], ["run", "x.toml", "--bogus"]):
+    for arguments in (
+        ["run"],
+        ["nonsense"],
+        ["point", "--w0", "abc"],
+        ["run", "x.toml", "--bogus"],
+    ):
         assert plateaumap(*arguments, cwd=folder).returncode == 2
 
 

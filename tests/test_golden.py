@@ -20,7 +20,9 @@ def run_golden(key: str, precision: str = "float64") -> tuple[list[dict], pd.Dat
     sweep = pm.Sweep(
         name="golden",
         losses=[LOSS[key]],
-        axes=[pm.points(**{ours: [c[theirs] for c in configs] for ours, theirs in columns.items()})],
+        axes=[
+            pm.points(**{ours: [c[theirs] for c in configs] for ours, theirs in columns.items()})
+        ],
         horizon=HORIZON,
         tolerance=0,
         precision=precision,
@@ -82,8 +84,13 @@ def test_the_gradient_at_the_start_is_right_where_one_minus_a_is_lost() -> None:
     deep = [c for c in CONFIGS if c["loss"] == "mse" and float(c["trajectory"]["0"]["z"]) > 36]
     for config in deep:
         curve = pm.simulate(
-            loss="quadratic", w0=config["w0"], b0=config["b0"], lr=config["eta"],
-            x=config["x"], y=config["y"], epochs=0,
+            loss="quadratic",
+            w0=config["w0"],
+            b0=config["b0"],
+            lr=config["eta"],
+            x=config["x"],
+            y=config["y"],
+            epochs=0,
         )
         exact = float(config["trajectory"]["0"]["dLdz"])
         np.testing.assert_allclose(curve["gradient"][0], exact, rtol=1e-13)

@@ -162,4 +162,6 @@ def test_any_slice_of_a_huge_sweep_can_be_evaluated_alone() -> None:
     alone = pm.evaluate(sweep, {"loss": "cross_entropy"} | dict(slice_.iloc[1][["w0", "b0", "lr"]]))
     for name, value in slice_.iloc[1].items():
         if not name.endswith("_index"):
-            assert alone[name] == value or (pd.isna(value) and (alone[name] is None or pd.isna(alone[name])))
+            assert alone[name] == value or (
+                pd.isna(value) and (alone[name] is None or pd.isna(alone[name]))
+            )

@@ -35,6 +35,9 @@ class ExperimentDescription(Protocol):
     def why_not_loss(self, loss: Any, /) -> str | None:
         """Why the experiment refuses a loss (a name or a function), or None."""
 
+    def why_not_values(self, loss: Any, name: str, values: np.ndarray, /) -> str | None:
+        """Why a loss cannot have one of some values of a coordinate, or None."""
+
     def describe(self) -> dict[str, Any]:
         """The JSON-able description that stands for the experiment in a spec."""
 
@@ -102,6 +105,7 @@ def cross_faults(draft: Draft) -> list[Fault]:
     if draft.coordinates:
         faults += _coordinate_faults(draft)
         faults += _range_faults(draft)
+        faults += _value_faults(draft)
     return faults
 
 
@@ -184,6 +188,43 @@ def _range_faults(draft: Draft) -> Iterator[Fault]:
             continue
         if name in by_name and not by_name[name].allows(value):
             yield Fault(f"fixed.{name}", _out_of_range(by_name[name], value))
+
+
+def _value_faults(draft: Draft) -> Iterator[Fault]:
+    """Values in range that a loss of the sweep cannot have."""
+    if draft.experiment is None:
+        return
+    losses = [
+        loss
+        for loss in draft.losses
+        if not isinstance(loss, str) or loss in draft.experiment.known_losses
+    ]
+    for path, name, values in _allowed_values(draft):
+        for loss in losses:
+            reason = draft.experiment.why_not_values(loss, name, values)
+            if reason:
+                yield Fault(path, f"{reason} (for the loss {loss_name(loss)!r})")
+
+
+def _allowed_values(draft: Draft) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Place, coordinate and those of its values that are in range."""
+    by_name = {coordinate.name: coordinate for coordinate in draft.coordinates}
+    given = [
+        (path_of(("axes", index, *axis.name_location(name))), name, column)
+        for index, axis in enumerate(draft.axes or ())
+        if isinstance(axis, AxisModel)
+        for name, column in axis.columns.items()
+    ]
+    for name, value in (draft.fixed or {}).items():
+        try:
+            given.append((f"fixed.{name}", name, np.array([as_real(value)])))
+        except PydanticCustomError:
+            continue
+    for path, name, column in given:
+        if name in by_name:
+            allowed = column[by_name[name].allows(column)]
+            if allowed.size:
+                yield path, name, allowed
 
 
 def _outside(axis: AxisModel, by_name: Mapping[str, Coordinate]) -> Iterator[Fault]:

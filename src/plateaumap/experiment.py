@@ -19,8 +19,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from plateaumap import losses
-from plateaumap.errors import PlateaumapError, advice
+from plateaumap import activations, losses
+from plateaumap.errors import PlateaumapError
 from plateaumap.grid import Coordinate
 from plateaumap.losses import Loss
 from plateaumap.measures import (
@@ -32,7 +32,7 @@ from plateaumap.measures import (
     Measure,
     Outputs,
 )
-from plateaumap.neuron import Parameters, pre_activation, sigmoid, sigmoid_error
+from plateaumap.neuron import Parameters, pre_activation
 from plateaumap.training import Problem
 
 PyTree = Any
@@ -118,6 +118,17 @@ class Experiment(ABC):
             return "this experiment takes no function as its loss; name one of its own"
         return None
 
+    def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
+        """Return why a loss cannot have one of some values of a coordinate, or None.
+
+        Args:
+            choice: what the sweep names.
+            name: a coordinate.
+            values: finite values within the coordinate's range, float64 of shape (n,).
+        """
+        del choice, name, values
+        return None
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return the JSON-ready description that stands for this experiment in a spec."""
@@ -125,6 +136,7 @@ class Experiment(ABC):
     def problem(self, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
         """Bind everything to one point."""
         parameters = self.init(point)
+        output = self.output
         return Problem(
             parameters=parameters,
             optimizer=self.optimizer(point),
@@ -133,7 +145,7 @@ class Experiment(ABC):
             speed=self.speed,
             fall=self.fall(point, choice),
             converged=self.converged(parameters, point, tolerance),
-            output=None if self.output is None else lambda p: self.output(p, point),
+            output=None if output is None else lambda p: output(p, point),
         )
 
 
@@ -152,10 +164,7 @@ class SingleNeuron(Experiment):
 
     def __post_init__(self) -> None:
         """Refuse an activation that is not known."""
-        if self.activation not in KNOWN_ACTIVATIONS:
-            raise PlateaumapError(
-                f"activation is {self.activation!r}; {advice(self.activation, KNOWN_ACTIVATIONS)}"
-            )
+        activations.get(self.activation)
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:  # type: ignore[override]
@@ -165,17 +174,29 @@ class SingleNeuron(Experiment):
             Coordinate("b0", "bias at the start", None),
             Coordinate("lr", "learning rate", None, 0.0, math.inf, minimum_excluded=True),
             Coordinate("x", "input", 1.0),
-            Coordinate("y", "target", 0.0, 0.0, 1.0),
+            Coordinate("y", "target", 0.0, *self._targets()),
         )
+
+    def _targets(self) -> tuple[float, float]:
+        # A sigmoid refuses impossible targets for every loss, others only where a loss needs it.
+        return (0.0, 1.0) if self.activation == "sigmoid" else (-math.inf, math.inf)
 
     @property
     def known_losses(self) -> tuple[str, ...]:  # type: ignore[override]
         """Return the losses that can be named."""
-        return tuple(_LOSSES)
+        return losses.known_losses(self.activation)
 
     def why_not_loss(self, choice: LossChoice) -> str | None:
         """Return why the neuron cannot be trained with a loss, or None."""
-        return _why_not_differentiable(choice) if callable(choice) else None
+        if isinstance(choice, str):
+            return losses.why_not(choice, self.activation) if losses.is_name(choice) else None
+        return _why_not_differentiable(choice)
+
+    def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
+        """Return why a loss cannot have one of some targets, or None."""
+        if name != "y" or not isinstance(choice, str):
+            return None
+        return losses.why_not_target(choice, self.activation, values)
 
     def init(self, point: Point) -> Parameters:
         """Start at weight w0 and bias b0."""
@@ -183,15 +204,15 @@ class SingleNeuron(Experiment):
 
     def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
         """Return the raw loss from the pre-activation."""
-        return _loss(choice)(pre_activation(parameters, point["x"]), point["y"])
+        return self._loss(choice)(pre_activation(parameters, point["x"]), point["y"])
 
     def floor(self, point: Point, choice: LossChoice) -> Array:
         """Return the least loss for the target of a point."""
-        return _loss(choice).floor(point["y"])
+        return self._loss(choice).floor(point["y"])
 
     def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
         """Return the loss above its floor."""
-        return _loss(choice).above_floor(pre_activation(parameters, point["x"]), point["y"])
+        return self._loss(choice).above_floor(pre_activation(parameters, point["x"]), point["y"])
 
     def speed(self, gradients: PyTree) -> Array:
         """Return dC/dz, which is the gradient of the bias."""
@@ -199,7 +220,7 @@ class SingleNeuron(Experiment):
 
     def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss by one update of z, if the loss can tell it."""
-        fall = _loss(choice).fall
+        fall = self._loss(choice).fall
         if fall is None:
             return None
         x, y = point["x"], point["y"]
@@ -207,12 +228,18 @@ class SingleNeuron(Experiment):
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether the output is within the tolerance of the target."""
-        error = sigmoid_error(pre_activation(parameters, point["x"]), point["y"])
+        activation = activations.get(self.activation)
+        error = activation.error(pre_activation(parameters, point["x"]), point["y"])
         return jnp.abs(error) <= tolerance
 
     def output(self, parameters: PyTree, point: Point) -> Array:  # type: ignore[override]
         """Return the output of the neuron."""
-        return sigmoid(pre_activation(parameters, point["x"]))
+        return activations.get(self.activation)(pre_activation(parameters, point["x"]))
+
+    def _loss(self, choice: LossChoice) -> Loss:
+        if isinstance(choice, str):
+            return losses.resolve(choice, self.activation)
+        return losses.as_loss(choice)
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -229,14 +256,6 @@ class SingleNeuron(Experiment):
     def describe(self) -> dict[str, Any]:
         """Return the description for a spec."""
         return {"kind": "single_neuron", "activation": self.activation}
-
-
-_LOSSES = {"quadratic": losses.quadratic, "cross_entropy": losses.cross_entropy}
-KNOWN_ACTIVATIONS = ("sigmoid",)
-
-
-def _loss(choice: LossChoice) -> Loss:
-    return _LOSSES[choice] if isinstance(choice, str) else losses.as_loss(choice)
 
 
 def _why_not_differentiable(function: Callable) -> str | None:

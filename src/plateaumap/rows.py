@@ -17,7 +17,10 @@ from plateaumap.spec import Sweep
 from plateaumap.table import Arrays, Column
 
 PREDICTION = Column(
-    "predicted_epochs", "float64", "epochs", "length of the plateau by theory; NaN where none applies"
+    "predicted_epochs",
+    "float64",
+    "epochs",
+    "length of the plateau by theory; NaN where none applies",
 )
 _LONGEST_INT32_HORIZON = 2**31 - 1024
 

@@ -10,7 +10,7 @@ loss of an activation by its name.
 
 from plateaumap.losses.base import Loss, LossFunction, as_loss
 from plateaumap.losses.families import matching_of, quadratic_of
-from plateaumap.losses.names import known_losses, resolve, why_not, why_not_target
+from plateaumap.losses.names import is_name, known_losses, resolve, why_not, why_not_target
 from plateaumap.losses.sigmoid import cross_entropy, quadratic
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LossFunction",
     "as_loss",
     "cross_entropy",
+    "is_name",
     "known_losses",
     "matching_of",
     "quadratic",

@@ -21,23 +21,29 @@ from plateaumap.losses.sigmoid import cross_entropy, quadratic
 from plateaumap.numerics.elementary import is_double
 from plateaumap.numerics.quadrature import first_moment_mean, mean
 
-_FALL_RADII = {True: 1 / 512, False: 1 / 16}
-"""In double and single precision: up to this step, falls are taken from the slope at 2 nodes."""
+_FALL_RADII = {True: 1 / 128, False: 1 / 8}
+"""In double and single precision: up to this step, falls are taken from the slope."""
 
 _EXCESS_RADII = {True: 1 / 32, False: 1 / 4}
-"""Likewise: up to this distance from the target, excesses are taken from the slope at 3 nodes."""
+"""Likewise: up to this distance from the target, excesses are taken from the slope."""
+
+_NODES = 4
+"""Nodes of the quadrature of slopes over such short intervals."""
 
 
-@cache
 def quadratic_of(activation: Activation | str) -> Loss:
-    """Return the loss `(σ(z) − y)²/2` of an activation.
+    """Return the loss `(σ(z) − y)²/2` of an activation, the same object every time.
 
     Its floor is zero, whether or not the activation can reach the target.
 
     Raises:
         PlateaumapError: the activation is unknown.
     """
-    activation = get(activation)
+    return _quadratic_of(get(activation))
+
+
+@cache
+def _quadratic_of(activation: Activation) -> Loss:
     if activation is get("sigmoid"):
         return quadratic
 
@@ -51,14 +57,19 @@ def quadratic_of(activation: Activation | str) -> Loss:
     return Loss("quadratic", value, fall=fall)
 
 
-@cache
 def matching_of(activation: Activation | str) -> Loss:
-    """Return the matching loss of an activation; for the sigmoid, the cross-entropy.
+    """Return the matching loss of an activation, the same object every time.
+
+    For the sigmoid it is the cross-entropy.
 
     Raises:
         PlateaumapError: the activation is unknown, or not monotone.
     """
-    activation = get(activation)
+    return _matching_of(get(activation))
+
+
+@cache
+def _matching_of(activation: Activation) -> Loss:
     if activation.why_no_matching_loss is not None:
         raise PlateaumapError(f"no matching loss: {activation.why_no_matching_loss}")
     if activation is get("sigmoid"):
@@ -117,7 +128,7 @@ def _matching_excess(activation: Activation, z: Array, y: Array) -> Array:
     near = jnp.abs(distance) < _EXCESS_RADII[is_double(distance)]
     start, u = jnp.where(near, target, 0), jnp.where(near, distance, 0)
     far = _above_constant(activation, z, y) - _floor_above_constant(activation, y)
-    return jnp.where(near, _area(activation, start, u, y, jnp.zeros_like(u), nodes=3), far)
+    return jnp.where(near, _area(activation, start, u, y, jnp.zeros_like(u)), far)
 
 
 @_matching_excess.defjvp
@@ -131,50 +142,50 @@ def _matching_excess_jvp(
     return _matching_excess(activation, z, y), slope * z_dot + by_target
 
 
-def _area(
-    activation: Activation, start: Array, width: Array, y: Array, error: Array, nodes: int
-) -> Array:
+def _area(activation: Activation, start: Array, width: Array, y: Array, error: Array) -> Array:
     """Return `∫ σ(s) − y ds` from `start` to `start + width`, `error` being σ − y at `start`.
 
     For a small width, `error` and the double integral of the slope do not cancel.
     """
 
     def piece(start: Array, width: Array, error: Array) -> Array:
-        bend = first_moment_mean(activation.slope, start, width, nodes)
+        bend = first_moment_mean(activation.slope, start, width, _NODES)
         return width * error + jnp.square(width) * bend
 
-    if activation.smooth:
-        return piece(start, width, error)
-    kink = _kink_between(start, width)
-    before, after = kink - start, start + width - kink
-    crosses = (before != 0) & (after != 0)
-    whole = piece(start, jnp.where(crosses, before, width), error)
-    rest = piece(kink, after, activation.error(kink, y))
-    return whole + jnp.where(crosses, rest, 0)
-
-
-def _kink_between(start: Array, width: Array) -> Array:
-    """Return z = 0 if it lies between the ends of a step, else the end nearest to it."""
-    end = start + width
-    return jnp.clip(jnp.zeros_like(start), jnp.minimum(start, end), jnp.maximum(start, end))
+    (first, *rest) = _pieces(activation, start, width)
+    area = piece(*first, error)
+    for kink, beyond in rest:
+        area = area + piece(kink, beyond, activation.error(kink, y))
+    return area
 
 
 def _rise(activation: Activation, z: Array, step: Array) -> Array:
     """Return `σ(z + step) − σ(z)` without cancellation."""
-    after = z + step
     near = jnp.abs(step) < _FALL_RADII[is_double(step)]
-    if not activation.smooth:
-        near &= (z > 0) == (after > 0)
-    width = jnp.where(near, step, 0)
-    small = width * mean(activation.slope, z, width, nodes=2)
+    small = jnp.zeros_like(z)
+    for start, width in _pieces(activation, z, jnp.where(near, step, 0)):
+        small = small + width * mean(activation.slope, start, width, _NODES)
     # Errors against the end of the range on the side of z do not cancel there.
     end = activation.asymptote(z)
-    return jnp.where(near, small, activation.error(after, end) - activation.error(z, end))
+    large = activation.error(z + step, end) - activation.error(z, end)
+    return jnp.where(near, small, large)
+
+
+def _pieces(activation: Activation, start: Array, width: Array) -> list[tuple[Array, Array]]:
+    """Return starts and widths that make up an interval and have no kink inside."""
+    if activation.smooth:
+        return [(start, width)]
+    crosses = start * (start + width) < 0
+    kink = jnp.zeros_like(start)
+    return [
+        (start, jnp.where(crosses, -start, width)),
+        (kink, jnp.where(crosses, start + width, 0)),
+    ]
 
 
 def _matching_fall(activation: Activation, z: Array, step: Array, y: Array) -> Array:
     near = jnp.abs(step) < _FALL_RADII[is_double(step)]
     width = jnp.where(near, step, 0)
-    small = -_area(activation, z, width, y, activation.error(z, y), nodes=2)
+    small = -_area(activation, z, width, y, activation.error(z, y))
     large = _above_constant(activation, z, y) - _above_constant(activation, z + step, y)
     return jnp.where(near, small, large)

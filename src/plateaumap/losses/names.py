@@ -73,6 +73,11 @@ _FAMILIES: Mapping[str, _Family] = MappingProxyType(
 )
 
 
+def is_name(name: str) -> bool:
+    """Return whether any activation has a loss of this name."""
+    return name in _FAMILIES
+
+
 def known_losses(activation: Activation | str) -> tuple[str, ...]:
     """Return the names of the losses that an activation can be trained with.
 

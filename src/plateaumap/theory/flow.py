@@ -242,7 +242,7 @@ def _quadratic_duration(leg: Leg, target: Target) -> Duration:
         + 2.0 * (t1 * _second_order(t1) / end.a - t0 * _second_order(t0) / start.a)
     )
     log_lower = leg.log_e - leg.log_a
-    closed = (log_lower / y + lower) / y + 2.0 * log_lower / y
+    closed = (log_lower / y - lower) / y + 2.0 * log_lower / y
     closed_size = (abs(log_lower) / y + lower) / y
     near = t1 < _SMALL
     return Duration(
@@ -331,11 +331,14 @@ def _cross_entropy_log_duration(leg: Leg, target: Target) -> Scalar:
 
 
 def _cross_entropy_departure(z0: Scalar, target: Target, drop: Drop) -> Scalar:
-    loss = drop.keep * jax.nn.softplus(z0)
+    loss = jax.nn.softplus(z0)
+    kept = drop.keep * loss
     tiny = z0 < -40.0
     # softplus(z) = exp(z) there, to float64: the loss and the output fall alike.
-    ratio = jnp.where(tiny, drop.keep, -jnp.expm1(-loss) / jnp.where(tiny, 1.0, jax.nn.sigmoid(z0)))
-    to_zero = jnp.where(z0 > 0, loss + jnp.log(-jnp.expm1(-loss)), z0 + jnp.log(ratio) + loss)
+    ratio = jnp.where(tiny, drop.keep, -jnp.expm1(-kept) / jnp.where(tiny, 1.0, jax.nn.sigmoid(z0)))
+    to_zero = jnp.where(
+        z0 > 0, kept + jnp.log(-jnp.expm1(-kept)), z0 + jnp.log(ratio) - drop.fraction * loss
+    )
     if target.is_zero:
         return to_zero
     inside = jnp.where(target.y > 0, target.y, 0.5)
@@ -404,7 +407,9 @@ def _divergence_above(u: Scalar, target: Target) -> jax.Array:
 
 def _target_share(z: Scalar, target: Target) -> Scalar:
     """Returns ``y / a``."""
-    return target.y * (1.0 + jnp.exp(-z)) if not target.is_zero else 0.0
+    if target.is_zero:
+        return 0.0
+    return jnp.where(target.y > 0, target.y * (1.0 + jnp.exp(-z)), 0.0)
 
 
 def _series(x: Scalar, coefficients: list[float]) -> Scalar:

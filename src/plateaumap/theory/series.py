@@ -82,9 +82,15 @@ def abel_terms(loss: str, count: int) -> tuple[AbelTerm, ...]:
 
 
 @cache
-def abel_tables(loss: str, count: int) -> AbelTables:
-    """Returns the same terms as float64 coefficients, in both bases."""
+def abel_tables(loss: str, count: int, zero_target: bool = False) -> AbelTables:
+    """Returns the same terms as float64 coefficients, in both bases.
+
+    With ``zero_target`` the tables are those of y = 0, in s or a alone: there the coefficients
+    below ``s**k`` of the quadratic loss cancel, which float64 would not see.
+    """
     terms = abel_terms(loss, count)
+    if zero_target:
+        terms = tuple(AbelTerm(_at_one(t.polynomial), _at_one(t.logarithm)) for t in terms)
     return AbelTables(
         far=tuple(_table(term.polynomial) for term in terms),
         near=tuple(_table(_without_constant(_mirrored(term.polynomial))) for term in terms),
@@ -197,6 +203,11 @@ def _mirrored(p: Polynomial) -> Polynomial:
 
 def _without_constant(p: Polynomial) -> Polynomial:
     return {(i, j): c for (i, j), c in p.items() if i}
+
+
+def _at_one(p: Polynomial) -> Polynomial:
+    """Returns the polynomial in u that is left where v = 1."""
+    return _sum(*({(i, 0): c} for (i, _), c in p.items()))
 
 
 def _row(p: Polynomial, i: int) -> Polynomial:
