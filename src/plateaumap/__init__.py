@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plateaumap import figures as figures
     from plateaumap import losses as losses
     from plateaumap import neuron as neuron
     from plateaumap.errors import PlateaumapError as PlateaumapError
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
     from plateaumap.storage.results import Results as Results
     from plateaumap.storage.results import load as load
     from plateaumap.storage.results import open_results as open
+    from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
 
-_MODULES = {"losses": "plateaumap.losses", "neuron": "plateaumap.neuron"}
+_MODULES = {
+    "figures": "plateaumap.figures",
+    "losses": "plateaumap.losses",
+    "neuron": "plateaumap.neuron",
+}
 
 _NAMES = {
     "PlateaumapError": "plateaumap.errors:PlateaumapError",
@@ -46,6 +52,7 @@ _NAMES = {
     "values": "plateaumap.grid:values",
     "zip": "plateaumap.grid:zip",
     "evaluate": "plateaumap.runner:evaluate",
+    "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",
     "run": "plateaumap.runner:run",
     "simulate": "plateaumap.simulation:simulate",
     "Sweep": "plateaumap.spec:Sweep",

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 
@@ -104,7 +104,7 @@ class Activation:
 
     def __call__(self, z: ArrayLike) -> Array:
         """Return the output `σ(z)`."""
-        return self.value(jnp.asarray(z))
+        return self.value(_floating(z))
 
     def asymptote(self, z: Array) -> Array:
         """Return the finite end of the range that outputs approach on the side of `z`, else 0."""
@@ -120,7 +120,7 @@ class Activation:
         """
         if self.remainder is None:
             raise PlateaumapError(f"{self.name} has no integral here: {self.why_no_matching_loss}")
-        return _integral(self, jnp.asarray(z))
+        return _integral(self, _floating(z))
 
     def target(self, y: Array) -> Array:
         """Return the pre-activation whose output is `y`, infinite at the ends of the range.
@@ -136,6 +136,10 @@ class Activation:
             slope > 0, self.error(z, reachable) / jnp.where(slope > 0, slope, 1), 0
         )
         return jnp.where(inside, z - correction, jnp.where(y <= self.low, -inf, inf))
+
+
+def _floating(z: ArrayLike) -> Array:
+    return jnp.asarray(z, jnp.result_type(z, 0.0))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -522,18 +526,7 @@ def increasing(
         side = made.asymptote(z)[..., None]
         return integral_from_zero(lambda s: function(s) - side, z)
 
-    return Activation(
-        name,
-        made.value,
-        slope,
-        made.error,
-        low,
-        high,
-        smooth=smooth,
-        remainder=remainder,
-        light_tailed=False,
-        inverse=inverse,
-    )
+    return replace(made, remainder=remainder, light_tailed=False)
 
 
 def _derivative(function: Function) -> Function:

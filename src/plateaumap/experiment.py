@@ -33,6 +33,7 @@ from plateaumap.measures import (
     Outputs,
 )
 from plateaumap.neuron import Parameters, pre_activation
+from plateaumap.theory.epochs import predict_epochs
 from plateaumap.training import Problem
 
 PyTree = Any
@@ -86,6 +87,14 @@ class Experiment(ABC):
         del point, choice
         return None
 
+    def steady(self, point: Point, choice: LossChoice) -> Array | None:
+        """Return whether the run of a point is known to be steady, or None if nothing is known.
+
+        See `plateaumap.training.Problem`; a steady run is evaluated many times faster.
+        """
+        del point, choice
+        return None
+
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether a start is already good enough; by default never."""
         del parameters, point, tolerance
@@ -101,6 +110,8 @@ class Experiment(ABC):
     ) -> np.ndarray | None:
         """Return the predicted epoch at which `drop` of the loss excess is gone, if known.
 
+        By default from `theory`; an experiment with one of its own overrides this.
+
         Args:
             points: float64 arrays of shape (n,), one for each coordinate.
             choice: what the sweep names.
@@ -109,7 +120,15 @@ class Experiment(ABC):
         Returns:
             float64 of shape (n,), NaN where no prediction applies; None without a theory.
         """
-        del points, choice, drop
+        loss = self.theory(choice)
+        return None if loss is None else predict_epochs(**points, loss=loss, drop=drop)
+
+    def theory(self, choice: LossChoice) -> str | None:
+        """Return what `plateaumap.theory` calls a loss of this experiment; None: it has no theory.
+
+        Points must then have the coordinates w0, b0, lr, x and y of a sigmoid neuron.
+        """
+        del choice
         return None
 
     def why_not_loss(self, choice: LossChoice) -> str | None:
@@ -144,6 +163,7 @@ class Experiment(ABC):
             floor=self.floor(point, choice),
             speed=self.speed,
             fall=self.fall(point, choice),
+            steady=self.steady(point, choice),
             converged=self.converged(parameters, point, tolerance),
             output=None if output is None else lambda p: output(p, point),
         )
@@ -225,6 +245,19 @@ class SingleNeuron(Experiment):
             return None
         x, y = point["x"], point["y"]
         return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
+
+    def theory(self, choice: LossChoice) -> str | None:
+        """Return the loss under the name that theory knows, for a sigmoid."""
+        if self.activation != "sigmoid" or not isinstance(choice, str):
+            return None
+        return "cross_entropy" if choice == "matching" else choice
+
+    def steady(self, point: Point, choice: LossChoice) -> Array | None:
+        """Return whether z is known to run down its loss without going past the target."""
+        steady = self._loss(choice).steady
+        if steady is None:
+            return None
+        return steady(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether the output is within the tolerance of the target."""

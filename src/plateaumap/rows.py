@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from plateaumap import leap
 from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.measures import LEVELS, PLATEAU_DROP, STATUSES
+from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.spec import Sweep
 from plateaumap.table import Arrays, Column
 
@@ -75,16 +76,25 @@ class Rows:
         numbers = np.arange(start, stop, dtype=np.int64)
         points = self.sweep.grid.coordinates_at(numbers)
         wait = self.submit_points(executor, loss_index, points)
+        return lambda: {**self.identity(loss_index, numbers), **wait()}
 
-        def arrays() -> Arrays:
-            return {
-                "loss": np.full(stop - start, loss_index, np.int8),
-                **points,
-                **self.sweep.grid.index_columns(numbers),
-                **wait(),
-            }
+    def identity(self, loss_index: int, numbers: np.ndarray) -> Arrays:
+        """Return what tells some rows apart: loss, coordinates and indices.
 
-        return arrays
+        Args:
+            loss_index: which of the sweep's losses.
+            numbers: flat numbers of points, int64 of shape (n,).
+        """
+        return {
+            "loss": np.full(len(numbers), loss_index, np.int8),
+            **self.sweep.grid.coordinates_at(numbers),
+            **self.sweep.grid.index_columns(numbers),
+        }
+
+    @property
+    def measured(self) -> tuple[Column, ...]:
+        """Return the columns of what is measured, which are those that `identity` does not fill."""
+        return self.columns[len(_identity(self.sweep)) :]
 
     def submit_points(
         self, executor: Executor, loss_index: int, points: Mapping[str, np.ndarray]
@@ -100,33 +110,84 @@ class Rows:
             A function that waits for the arrays of what is measured, without loss, coordinates
             and indices.
         """
-        choice = self.sweep.losses[loss_index]
-        evaluation = self._evaluations[loss_index]
-        predict = self.sweep.experiment.predict
-        until = LEVELS["tenth_epochs"] if self.sweep.until == "tenth" else PLATEAU_DROP
-        length = predict(points, choice, until)
-        wait = executor.submit(evaluation, points, self._limits(evaluation), length)
-        predicted = predict(points, choice, PLATEAU_DROP)
+        how = self._leap if self.sweep.method == "leap" else self._simulate
+        wait = how(executor, loss_index, points)
+        predicted = self._predict(loss_index, points, PLATEAU_DROP)
 
         def arrays() -> Arrays:
-            measured = evaluation.arrays(wait())
-            converged = measured["status"] == STATUSES.index("converged_at_start")
-            count = len(converged)
-            known = np.full(count, np.nan) if predicted is None else predicted
+            measured = wait()
+            converged = measured["status"] == leap.CONVERGED
+            known = np.nan if predicted is None else predicted
             return {**measured, PREDICTION.name: np.where(converged, np.nan, known)}
 
         return arrays
 
-    def _limits(self, evaluation: Evaluation) -> Limits:
-        return Limits(
-            np.asarray(self.sweep.horizon, evaluation.counter),
+    def _simulate(
+        self, executor: Executor, loss_index: int, points: Mapping[str, np.ndarray]
+    ) -> Callable[[], Arrays]:
+        assert self.sweep.horizon is not None
+        length = self._predict(loss_index, points, self._last_level)
+        return self._evaluate(executor, loss_index, points, self.sweep.horizon, length)
+
+    def _leap(
+        self, executor: Executor, loss_index: int, points: Mapping[str, np.ndarray]
+    ) -> Callable[[], Arrays]:
+        choice, horizon = self.sweep.losses[loss_index], self.sweep.horizon
+        starts = self._evaluate(executor, loss_index, points, 0)
+        loss = self.sweep.experiment.theory(choice)
+        lengths = None if loss is None else leap.Lengths(points, loss, self.sweep.until)
+
+        def arrays() -> Arrays:
+            measured = starts()
+            running = measured["status"] == leap.CENSORED
+            simulated = running if lengths is None else running & lengths.unanswered
+            if lengths is not None:
+                lengths.fill(measured, running & ~simulated, horizon)
+            if simulated.any():
+                some = {name: column[simulated] for name, column in points.items()}
+                limit = min(horizon or leap.FALLBACK_HORIZON, leap.FALLBACK_HORIZON)
+                length = self._predict(loss_index, some, self._last_level)
+                made = self._evaluate(executor, loss_index, some, limit, length)()
+                for name, column in made.items():
+                    leap.write(measured[name], simulated, column)
+            leap.forget(measured)
+            return measured
+
+        return arrays
+
+    @property
+    def _last_level(self) -> float:
+        return LEVELS["tenth_epochs"] if self.sweep.until == "tenth" else PLATEAU_DROP
+
+    def _predict(
+        self, loss_index: int, points: Mapping[str, np.ndarray], drop: float
+    ) -> np.ndarray | None:
+        return self.sweep.experiment.predict(points, self.sweep.losses[loss_index], drop)
+
+    def _evaluate(
+        self,
+        executor: Executor,
+        loss_index: int,
+        points: Mapping[str, np.ndarray],
+        horizon: int,
+        length: np.ndarray | None = None,
+    ) -> Callable[[], Arrays]:
+        evaluation = self._evaluations[loss_index]
+        limits = Limits(
+            np.asarray(horizon, evaluation.counter),
             np.asarray(self.sweep.tolerance, evaluation.dtype),
         )
+        wait = executor.submit(evaluation, points, limits, length)
+        return lambda: evaluation.arrays(wait())
+
+
+def epoch_counter(horizon: int) -> str:
+    """Return the dtype that counts epochs up to a horizon."""
+    return "int32" if horizon <= _LONGEST_INT32_HORIZON else "int64"
 
 
 def _evaluation(sweep: Sweep, choice: Any) -> Evaluation:
-    assert sweep.horizon is not None
-    counter = "int32" if sweep.horizon <= _LONGEST_INT32_HORIZON else "int64"
+    counter = epoch_counter(sweep.horizon or leap.FALLBACK_HORIZON)
     return Evaluation(sweep.experiment, choice, sweep.precision, sweep.until, counter)
 
 

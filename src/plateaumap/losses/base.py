@@ -24,6 +24,9 @@ class Loss:
             `value − floor`, which is exact enough where the floor is zero.
         fall: `fall(z, step, y)`, the amount `value(z, y) − value(z + step, y)` without
             cancellation; None if only the difference of two values is to be had.
+        steady: `steady(rate, y)`, whether gradient descent of z with this rate is known to
+            lower the loss in every epoch, with one peak of gradient and fall at most; None if
+            nothing is known. It needs `fall`.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Loss:
     floor: Callable[[Array], Array] = jnp.zeros_like
     excess: LossFunction | None = None
     fall: Callable[[Array, Array, Array], Array] | None = None
+    steady: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
         """Return the raw loss of pre-activation `z` and target `y`, which broadcast."""

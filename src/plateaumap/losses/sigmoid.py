@@ -6,6 +6,8 @@ They run in the innermost loop of every sweep. Value, gradient and fall are writ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -129,7 +131,16 @@ def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
     return linear + log_ratio(difference / (2 + e + e_after))
 
 
-quadratic = Loss("quadratic", _quadratic_value, fall=_quadratic_fall)
+def _steady_up_to(rate_allowed: float) -> Callable[[Array, Array], Array]:
+    """Return `steady` of a loss whose curvature is at most `1 / rate_allowed`.
+
+    Up to that rate the update of z is increasing in z, so z never passes its target. A target of
+    0 or 1 lies at infinity and cannot be passed at any rate.
+    """
+    return lambda rate, y: (rate <= rate_allowed) | (y == 0) | (y == 1)
+
+
+quadratic = Loss("quadratic", _quadratic_value, fall=_quadratic_fall, steady=_steady_up_to(12.9))
 """`C = (σ(z) − y)² / 2`, with the one half; its gradient in z is `(a − y) a (1 − a)`."""
 
 cross_entropy = Loss(
@@ -138,6 +149,7 @@ cross_entropy = Loss(
     floor=_entropy,
     excess=_cross_entropy_excess,
     fall=_cross_entropy_fall,
+    steady=_steady_up_to(4.0),
 )
 """`C = −(y ln a + (1 − y) ln(1 − a))` in nats; its gradient in z is `a − y`.
 

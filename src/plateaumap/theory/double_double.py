@@ -38,8 +38,8 @@ class DoubleDouble(NamedTuple):
         """Returns the sum; opposite signs lose no more than in exact addition."""
         s, e = two_sum(self.hi, other.hi)
         t, f = two_sum(self.lo, other.lo)
-        s, e = _quick_two_sum(s, e + t)
-        return DoubleDouble(*_quick_two_sum(s, e + f))
+        s, e = quick_two_sum(s, e + t)
+        return DoubleDouble(*quick_two_sum(s, e + f))
 
     def __neg__(self) -> "DoubleDouble":
         """Returns the negative, exactly."""
@@ -52,7 +52,7 @@ class DoubleDouble(NamedTuple):
     def __mul__(self, other: "DoubleDouble") -> "DoubleDouble":  # type: ignore[override]
         """Returns the product."""
         p, e = two_product(self.hi, other.hi)
-        return DoubleDouble(*_quick_two_sum(p, e + (self.hi * other.lo + self.lo * other.hi)))
+        return DoubleDouble(*quick_two_sum(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: "DoubleDouble") -> "DoubleDouble":
         """Returns the quotient."""
@@ -60,12 +60,12 @@ class DoubleDouble(NamedTuple):
         rest = self - other.scaled(first)
         second = rest.hi / other.hi
         rest = rest - other.scaled(second)
-        return DoubleDouble(*_quick_two_sum(first, second)) + double(rest.hi / other.hi)
+        return DoubleDouble(*quick_two_sum(first, second)) + double(rest.hi / other.hi)
 
     def scaled(self, factor: Array | float) -> "DoubleDouble":
         """Returns the product with a float64."""
         p, e = two_product(self.hi, np.asarray(factor))
-        return DoubleDouble(*_quick_two_sum(p, e + self.lo * factor))
+        return DoubleDouble(*quick_two_sum(p, e + self.lo * factor))
 
     def halved(self) -> "DoubleDouble":
         """Returns half the number, exactly."""
@@ -160,7 +160,7 @@ _ONE = DoubleDouble(np.float64(1.0), np.float64(0.0))  # type: ignore[arg-type]
 _SIXTH = constant(Fraction(1, 6))
 
 
-def _quick_two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def quick_two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     """The same as ``two_sum`` where |a| >= |b|."""
     s = a + b
     return s, b - (s - a)

@@ -99,6 +99,11 @@ class Dynamics:
       log_duration: its logarithm, finite where the time overflows float64.
       departure: the pre-activation where the loss excess has dropped, for |z| up to 10**4.
       depart: the leg from a start to there, for exp(z) and exp(-2 z) within float64.
+      excess: the loss above its minimum.
+      stiffness: a bound on ``|f'|`` over a leg.
+      stride: ``h`` times it is the ratio of one Abel term to the one before, on a leg.
+      saturation: the s of a saturated point where the stiffness reaches a value.
+      far_speed: the limit of ``f`` as z grows.
     """
 
     speed: Callable[[Point], Scalar]
@@ -108,6 +113,11 @@ class Dynamics:
     log_duration: Callable[[Leg, Target], Scalar]
     departure: Callable[[Scalar, Target, Drop], Scalar]
     depart: Callable[[Point, Target, Drop], Leg]
+    excess: Callable[[Point, Target], Scalar]
+    stiffness: Callable[[Leg], Scalar]
+    stride: Callable[[Leg], Scalar]
+    saturation: Callable[[Scalar, Target], Scalar]
+    far_speed: Callable[[Target], Scalar]
 
 
 def flow_time(z0: Scalar, z1: Scalar, y: Scalar, *, loss: str) -> jax.Array:
@@ -128,7 +138,7 @@ def flow_time(z0: Scalar, z1: Scalar, y: Scalar, *, loss: str) -> jax.Array:
 
 def log_flow_time(z0: Scalar, z1: Scalar, y: Scalar, *, loss: str) -> jax.Array:
     """Returns the natural logarithm of ``flow_time``, for |z| up to 10**4 and beyond."""
-    mirrored, target = _descent(z0, y)
+    mirrored, target = descent(z0, y)
     start, end = (jnp.where(mirrored, -z, z) for z in (z0, z1))
     leg = make_leg(make_point(start, target), make_point(end, target), target)
     return jnp.asarray(DYNAMICS[loss].log_duration(leg, target))
@@ -143,7 +153,7 @@ def departure(z0: Scalar, y: Scalar, drop: Drop, *, loss: str) -> jax.Array:
       drop: from ``make_drop``.
       loss: ``"quadratic"`` or ``"cross_entropy"``; the excess is over the loss's minimum.
     """
-    mirrored, target = _descent(z0, y)
+    mirrored, target = descent(z0, y)
     z1 = DYNAMICS[loss].departure(jnp.where(mirrored, -z0, z0), target, drop)
     return jnp.where(mirrored, -z1, z1)
 
@@ -167,7 +177,11 @@ def make_point(z: Scalar, target: Target, z_low: Scalar = 0.0) -> Point:
     tail = jnp.exp(-jnp.abs(z)) * (1.0 - jnp.sign(z) * z_low)
     a = jnp.where(z > 0, 1.0, tail) / (1.0 + tail)
     s = jnp.where(z > 0, tail, 1.0) / (1.0 + tail)
-    return Point(z, a, s, a * _error_share(z, target))
+    if target.is_zero:
+        return Point(z, a, s, a)
+    above = z - logit(target)
+    decay = -jnp.expm1(-jnp.abs(above))
+    return Point(z, a, s, jnp.where(above > 0, target.q * a, -target.y * s) * decay)
 
 
 def make_leg(start: Point, end: Point, target: Target) -> Leg:
@@ -184,6 +198,19 @@ def make_leg(start: Point, end: Point, target: Target) -> Leg:
     return Leg(start, end, width, log_a, log_s, log_a + jnp.log(share))
 
 
+def point_at(s: Scalar, target: Target) -> Point:
+    """Returns the point with ``sigma(-z) = s``, for an s that is not near 1."""
+    a = 1.0 - s
+    return Point(jnp.log(a / s), a, s, target.q - s)
+
+
+def largest_spread(leg: Leg) -> Scalar:
+    """Returns the maximum of ``a s`` over a leg."""
+    peak = (leg.start.a > 0.5) & (leg.end.a < 0.5)
+    ends = jnp.maximum(leg.start.a * leg.start.s, leg.end.a * leg.end.s)
+    return jnp.where(peak, 0.25, ends)
+
+
 def logit(target: Target) -> jax.Array:
     """Returns ``ln(y / q)``, the pre-activation that meets the target."""
     return jnp.log(target.y) - jnp.log(target.q)
@@ -197,7 +224,7 @@ def divergence(z: Scalar, target: Target) -> jax.Array:
     return _divergence_above(jnp.abs(u), ahead)
 
 
-def _descent(z0: Scalar, y: Scalar) -> tuple[jax.Array, Target]:
+def descent(z0: Scalar, y: Scalar) -> tuple[jax.Array, Target]:
     """Returns whether the start has to be mirrored, and the target of the descent."""
     mirrored = z0 < logit(Target(y, 1.0 - y))
     q = jnp.where(mirrored, y, 1.0 - y)
@@ -292,6 +319,24 @@ def _quadratic_depart(start: Point, target: Target, drop: Drop) -> Leg:
     return Leg(start, end, width, log_a, log_s, -log_keep)
 
 
+def _quadratic_excess(p: Point, target: Target) -> Scalar:
+    return 0.5 * p.e * p.e
+
+
+def _quadratic_stiffness(leg: Leg) -> Scalar:
+    spread = largest_spread(leg)
+    return spread * (spread + leg.start.e)
+
+
+def _quadratic_saturation(stiffness: Scalar, target: Target) -> Scalar:
+    # The root of s (s + q) = stiffness, without cancellation.
+    return 2.0 * stiffness / (target.q + jnp.sqrt(target.q**2 + 4.0 * stiffness))
+
+
+def _quadratic_far_speed(target: Target) -> Scalar:
+    return 0.0
+
+
 def _cross_entropy_speed(p: Point) -> Scalar:
     return p.e
 
@@ -361,6 +406,23 @@ def _cross_entropy_depart(start: Point, target: Target, drop: Drop) -> Leg:
     log_a = jnp.log1p(width / end_a)
     end = Point(start.z - (log_a + fall), end_a, end_s, end_a)
     return Leg(start, end, width, log_a, -fall, log_a)
+
+
+def _cross_entropy_excess(p: Point, target: Target) -> Scalar:
+    return jax.nn.softplus(p.z) if target.is_zero else divergence(p.z, target)
+
+
+def _cross_entropy_stride(leg: Leg) -> Scalar:
+    # Far out the terms fall like those of x / (exp(x) - 1) at x = h e: by 2 pi each.
+    return jnp.maximum(largest_spread(leg), 0.25 * leg.start.e)
+
+
+def _cross_entropy_saturation(stiffness: Scalar, target: Target) -> Scalar:
+    return stiffness
+
+
+def _cross_entropy_far_speed(target: Target) -> Scalar:
+    return target.q
 
 
 def _divergence_root(u0: Scalar, target: Target, drop: Drop) -> jax.Array:
@@ -467,6 +529,11 @@ DYNAMICS: Mapping[str, Dynamics] = {
         log_duration=_quadratic_log_duration,
         departure=_quadratic_departure,
         depart=_quadratic_depart,
+        excess=_quadratic_excess,
+        stiffness=_quadratic_stiffness,
+        stride=_quadratic_stiffness,
+        saturation=_quadratic_saturation,
+        far_speed=_quadratic_far_speed,
     ),
     "cross_entropy": Dynamics(
         speed=_cross_entropy_speed,
@@ -476,6 +543,11 @@ DYNAMICS: Mapping[str, Dynamics] = {
         log_duration=_cross_entropy_log_duration,
         departure=_cross_entropy_departure,
         depart=_cross_entropy_depart,
+        excess=_cross_entropy_excess,
+        stiffness=largest_spread,
+        stride=_cross_entropy_stride,
+        saturation=_cross_entropy_saturation,
+        far_speed=_cross_entropy_far_speed,
     ),
 }
 """The two losses by name."""

@@ -12,7 +12,10 @@ so that every ``psi_k`` is a polynomial in ``f`` and its derivatives. For the si
 polynomial in ``s = sigma(-z)`` and ``q = 1 - y``, and so is every ``psi_k``; dividing by
 ``f ds/dz`` and integrating over ``s`` gives, for k >= 1,
 
-    phi_{k+1} = P_k(s; q) + R_k(q) ln|q - s|.
+    phi_{k+1} = P_k(s; q) + R_k(q) ln|q - s|,   R_k = g_k lambda**k,
+
+with lambda the slope of f at the target and g_k the coefficients of ``-1 / ln(1 - x)``, since the
+map multiplies small errors by ``1 - h lambda``.
 
 Everything here is done with rational numbers, so the tables carry no rounding.
 
@@ -47,12 +50,12 @@ class AbelTables(NamedTuple):
 
     ``far`` holds ``P_k`` in powers of s and q. ``near`` holds ``P_k`` in powers of a = 1 - s and
     y = 1 - q, without what does not depend on a: it keeps its digits where a is small and h large.
-    ``logarithm`` holds ``R_k``, one row, in powers of y.
+    ``logarithm`` holds the ``g_k`` of ``R_k = g_k lambda**k``, lambda = f' at the target.
     """
 
     far: tuple[Table, ...]
     near: tuple[Table, ...]
-    logarithm: tuple[Table, ...]
+    logarithm: tuple[float, ...]
 
 
 class Speed(NamedTuple):
@@ -94,7 +97,7 @@ def abel_tables(loss: str, count: int, zero_target: bool = False) -> AbelTables:
     return AbelTables(
         far=tuple(_table(term.polynomial) for term in terms),
         near=tuple(_table(_without_constant(_mirrored(term.polynomial))) for term in terms),
-        logarithm=tuple(_table(_mirrored(term.logarithm)) for term in terms),
+        logarithm=tuple(_leading(term.logarithm) for term in abel_terms(loss, count)),
     )
 
 
@@ -208,6 +211,11 @@ def _without_constant(p: Polynomial) -> Polynomial:
 def _at_one(p: Polynomial) -> Polynomial:
     """Returns the polynomial in u that is left where v = 1."""
     return _sum(*({(i, 0): c} for (i, _), c in p.items()))
+
+
+def _leading(p: Polynomial) -> float:
+    """Returns the coefficient of the lowest power of v."""
+    return float(p[min(p)])
 
 
 def _row(p: Polynomial, i: int) -> Polynomial:

@@ -1,0 +1,161 @@
+"""Epochs between two pre-activations, by the Abel function of gradient descent.
+
+``Phi(z - h f(z)) = Phi(z) - 1``, so that a descent from z0 first lies at or below z1 after
+``ceil(Phi(z0) - Phi(z1))`` epochs. The difference is summed from the flow time over h, the
+logarithm and the first terms of the series (``series.py``), together with bounds on its rounding
+and on what the series leaves out. Scalar JAX functions, like those of ``flow.py``.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from plateaumap.theory.flow import DYNAMICS, Drop, Leg, Point, Scalar, Target, make_point
+from plateaumap.theory.series import SPEEDS, Table, abel_tables
+
+_UNIT = 2.0**-53
+
+_FLOW_ROUNDINGS = 16.0
+"""Roundings in a flow time, relative to the sizes of its terms: exp alone has up to three."""
+
+
+_ZERO_TARGET_ROUNDINGS = 4096.0
+
+
+class Order(NamedTuple):
+    """How far the series is taken, and the constants of what it leaves out.
+
+    On a leg where ``x = h |f'|`` is at most ``slope`` and the ratio of terms ``r = h * stride`` at
+    most ``ratio``, the terms left out add up to at most ``margin x r**terms (1 + ln(e0 / e1))``.
+    Measured over 400,000 random legs of up to 60 steps, h from 0.01 to 10**4: at most 0.07 of
+    that with y = 0, at most 0.45 of it with 0 < y < 1.
+    """
+
+    terms: int
+    margin: float
+    slope: float
+    ratio: float
+
+
+class Estimate(NamedTuple):
+    """A length in epochs, a real number, and bounds on its two errors.
+
+    ``rounding`` grows with the length; ``truncation`` is what the series leaves out, inf where it
+    must not be used.
+    """
+
+    epochs: Scalar
+    rounding: Scalar
+    truncation: Scalar
+
+
+ZERO_TARGET = Order(terms=5, margin=0.2, slope=0.3, ratio=0.3)
+INNER_TARGET = Order(terms=3, margin=1.0, slope=0.2, ratio=0.25)
+
+
+def order_of(target: Target) -> Order:
+    """Returns how far the series is taken for a target."""
+    return ZERO_TARGET if target.is_zero else INNER_TARGET
+
+
+def abel_difference(
+    loss: str, leg: Leg, target: Target, h: Scalar, h_low: Scalar = 0.0, slope: Scalar | None = None
+) -> Estimate:
+    """Returns ``Phi(start) - Phi(end)`` of a descent.
+
+    Args:
+      loss: a key of ``DYNAMICS``.
+      leg: from the start to the end.
+      target: its target.
+      h: the step ``lr (1 + x**2)``.
+      h_low: what lies below the last digit of h.
+      slope: the largest ``h |f'|`` to allow; that of the target's ``Order`` by default.
+    """
+    dynamics = DYNAMICS[loss]
+    duration = dynamics.duration(leg, target)
+    correction = abel_correction(loss, leg, target, h, slope)
+    inverse = (1.0 - h_low / h) / h
+    size = duration.size * inverse
+    if not target.is_zero:
+        size = size * _cancellation(leg.start, target)
+    return Estimate(
+        duration.time * inverse + correction.epochs,
+        _FLOW_ROUNDINGS * _UNIT * size + correction.rounding,
+        correction.truncation,
+    )
+
+
+def abel_correction(
+    loss: str, leg: Leg, target: Target, h: Scalar, slope: Scalar | None = None
+) -> Estimate:
+    """Returns the part of ``abel_difference`` beyond the flow time over h."""
+    dynamics, order = DYNAMICS[loss], order_of(target)
+    logarithm = -0.5 * dynamics.log_speed(leg)
+    series, series_rounding = _series_difference(loss, leg, target, h, order.terms)
+    x, r = h * dynamics.stiffness(leg), h * dynamics.stride(leg)
+    left_out = order.margin * x * r**order.terms * (1.0 + leg.log_e)
+    allowed = (x <= (order.slope if slope is None else slope)) & (r <= order.ratio)
+    return Estimate(
+        logarithm + series,
+        _UNIT * (8.0 * jnp.abs(logarithm) + series_rounding),
+        jnp.where(allowed, left_out, jnp.inf),
+    )
+
+
+def lands_well(loss: str, leg: Leg, target: Target, drop: Drop, h: Scalar) -> jax.Array:
+    """Whether the epoch that passes the leg's end also meets the loss level.
+
+    Where ``h f' < 1`` on the leg the map increases there, so that no step from it lands below the
+    image of its end. With 0 < y < 1 that image may lie beyond the target; it must not lie so far
+    that the excess is above the level again.
+    """
+    if target.is_zero:
+        return jnp.asarray(True)
+    dynamics = DYNAMICS[loss]
+    landing = make_point(leg.end.z - h * dynamics.speed(leg.end), target)
+    level = drop.keep * dynamics.excess(leg.start, target)
+    return (landing.e >= 0.0) | (dynamics.excess(landing, target) < (1.0 - 1e-9) * level)
+
+
+def _cancellation(start: Point, target: Target) -> Scalar:
+    """Returns how much the error of ``e = a - y`` exceeds that of a and y, relatively."""
+    return 1.0 + (2.0 + target.y * jnp.abs(start.z)) * start.s / start.e
+
+
+def _series_difference(
+    loss: str, leg: Leg, target: Target, h: Scalar, terms: int
+) -> tuple[Scalar, Scalar]:
+    """Returns the difference of ``sum_k h**k (P_k + R_k ln|e|)`` over a leg, and its roundings."""
+    tables = abel_tables(loss, terms, target.is_zero)
+    near = leg.start.a < 0.5
+    rate = h * (target.y * target.q) ** (1 + SPEEDS[loss].power)
+    total: Scalar = 0.0
+    size: Scalar = 0.0
+    for k in reversed(range(terms)):
+        far_term = _evaluate(tables.far[k], leg.start.s, leg.end.s, target.q)
+        near_term = _evaluate(tables.near[k], leg.start.a, leg.end.a, target.y)
+        total = h * (total + jnp.where(near, near_term, far_term))
+        size = h * (size + jnp.where(near, _norm(tables.near[k]), _norm(tables.far[k])))
+    if target.is_zero:
+        # The coefficients of h**k start at s**k or a**k: with x small, no term is above its norm.
+        return total, _ZERO_TARGET_ROUNDINGS
+    logarithm = rate * _polynomial(tables.logarithm, rate) * leg.log_e
+    return total + logarithm, size * jnp.where(near, leg.start.a, leg.end.s) + jnp.abs(logarithm)
+
+
+def _evaluate(table: Table, start: Scalar, end: Scalar, v: Scalar) -> Scalar:
+    rows = [_polynomial(row, v) for row in table]
+    return _polynomial(rows, start) - _polynomial(rows, end)
+
+
+def _polynomial(coefficients: Sequence[Scalar], v: Scalar) -> Scalar:
+    total: Scalar = 0.0
+    for c in reversed(coefficients):
+        total = total * v + c
+    return total
+
+
+def _norm(table: Table) -> float:
+    return sum(abs(c) for row in table for c in row)

@@ -1,0 +1,243 @@
+"""Where the scalar functions of the theory are batched, compiled and cut into blocks.
+
+A block has one of two sizes and the last one is filled up, so that nothing is compiled twice and
+no value depends on how the cells were cut. Everything runs in float64, which is switched on for
+the calling thread alone.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from plateaumap.theory import abel, prediction, walk
+from plateaumap.theory.flow import DYNAMICS, Drop, Scalar, Target, make_point
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+SMALL_BLOCK = 128
+BLOCK = 1024
+WIDE_BLOCK = 16384
+
+
+_Kernel = Callable[..., Any]
+
+
+class Columns(NamedTuple):
+    """Descents in canonical form, float64 of shape (n,): start, step and target.
+
+    ``z + z_low``, ``h + h_low`` and ``y + y_low``, ``q + q_low`` are double-double numbers.
+    """
+
+    z: Array
+    z_low: Array
+    h: Array
+    h_low: Array
+    y: Array
+    y_low: Array
+    q: Array
+    q_low: Array
+
+    def take(self, index: NDArray[Any] | slice) -> "Columns":
+        """Returns some of the descents."""
+        return Columns(*(column[index] for column in self))
+
+
+class Direct(NamedTuple):
+    """Lengths in epochs before rounding up, and bounds on their errors."""
+
+    epochs: Array
+    bound: Array
+
+
+class Plan(NamedTuple):
+    """What the next stages do with a descent.
+
+    ``direct`` legs end at the level, whose z is ``guess``; ``leaps`` end where ``sigma(-z) = s``,
+    after ``leap`` epochs, known to within ``leap_bound``. ``correction`` goes on top of the flow
+    time over h of either; ``bound`` holds for its error.
+    """
+
+    direct: Mask
+    leaps: Mask
+    s: Array
+    guess: Array
+    correction: Array
+    bound: Array
+    leap: Array
+    leap_bound: Array
+
+    def take(self, index: NDArray[Any]) -> "Plan":
+        """Returns the plans of some of the descents."""
+        return Plan(*(column[index] for column in self))
+
+
+class Walked(NamedTuple):
+    """``whole`` epochs and a ``rest`` to be rounded up, known to within ``bound``.
+
+    ``steps`` of the whole epochs were followed one by one.
+    """
+
+    whole: Array
+    rest: Array
+    bound: Array
+    steps: Array
+
+
+def direct(loss: str, zero: bool, drop: Drop, cells: Columns) -> Direct:
+    """Estimates lengths by the Abel function alone."""
+    columns = (cells.z_low, cells.h_low)
+    return Direct(*_run(_direct, loss, zero, (drop,), cells, columns, WIDE_BLOCK))
+
+
+def planned(loss: str, zero: bool, drop: Drop, slope: float, cells: Columns) -> Plan:
+    """Chooses legs on which ``h |f'|`` is at most ``slope``."""
+    columns = (cells.z_low, cells.h_low)
+    direct, leaps, *rest = _run(_planned, loss, zero, (drop, slope), cells, columns, BLOCK)
+    return Plan(direct > 0, leaps > 0, *rest)
+
+
+def walked(loss: str, zero: bool, drop: Drop, slope: float, cells: Columns, plan: Plan) -> Walked:
+    """Follows descents from the last whole epoch of their leap, or from their start."""
+    columns = (plan.leaps.astype(np.float64), plan.leap, plan.leap_bound)
+    return Walked(*_run(_walked, loss, zero, (drop, slope), cells, columns, BLOCK))
+
+
+def predicted(loss: str, zero: bool, drop: Drop, cells: Columns) -> Array:
+    """Predicts lengths; NaN where there is no telling, or where they overflow float64."""
+    (epochs,) = _run(_predicted, loss, zero, (drop,), cells, (), WIDE_BLOCK)
+    extreme = np.flatnonzero(np.isnan(epochs) & (np.abs(cells.z) > 300.0))
+    if extreme.size:
+        (epochs[extreme],) = _run(
+            _predicted_extreme, loss, zero, (drop,), cells.take(extreme), (), BLOCK
+        )
+    return epochs
+
+
+def _direct(
+    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+) -> tuple[Scalar, ...]:
+    # Past the clips a length is beyond any integer type, and so it is at them.
+    start = make_point(
+        jnp.clip(z, -340.0, 690.0 if loss == "quadratic" else jnp.inf), target, z_low
+    )
+    whole = DYNAMICS[loss].depart(start, target, drop)
+    estimate = abel.abel_difference(loss, whole, target, h, h_low)
+    meets = abel.lands_well(loss, whole, target, drop, h)
+    bound = estimate.rounding + estimate.truncation
+    return estimate.epochs, jnp.where(meets, bound, jnp.inf)
+
+
+def _planned(
+    loss: str,
+    target: Target,
+    drop: Drop,
+    slope: Scalar,
+    z: Scalar,
+    h: Scalar,
+    z_low: Scalar,
+    h_low: Scalar,
+) -> tuple[Scalar, ...]:
+    whole = DYNAMICS[loss].depart(make_point(z, target, z_low), target, drop)
+    holds = walk.series_holds(loss, whole, target, drop, h, slope)
+    leap = walk.plan_leap(loss, whole, target, h, slope)
+    to_level = abel.abel_correction(loss, whole, target, h, slope)
+    to_leap = abel.abel_correction(loss, leap.leg, target, h, 1.1 * slope)
+    chosen = abel.Estimate(
+        *(jnp.where(holds, a, b) for a, b in zip(to_level, to_leap, strict=True))
+    )
+    length = abel.abel_difference(loss, leap.leg, target, h, h_low, 1.1 * slope)
+    return (
+        jnp.where(holds, 1.0, 0.0),
+        jnp.where(leap.useful & ~holds, 1.0, 0.0),
+        leap.leg.end.s,
+        whole.end.z,
+        chosen.epochs,
+        chosen.rounding + chosen.truncation,
+        length.epochs,
+        length.rounding + length.truncation,
+    )
+
+
+def _walked(
+    loss: str,
+    target: Target,
+    drop: Drop,
+    slope: Scalar,
+    z: Scalar,
+    h: Scalar,
+    leaps: Scalar,
+    leap_epochs: Scalar,
+    leap_bound: Scalar,
+) -> tuple[Scalar, ...]:
+    whole = DYNAMICS[loss].depart(make_point(z, target), target, drop)
+    leap = walk.plan_leap(loss, whole, target, h, slope)
+    length = abel.Estimate(leap_epochs, leap_bound, 0.0)
+    landed = walk.land(loss, leap, length, target, h, slope)
+    straight = walk.run_straight(loss, whole, target, h)
+    position = walk.Position(
+        *(jnp.where(leaps > 0, a, b) for a, b in zip(landed, straight, strict=True))
+    )
+    return walk.follow(loss, position, whole, target, drop, h, slope)
+
+
+def _predicted(loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar) -> tuple[Scalar]:
+    return (prediction.predict(loss, z, target, drop, h),)
+
+
+def _predicted_extreme(
+    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar
+) -> tuple[Scalar]:
+    return (prediction.predict_extreme(loss, z, target, drop, h),)
+
+
+@cache
+def _compiled(kernel: _Kernel, loss: str, zero: bool) -> _Kernel:
+    """Returns a kernel for one loss over a block: the one place where they are vmapped."""
+
+    def one(shared: tuple[Any, ...], y: Scalar, q: Scalar, *row: Scalar) -> tuple[Scalar, ...]:
+        target = Target(0.0, 1.0) if zero else Target(y, q)
+        return tuple(kernel(loss, target, *shared, *row))
+
+    def block(shared: tuple[Any, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.vmap(lambda *row: one(shared, *row))(*columns)
+
+    return jax.jit(block)
+
+
+def _run(
+    kernel: _Kernel,
+    loss: str,
+    zero: bool,
+    shared: tuple[Any, ...],
+    cells: Columns,
+    extra: tuple[Array, ...],
+    width: int,
+) -> list[Array]:
+    """Runs a kernel over all cells, block by block."""
+    columns = (cells.y, cells.q, cells.z, cells.h, *extra)
+    count = len(cells.z)
+    if count <= SMALL_BLOCK:
+        width = SMALL_BLOCK
+    outputs: list[Array] = []
+    with jax.enable_x64(True):
+        compiled = _compiled(kernel, loss, zero)
+        for begin in range(0, count, width):
+            size = min(width, count - begin)
+            block = (_filled(column[begin : begin + size], width) for column in columns)
+            results = compiled(shared, *block)
+            outputs = outputs or [np.empty(count) for _ in results]
+            for output, result in zip(outputs, results, strict=True):
+                output[begin : begin + size] = np.asarray(result)[:size]
+    return outputs
+
+
+def _filled(column: Array, width: int) -> Array:
+    if len(column) == width:
+        return column
+    return np.concatenate([column, np.full(width - len(column), column[-1])])

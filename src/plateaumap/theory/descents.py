@@ -1,0 +1,144 @@
+"""Cells of a grid of neurons, brought into canonical form without rounding.
+
+In exact arithmetic a plateau depends on ``z0 = w0 x + b0`` and ``h = lr (1 + x**2)`` alone, and
+the length changes by about ``N`` epochs for a unit of z0, so that both are kept in double-double.
+A start below its target is mirrored, ``(z, y) -> (-z, 1 - y)``: every cell becomes a descent.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.theory.batches import Columns
+from plateaumap.theory.double_double import Array, quick_two_sum, two_product, two_sum
+
+_UNIT = 2.0**-53
+
+
+class EpochState(IntEnum):
+    """How a cell was settled, or why it has no length.
+
+    The first three have one: settled in float64, in double-double, or by following every epoch.
+    """
+
+    FLOAT64 = 0
+    DOUBLE_DOUBLE = 1
+    SIMULATED = 2
+    BEYOND_INT64 = 3
+    NO_EXCESS = 4
+    NO_THEORY = 5
+    UNDECIDED = 6
+    INVALID = 7
+
+
+class Group(NamedTuple):
+    """Descents towards targets of zero, or towards others, and which cells they are."""
+
+    zero: bool
+    index: NDArray[np.int64]
+    cells: Columns
+
+
+class Grid:
+    """Neurons of one broadcast shape, read in slices; values shared by all are kept once."""
+
+    def __init__(self, **columns: ArrayLike) -> None:
+        """Takes ``w0, b0, lr, x, y``.
+
+        Raises:
+          PlateaumapError: they do not broadcast, or are not numbers.
+        """
+        try:
+            arrays = {name: np.asarray(c, dtype=np.float64) for name, c in columns.items()}
+            self.shape = np.broadcast_shapes(*(a.shape for a in arrays.values()))
+        except (TypeError, ValueError) as error:
+            raise PlateaumapError(
+                f"{', '.join(columns)} must be numbers or arrays of numbers that broadcast: {error}"
+            ) from None
+        self.size = int(np.prod(self.shape, dtype=np.int64))
+        self._columns = {
+            name: a.reshape(()) if a.size == 1 else np.broadcast_to(a, self.shape).reshape(-1)
+            for name, a in arrays.items()
+        }
+
+    def part(self, where: slice) -> dict[str, Array]:
+        """Returns a slice of the cells in C order, shared values as arrays of no dimension."""
+        return {name: c[where] if c.ndim else c for name, c in self._columns.items()}
+
+    def cell(self, index: int) -> dict[str, float]:
+        """Returns one cell."""
+        return {name: float(c[index] if c.ndim else c) for name, c in self._columns.items()}
+
+
+def descents(
+    count: int, w0: Array, b0: Array, lr: Array, x: Array, y: Array
+) -> tuple[NDArray[np.uint8], list[Group]]:
+    """Returns the states of cells that have no descent, and the descents of the others.
+
+    Cells of a descent come with the state ``UNDECIDED``.
+    """
+    with np.errstate(all="ignore"):
+        z, z_low = _start(w0, b0, x)
+        h, h_low = _step(lr, x)
+        valid = np.isfinite(z + z_low) & np.isfinite(h + h_low) & (h > 0) & (lr > 0)
+        inner = (y > 0) & (y < 1)
+        centre = np.log(y) - np.log1p(-y)
+        fuzz = 8.0 * _UNIT * (np.abs(z) + np.abs(np.log(y)) + np.abs(np.log1p(-y)))
+        balanced = inner & (np.abs(z - centre) <= fuzz)
+    known = valid & (inner | (y == 0) | (y == 1))
+    mirrored = np.where(inner, z < centre, y == 1)
+    state = np.where(
+        known, np.where(balanced, EpochState.NO_EXCESS, EpochState.UNDECIDED), EpochState.INVALID
+    )
+    state = np.broadcast_to(state, count).astype(np.uint8)
+    rest, rest_low = two_sum(np.ones_like(y), -y)
+    sign = np.where(mirrored, -1.0, 1.0)
+    none = np.zeros_like(y)
+    columns = Columns(
+        *(
+            np.broadcast_to(column, count)
+            for column in (
+                sign * z,
+                sign * z_low,
+                h,
+                h_low,
+                np.where(mirrored, rest, y),
+                np.where(mirrored, rest_low, none),
+                np.where(mirrored, y, rest),
+                np.where(mirrored, none, rest_low),
+            )
+        )
+    )
+    return state, list(_groups(state, np.broadcast_to(inner, count), columns))
+
+
+def _groups(state: NDArray[np.uint8], inner: NDArray[np.bool_], columns: Columns) -> list[Group]:
+    ready = state == EpochState.UNDECIDED
+    groups = []
+    for zero in (True, False):
+        chosen = ready & (inner != zero)
+        index = np.flatnonzero(chosen)
+        if index.size == len(state):
+            groups.append(Group(zero, index, columns))
+        elif index.size:
+            groups.append(Group(zero, index, columns.take(index)))
+    return groups
+
+
+def _start(w0: Array, b0: Array, x: Array) -> tuple[Array, Array]:
+    """Returns ``w0 x + b0``."""
+    product, error = two_product(w0, x)
+    total, rest = two_sum(product, b0)
+    return quick_two_sum(total, rest + error)
+
+
+def _step(lr: Array, x: Array) -> tuple[Array, Array]:
+    """Returns ``lr (1 + x**2)``."""
+    square, error = two_product(x, x)
+    factor, rest = two_sum(np.ones_like(square), square)
+    factor, rest = quick_two_sum(factor, rest + error)
+    product, error = two_product(lr, factor)
+    return quick_two_sum(product, error + lr * rest)

@@ -1,0 +1,366 @@
+"""Exact plateau lengths without simulating, in constant time whatever the length.
+
+A plateau is the first n with ``excess_n <= (1 - drop) excess_0`` under gradient descent in exact
+arithmetic. Cells pass through three stages, each only where the one before left a doubt:
+
+1. the Abel function in float64 (``abel.py``);
+2. where its series does not reach the level, a leap and steps (``walk.py``);
+3. where float64 cannot tell between two integers, the flow time in double-double (``exact.py``).
+
+Every stage bounds its own error; an answer stands when no integer lies within the bound.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.theory import batches
+from plateaumap.theory.batches import Columns
+from plateaumap.theory.descents import EpochState, Grid, Group, descents
+from plateaumap.theory.double_double import Array, DoubleDouble, double
+from plateaumap.theory.exact import EXACT_TIMES, ROUNDING, ExactEnd, ExactStart, exact_drop
+from plateaumap.theory.flow import DYNAMICS, make_drop
+
+_LIMIT = 2.0**63
+_INTEGERS = 2.0**52
+_SLICE = 2 * batches.WIDE_BLOCK
+_DOUBTFUL_SLICE = 4 * batches.BLOCK
+_LARGEST_STEP = 1e200
+"""Steps up to here reach no further than the stages' clips."""
+
+_LEAP_SLOPES = {True: 0.1, False: 0.05}
+"""``h |f'|`` at the end of a leap in float64, for targets of zero and for others."""
+_EXACT_SLOPE = 0.02
+"""The same for an exact leap: there the series leaves out next to nothing."""
+
+_REASONS = {
+    EpochState.BEYOND_INT64: "its plateau is longer than int64 holds, 2**63 epochs",
+    EpochState.NO_EXCESS: "it starts at its target, with no loss excess to lose",
+    EpochState.NO_THEORY: "its path overshoots the target, for which there is no theory; simulate",
+    EpochState.UNDECIDED: "its length is closer to an integer than double-double can tell",
+    EpochState.INVALID: "it is not a neuron: values must be finite, lr > 0 and 0 <= y <= 1",
+}
+
+
+@dataclass(frozen=True)
+class EpochCounts:
+    """Plateau lengths of many cells; every array has the cells' broadcast shape.
+
+    Attributes:
+      epochs: int64 lengths in epochs, exact; 0 where there is none.
+      state: uint8 codes of ``EpochState``.
+      bound: float64 bounds on the error, in epochs, of the real number whose rounding up is the
+        length. NaN where there is none.
+      predicted: float64 lengths by ``predict_epochs``, also beyond int64; NaN, never inf.
+    """
+
+    epochs: NDArray[np.int64]
+    state: NDArray[np.uint8]
+    bound: Array
+    predicted: Array
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether a cell has a length."""
+        return self.state <= EpochState.SIMULATED
+
+
+def plateau_epochs(
+    w0: ArrayLike,
+    b0: ArrayLike,
+    lr: ArrayLike,
+    x: ArrayLike = 1.0,
+    y: ArrayLike = 0.0,
+    loss: str = "quadratic",
+    drop: float = 0.1,
+    errors: Literal["raise", "mask"] = "raise",
+) -> Any:
+    """Returns exact plateau lengths by theory.
+
+    Args:
+      w0: weights at the start; like all inputs an array that broadcasts, its float64 values taken
+        as exact numbers.
+      b0: biases at the start.
+      lr: learning rates.
+      x: inputs.
+      y: target outputs in [0, 1].
+      loss: ``"quadratic"`` (with the one half) or ``"cross_entropy"``.
+      drop: the share of the loss excess that has to go, read as the decimal that it is written
+        as (0.1 is one tenth).
+      errors: ``"raise"``, or ``"mask"`` for a masked array.
+
+    Returns:
+      int64 epochs of the broadcast shape (a NumPy scalar for scalars): the first n at which the
+      loss excess is at most ``1 - drop`` of its start, after n updates in exact arithmetic. With
+      ``errors="mask"`` a ``numpy.ma.MaskedArray`` in which cells without a length are masked.
+
+    Raises:
+      PlateaumapError: the loss, ``drop``, ``errors`` or the shapes are wrong, or, with
+        ``errors="raise"``, a cell has no length: it starts at its target, overshoots it with
+        0 < y < 1, is longer than int64 holds, or is not a neuron.
+    """
+    if errors not in ("raise", "mask"):
+        raise PlateaumapError(f"errors is {errors!r}; use 'raise' or 'mask'")
+    grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
+    counts = _count(grid, _Counter.of(loss, drop))
+    if errors == "mask":
+        return np.ma.MaskedArray(counts.epochs, mask=~counts.known)
+    if not counts.known.all():
+        raise PlateaumapError(_complaint(grid, counts.state.reshape(-1)))
+    return counts.epochs[()]
+
+
+def count_epochs(
+    w0: ArrayLike,
+    b0: ArrayLike,
+    lr: ArrayLike,
+    x: ArrayLike = 1.0,
+    y: ArrayLike = 0.0,
+    loss: str = "quadratic",
+    drop: float = 0.1,
+) -> EpochCounts:
+    """Returns exact plateau lengths and, for every cell, how it was settled or why not.
+
+    The arguments are those of ``plateau_epochs``.
+
+    Raises:
+      PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a cell.
+    """
+    return _count(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop))
+
+
+def predict_epochs(
+    w0: ArrayLike,
+    b0: ArrayLike,
+    lr: ArrayLike,
+    x: ArrayLike = 1.0,
+    y: ArrayLike = 0.0,
+    loss: str = "quadratic",
+    drop: float = 0.1,
+) -> Array:
+    """Returns plateau lengths by theory in float64, cheaply and without proof.
+
+    The arguments are those of ``plateau_epochs``. The length is exact to the epoch nearly
+    everywhere that the Abel series reaches from the start to the level, and of the right size for
+    any other step.
+
+    Returns:
+      float64 whole epochs, at least 1, of the broadcast shape; NaN where a cell has no excess to
+      lose, overshoots its target, overflows float64 or is not a neuron. Never inf.
+
+    Raises:
+      PlateaumapError: the loss, ``drop`` or the shapes are wrong.
+    """
+    grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
+    counter = _Counter.of(loss, drop)
+    epochs = np.full(grid.size, np.nan)
+
+    def fill(part: slice) -> None:
+        _, groups = descents(part.stop - part.start, **grid.part(part))
+        for group in groups:
+            epochs[part.start + group.index] = counter.predict(group)
+
+    _map(fill, _slices(grid.size, _SLICE))
+    return epochs.reshape(grid.shape)
+
+
+class _Settled(NamedTuple):
+    """Lengths, bounds and states of some cells; ``UNDECIDED`` ones go to the next stage."""
+
+    epochs: NDArray[np.int64]
+    bound: Array
+    state: NDArray[np.uint8]
+
+
+class _Counter(NamedTuple):
+    """The three stages for one loss and drop."""
+
+    loss: str
+    drop: Any
+    exact_drop: Any
+
+    @classmethod
+    def of(cls, loss: str, drop: float) -> "_Counter":
+        if loss not in DYNAMICS:
+            raise PlateaumapError(
+                f"loss {loss!r} has no exact lengths; use one of {', '.join(DYNAMICS)}"
+            )
+        if not (isinstance(drop, int | float | np.floating) and 0.0 < drop < 1.0):
+            raise PlateaumapError(f"drop is {drop!r}; it must be a number between 0 and 1")
+        return cls(loss, make_drop(float(drop)), exact_drop(float(drop)))
+
+    def predict(self, group: Group) -> Array:
+        return batches.predicted(self.loss, group.zero, self.drop, group.cells)
+
+    def directly(self, group: Group) -> _Settled:
+        """Stage 1: the Abel function in float64."""
+        found = batches.direct(self.loss, group.zero, self.drop, group.cells)
+        settled = _rounded_up(np.zeros(len(found.epochs)), found.epochs, found.bound)
+        beyond = (found.epochs - found.bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
+        settled.state[beyond] = EpochState.BEYOND_INT64
+        return settled
+
+    def by_walking(self, group: Group) -> _Settled:
+        """Stage 2: leaps and steps in float64."""
+        loss, zero, cells = self.loss, group.zero, group.cells
+        slope = _LEAP_SLOPES[zero]
+        plan = batches.planned(loss, zero, self.drop, slope, cells)
+        # What the series reaches has been tried, and was in doubt for its length.
+        rough = np.flatnonzero(~plan.direct)
+        settled = _undecided(len(cells.z))
+        if rough.size:
+            found = batches.walked(
+                loss, zero, self.drop, slope, cells.take(rough), plan.take(rough)
+            )
+            part = _rounded_up(found.whole, found.rest, found.bound)
+            stepped = (found.steps == found.whole) & (found.rest == 0.0)
+            part.state[stepped & (part.state == EpochState.FLOAT64)] = EpochState.SIMULATED
+            for column, values in zip(settled, part, strict=True):
+                column[rough] = values
+        return settled
+
+    def exactly(self, group: Group) -> _Settled:
+        """Stage 3: the flow time in double-double, the rest as in the other stages."""
+        loss, zero, cells = self.loss, group.zero, group.cells
+        plan = batches.planned(loss, zero, self.drop, _EXACT_SLOPE, cells)
+        length, bound = self._exact_length(group, plan)
+        known = (plan.direct | plan.leaps) & np.isfinite(length.hi + bound)
+        beyond = known & (length.hi - bound >= _LIMIT) & (cells.h < _LARGEST_STEP)
+        known &= (length.hi < _LIMIT) & (bound < 0.5)
+        whole, rest = _split(length, known)
+        steps, bound = np.zeros_like(rest), np.where(known, bound, np.inf)
+        leaps = np.flatnonzero(plan.leaps & known)
+        if leaps.size:
+            remaining = plan._replace(leap=rest, leap_bound=bound).take(leaps)
+            found = batches.walked(
+                loss, zero, self.drop, _EXACT_SLOPE, cells.take(leaps), remaining
+            )
+            steps[leaps], rest[leaps], bound[leaps] = found.whole, found.rest, found.bound
+        settled = _rounded_up(steps, rest, bound)
+        total = whole + settled.epochs.astype(np.uint64)
+        state = settled.state
+        state[state == EpochState.FLOAT64] = EpochState.DOUBLE_DOUBLE
+        if not zero:
+            state[~(plan.direct | plan.leaps)] = EpochState.NO_THEORY
+        state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
+        return _Settled(total.astype(np.int64), settled.bound, state)
+
+    def _exact_length(self, group: Group, plan: batches.Plan) -> tuple[DoubleDouble, Array]:
+        """Returns the epochs to the level or to the end of the leap, and a bound on their error."""
+        cells = group.cells
+        start = ExactStart(
+            DoubleDouble(cells.z, cells.z_low),
+            DoubleDouble(cells.y, cells.y_low),
+            DoubleDouble(cells.q, cells.q_low),
+        )
+        end = ExactEnd(plan.leaps, plan.s, plan.guess)
+        with np.errstate(all="ignore"):
+            time, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
+            length = time / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
+            return length, plan.bound + ROUNDING * size / cells.h
+
+
+def _count(grid: Grid, counter: _Counter) -> EpochCounts:
+    epochs = np.zeros(grid.size, dtype=np.int64)
+    state = np.empty(grid.size, dtype=np.uint8)
+    bound = np.full(grid.size, np.nan)
+    predicted = np.full(grid.size, np.nan)
+
+    def record(group: Group, settled: _Settled) -> list[Group]:
+        """Writes what is settled and returns what is not."""
+        epochs[group.index], bound[group.index], state[group.index] = settled
+        doubtful = np.flatnonzero(settled.state == EpochState.UNDECIDED)
+        if not doubtful.size:
+            return []
+        return [Group(group.zero, group.index[doubtful], group.cells.take(doubtful))]
+
+    def begin(part: slice) -> list[Group]:
+        state[part], groups = descents(part.stop - part.start, **grid.part(part))
+        doubtful = []
+        for zero, index, cells in groups:
+            group = Group(zero, part.start + index, cells)
+            predicted[group.index] = counter.predict(group)
+            doubtful += record(group, counter.directly(group))
+        return doubtful
+
+    doubtful = _joined(_map(begin, _slices(grid.size, _SLICE)))
+    for stage in (counter.by_walking, counter.exactly):
+        doubtful = _joined(_map(lambda group, run=stage: record(group, run(group)), doubtful))
+    missing = state > EpochState.SIMULATED
+    epochs[missing], bound[missing] = 0, np.nan
+    return EpochCounts(*(a.reshape(grid.shape) for a in (epochs, state, bound, predicted)))
+
+
+def _rounded_up(whole: Array, rest: Array, bound: Array) -> _Settled:
+    """Rounds lengths up where no integer lies within their bound."""
+    with np.errstate(invalid="ignore"):
+        epochs = np.maximum(whole + np.ceil(rest), 1.0)
+        low = np.maximum(whole + np.ceil(rest - bound), 1.0)
+        high = np.maximum(whole + np.ceil(rest + bound), 1.0)
+        sure = (low == high) & (high < _INTEGERS)
+    state = np.where(sure, EpochState.FLOAT64, EpochState.UNDECIDED).astype(np.uint8)
+    return _Settled(np.where(sure, epochs, 0.0).astype(np.int64), bound, state)
+
+
+def _undecided(count: int) -> _Settled:
+    state = np.full(count, EpochState.UNDECIDED, dtype=np.uint8)
+    return _Settled(np.zeros(count, dtype=np.int64), np.full(count, np.nan), state)
+
+
+def _split(length: DoubleDouble, usable: NDArray[np.bool_]) -> tuple[NDArray[np.uint64], Array]:
+    """Returns whole epochs and what is left, in [0, 1)."""
+    hi, lo = np.where(usable, length.hi, 0.0), np.where(usable, length.lo, 0.0)
+    whole = np.floor(hi)
+    rest = (hi - whole) + lo
+    more = np.floor(rest)
+    return (whole.astype(np.int64) + more.astype(np.int64)).astype(np.uint64), rest - more
+
+
+def _complaint(grid: Grid, state: NDArray[np.uint8]) -> str:
+    missing = np.flatnonzero(state > EpochState.SIMULATED)
+    first = int(missing[0])
+    values = ", ".join(f"{name}={value!r}" for name, value in grid.cell(first).items())
+    reason = _REASONS[EpochState(int(state[first]))]
+    return (
+        f"{missing.size} of {grid.size} cells have no plateau length; the first is {values}: "
+        f"{reason}. Use errors='mask' to mask them"
+    )
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def _map(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Maps over items on all cores; JAX and NumPy release the interpreter's lock."""
+    work = list(items)
+    if len(work) < 2:
+        return [function(item) for item in work]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, work))
+
+
+def _slices(size: int, width: int) -> list[slice]:
+    return [slice(begin, min(begin + width, size)) for begin in range(0, size, width)]
+
+
+def _joined(parts: list[list[Group]]) -> list[Group]:
+    """Joins groups of doubtful cells and cuts them evenly, so that blocks are full."""
+    joined = []
+    for zero in (True, False):
+        groups = [group for part in parts for group in part if group.zero is zero]
+        if not groups:
+            continue
+        index = np.concatenate([group.index for group in groups])
+        columns = zip(*(group.cells for group in groups), strict=True)
+        cells = Columns(*(np.concatenate(column) for column in columns))
+        joined += [
+            Group(zero, index[cut], cells.take(cut)) for cut in _slices(len(index), _DOUBTFUL_SLICE)
+        ]
+    return joined

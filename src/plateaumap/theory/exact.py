@@ -1,0 +1,204 @@
+"""Flow times of a descent in double-double, for lengths that float64 cannot hold to the epoch.
+
+The same partial fractions as in ``flow.py``, vectorised in NumPy. A leg ends where the loss
+excess has dropped, or, for a leap, where ``sigma(-z)`` has a given float64 value.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plateaumap.theory import double_double as dd
+from plateaumap.theory.double_double import Array, DoubleDouble
+
+ROUNDING = 8.0 * dd.RELATIVE_ERROR
+"""Bound on the error of a time, relative to ``ExactTime.size``."""
+
+
+class ExactStart(NamedTuple):
+    """Starts of descents: pre-activations, targets and their complements, each of shape (n,)."""
+
+    z: DoubleDouble
+    y: DoubleDouble
+    q: DoubleDouble
+
+
+class ExactDrop(NamedTuple):
+    """The constants of ``flow.Drop`` in double-double, scalars."""
+
+    fraction: DoubleDouble
+    keep: DoubleDouble
+    error_keep: DoubleDouble
+    error_loss: DoubleDouble
+
+
+class ExactEnd(NamedTuple):
+    """Where legs end: at the level, or by a leap at ``s``; ``guess`` is the level's z to float64."""
+
+    by_leap: NDArray[np.bool_]
+    s: Array
+    guess: Array
+
+
+class ExactTime(NamedTuple):
+    """Flow times, and the sums of the sizes of the terms that they were added up from."""
+
+    time: DoubleDouble
+    size: Array
+
+
+def exact_drop(drop: float) -> ExactDrop:
+    """Returns the constants of a drop, read as the decimal that it is written as."""
+    digits = Context(prec=60)
+    fraction = Decimal(repr(float(drop)))
+    root = digits.sqrt(1 - fraction)
+    values = (fraction, 1 - fraction, root, digits.divide(fraction, 1 + root))
+    return ExactDrop(*(dd.constant(Fraction(value)) for value in values))
+
+
+class _Outputs(NamedTuple):
+    """``a = sigma(z)``, ``s = sigma(-z)`` and ``-ln s``."""
+
+    a: DoubleDouble
+    s: DoubleDouble
+    log: DoubleDouble
+
+
+class _Ends(NamedTuple):
+    """Both ends of legs of the quadratic loss."""
+
+    a0: DoubleDouble
+    s0: DoubleDouble
+    e0: DoubleDouble
+    a1: DoubleDouble
+    s1: DoubleDouble
+    e1: DoubleDouble
+    width: DoubleDouble
+
+
+def _quadratic_time(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> ExactTime:
+    ends = _quadratic_ends(start, end, drop, zero)
+    q = start.q
+    lower = ends.width / (ends.a0 * ends.a1)
+    climbing = ends.width / (ends.s0 * ends.s1) / q
+    crossing = dd.log((ends.e0 * ends.s1) / (ends.e1 * ends.s0))
+    crossing = (crossing + (q + q) * crossing) / (q * q)
+    leading = lower * ((ends.a0.reciprocal() + ends.a1.reciprocal()).halved() + _TWO)
+    if zero:
+        return _total(climbing, crossing, leading)
+    y = start.y
+    share = y / ends.e1
+    log_ratio = dd.log1p(share * (ends.width / ends.a0))
+    first = (log_ratio / y - lower) / y
+    # Below 1e-30 the closed form is all cancellation, and its limit is exact to every digit.
+    tiny = y.hi < 1e-30 * ends.a1.hi
+    falling = leading.where(tiny, first + (log_ratio + log_ratio) / y)
+    time = _total(climbing, crossing, falling)
+    return ExactTime(time.time, time.size + np.where(tiny, 0.0, 2.0 * lower.hi / y.hi))
+
+
+def _quadratic_ends(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> _Ends:
+    a0, s0, _ = _outputs(start.z)
+    e0 = a0 if zero else start.q * a0 - start.y * s0
+    keep, loss = drop.error_keep, drop.error_loss
+    leap = end.by_leap
+    s = dd.double(end.s)
+    s1 = s.where(leap, s0 * keep + start.q * loss)
+    a1 = (_ONE - s).where(leap, a0 * keep + start.y * loss)
+    e1 = (start.q - s).where(leap, e0 * keep)
+    return _Ends(a0, s0, e0, a1, s1, e1, (s - s0).where(leap, e0 * loss))
+
+
+def _cross_entropy_time(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> ExactTime:
+    return (_to_zero if zero else _to_inner)(start, end, drop)
+
+
+def _to_zero(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
+    """Cross-entropy with y = 0: ``int dz/f = z - exp(-z)``, and the loss is ``-ln s``."""
+    a0, _, loss = _outputs(start.z)
+    kept = loss * drop.keep
+    a1 = -dd.expm1(DoubleDouble(np.maximum(-kept.hi, -_LARGEST), -kept.lo))
+    fall = loss * drop.fraction
+    if end.by_leap.any():
+        s = dd.double(end.s)
+        a1 = (_ONE - s).where(end.by_leap, a1)
+        fall = (loss + dd.log(s)).where(end.by_leap, fall)
+    lower = (a0 - a1) / (a0 * a1)
+    return _total(lower, fall, dd.log(a0 / a1))
+
+
+def _to_inner(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
+    """Cross-entropy with 0 < y < 1, in ``u = z - logit(y)``."""
+    y, q = start.y, start.q
+    centre = dd.log(y) - dd.log(q)
+    u0 = start.z - centre
+    u1 = _level(u0, dd.double(end.guess) - centre, start, drop)
+    if end.by_leap.any():
+        s = dd.double(end.s)
+        u1 = dd.log(((_ONE - s) * q) / (s * y)).where(end.by_leap, u1)
+    log_ratio = dd.log(dd.expm1(_decaying(u0)) / dd.expm1(_decaying(u1)))
+    total = _total(log_ratio / y, (u0 - u1) / q, log_ratio / q)
+    # The level is a difference of logarithms: its own error moves the end.
+    speed = y.hi * q.hi * -np.expm1(-u1.hi) / (y.hi + q.hi * np.exp(-u1.hi))
+    return ExactTime(total.time, total.size + (1.0 + np.abs(start.z.hi)) / speed**2)
+
+
+def _level(
+    u0: DoubleDouble, guess: DoubleDouble, start: ExactStart, drop: ExactDrop
+) -> DoubleDouble:
+    """Solves ``KL(u) = keep KL(u0)`` from a float64 guess: Newton, with an exact residual."""
+    y, q = start.y, start.q
+
+    def divergence(u: DoubleDouble) -> DoubleDouble:
+        return q * u + dd.log(y + q * dd.exp(_decaying(u)))
+
+    target = divergence(u0) * drop.keep
+    u = guess
+    for _ in range(2):
+        decay = np.exp(-u.hi)
+        slope = q.hi * y.hi * -np.expm1(-u.hi) / (y.hi + q.hi * decay)
+        u = u - dd.double((divergence(u) - target).hi / slope)
+    return u
+
+
+def _outputs(z: DoubleDouble) -> _Outputs:
+    above = z.hi > 0
+    decay = _decaying((-z).where(~above, z))
+    tail = dd.exp(decay)
+    whole = dd.double(np.ones_like(z.hi))
+    sum_ = whole + tail
+    log = dd.log1p(tail)
+    return _Outputs(
+        whole.where(above, tail) / sum_,
+        tail.where(above, whole) / sum_,
+        (z + log).where(above, log),
+    )
+
+
+def _decaying(u: DoubleDouble) -> DoubleDouble:
+    """Returns -u, no lower than where its exponential is still a normal pair."""
+    inside = u.hi < _LARGEST
+    return DoubleDouble(np.where(inside, -u.hi, -_LARGEST), np.where(inside, -u.lo, 0.0))
+
+
+def _total(*terms: DoubleDouble) -> ExactTime:
+    time = terms[0]
+    for term in terms[1:]:
+        time = time + term
+    size: Array = sum((np.abs(term.hi) for term in terms), np.zeros_like(time.hi))
+    return ExactTime(time, size)
+
+
+_LARGEST = 650.0
+_ONE = dd.constant(Fraction(1))
+_TWO = dd.constant(Fraction(2))
+
+EXACT_TIMES: Mapping[str, Callable[[ExactStart, ExactEnd, ExactDrop, bool], ExactTime]] = {
+    "quadratic": _quadratic_time,
+    "cross_entropy": _cross_entropy_time,
+}
+"""Flow times by loss; the last argument says that every target is 0."""

@@ -1,0 +1,202 @@
+"""Epochs where the series does not reach the end: leap, follow the rest, and say how sure.
+
+A start in saturation leaps by the Abel function to where ``h |f'|`` is still small; from there
+gradient descent is followed step by step, some ten to fifty steps, with a bound on the error of z
+carried along, until the loss level is met or the series holds for what is left. Scalar JAX
+functions, for one neuron on a descent.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from plateaumap.theory.abel import Estimate, abel_difference, lands_well, order_of
+from plateaumap.theory.flow import (
+    DYNAMICS,
+    Drop,
+    Leg,
+    Point,
+    Scalar,
+    Target,
+    make_leg,
+    make_point,
+    point_at,
+)
+
+STEP_BUDGET = 4000
+"""Steps that are followed before a path counts as one without theory."""
+
+_UNIT = 2.0**-53
+_NEWTON_STEPS = 5
+_STRAIGHT_FROM = 40.0
+"""Beyond this z the speed is its limit, to float64."""
+
+
+_ON, _MET, _DIRECT, _LOST = 0.0, 1.0, 2.0, 3.0
+
+
+class _Path(NamedTuple):
+    z: Scalar
+    error: Scalar
+    steps: Scalar
+    outcome: Scalar
+
+
+class Position(NamedTuple):
+    """A place on the path: ``epochs`` after the start, z is known to within ``error``."""
+
+    epochs: Scalar
+    z: Scalar
+    error: Scalar
+
+
+class Leap(NamedTuple):
+    """A leg that the series may leap over, and whether it is worth it."""
+
+    leg: Leg
+    useful: jax.Array
+
+
+class Walk(NamedTuple):
+    """How many epochs it takes to meet the level: ``whole`` and, on top, ``rest`` rounded up.
+
+    ``bound`` holds for the error of ``rest``; it is inf where the walk found no answer.
+    ``steps`` of the whole epochs were followed one by one.
+    """
+
+    whole: Scalar
+    rest: Scalar
+    bound: Scalar
+    steps: Scalar
+
+
+def series_holds(
+    loss: str, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
+) -> jax.Array:
+    """Whether the series reaches from the start to the level, and the level is met there."""
+    gentle = _is_gentle(loss, whole.start, whole.end, target, h, slope)
+    return gentle & lands_well(loss, whole, target, drop, h)
+
+
+def plan_leap(loss: str, whole: Leg, target: Target, h: Scalar, slope: Scalar) -> Leap:
+    """Returns the leap from a saturated start to where ``h |f'|`` reaches ``slope``."""
+    dynamics = DYNAMICS[loss]
+    s = dynamics.saturation(slope / h, target)
+    inside = (whole.start.s < 0.7 * s) & (s < jnp.minimum(whole.end.s, 0.5 * target.q))
+    end = point_at(jnp.where(inside, s, 0.25 * target.q), target)
+    leg = make_leg(whole.start, end, target)
+    return Leap(leg, inside & (h * dynamics.stride(leg) <= order_of(target).ratio))
+
+
+def land(
+    loss: str, leap: Leap, length: Estimate, target: Target, h: Scalar, slope: Scalar
+) -> Position:
+    """Returns the place after the last whole epoch of a leap of known length.
+
+    It is where the Abel function exceeds its value at the leap's end by the fraction of an epoch
+    that is left: Newton's method from above, which comes down monotonely because the Abel function
+    of a saturated neuron is convex.
+    """
+    dynamics = DYNAMICS[loss]
+    epochs = jnp.floor(length.epochs)
+    left = length.epochs - epochs
+    end = leap.leg.end
+
+    def excess_over(z: Scalar) -> tuple[Point, Estimate]:
+        p = make_point(z, target)
+        return p, abel_difference(loss, make_leg(p, end, target), target, h, slope=2.0 * slope)
+
+    def refine(_: int, z: Scalar) -> Scalar:
+        p, ahead = excess_over(z)
+        inverse_slope = h * dynamics.speed(p) / (1.0 - 0.5 * h * dynamics.slope(p))
+        return z - (ahead.epochs - left) * inverse_slope
+
+    above = end.z + left * h * dynamics.speed(end)
+    z = jax.lax.fori_loop(0, _NEWTON_STEPS, refine, above)
+    p, ahead = excess_over(z)
+    missed = jnp.abs(ahead.epochs - left) + ahead.rounding + ahead.truncation
+    missed = missed + length.rounding + length.truncation
+    error = 1.2 * h * dynamics.speed(p) * missed + 8.0 * _UNIT * jnp.abs(z)
+    return Position(epochs, z, error)
+
+
+def run_straight(loss: str, whole: Leg, target: Target, h: Scalar) -> Position:
+    """Returns the last place beyond z = 40 and the level on a path that goes there straight."""
+    start = whole.start.z
+    stride = h * DYNAMICS[loss].far_speed(target)
+    room = start - jnp.maximum(_STRAIGHT_FROM, whole.end.z)
+    far = (room > 0.0) & (stride > 1.0)
+    safe = jnp.where(far, stride, 1.0)
+    epochs = jnp.where(far, jnp.floor(room / safe), 0.0)
+    travelled = epochs * safe
+    error = 8.0 * _UNIT * (jnp.abs(start) + travelled + jnp.where(far, h, 0.0))
+    return Position(epochs, start - travelled, error)
+
+
+def follow(
+    loss: str, position: Position, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
+) -> Walk:
+    """Follows gradient descent from a place until the loss level is met, or the series holds."""
+    dynamics, end = DYNAMICS[loss], whole.end
+    end_error = 8.0 * _UNIT * (1.0 + jnp.abs(end.z) + jnp.abs(whole.start.z))
+    level = drop.keep * dynamics.excess(whole.start, target)
+    landing = lands_well(loss, whole, target, drop, h)
+
+    def look(state: _Path) -> tuple[Point, jax.Array, jax.Array]:
+        """Returns the point, whether it meets the level, and whether that is in doubt."""
+        p = make_point(state.z, target)
+        margin = state.error + end_error
+        met, doubt = state.z <= end.z, jnp.abs(state.z - end.z) <= margin
+        if not target.is_zero:
+            height = dynamics.excess(p, target)
+            vague = jnp.abs(dynamics.speed(p)) * state.error + 1e-13 * (height + level)
+            across = p.e < 0.0
+            met = jnp.where(across, height <= level, met)
+            doubt = jnp.where(across, jnp.abs(height - level) <= vague, doubt)
+        return p, met, doubt | ~(state.error < 1e-3)
+
+    def advance(state: _Path) -> _Path:
+        p, met, doubt = look(state)
+        direct = landing & _is_gentle(loss, p, end, target, h, slope) & (p.e > 0.0) & ~met & ~doubt
+        speed = dynamics.speed(p)
+        z = state.z - h * speed
+        sides = p.e if target.is_zero else target.q * p.a + target.y * p.s * (1.0 + jnp.abs(p.z))
+        roundings = jnp.abs(z) + jnp.abs(state.z) + 12.0 * h * jnp.abs(speed / p.e) * sides
+        error = 1.01 * jnp.abs(1.0 - h * dynamics.slope(p)) * state.error + _UNIT * roundings
+        stop = met | doubt | direct
+        outcome = jnp.where(doubt, _LOST, jnp.where(met, _MET, jnp.where(direct, _DIRECT, _ON)))
+        return _Path(
+            z=jnp.where(stop, state.z, z),
+            error=jnp.where(stop, state.error, error),
+            steps=jnp.where(stop, state.steps, state.steps + 1.0),
+            outcome=outcome,
+        )
+
+    def unfinished(state: _Path) -> jax.Array:
+        return (state.outcome == _ON) & (state.steps < STEP_BUDGET)
+
+    zero = 0.0 * jnp.asarray(position.z)
+    path = jax.lax.while_loop(
+        unfinished, advance, _Path(position.z, position.error, zero, zero + _ON)
+    )
+    p = make_point(path.z, target)
+    rest = abel_difference(loss, make_leg(p, end, target), target, h, slope=slope)
+    spread = path.error / (h * dynamics.speed(p)) + end_error / (h * dynamics.speed(end))
+    bound = rest.rounding + rest.truncation + 1.1 * spread
+    direct = path.outcome == _DIRECT
+    return Walk(
+        whole=position.epochs + path.steps,
+        rest=jnp.where(direct, rest.epochs, 0.0),
+        bound=jnp.where(direct, bound, jnp.where(path.outcome == _MET, 0.0, jnp.inf)),
+        steps=path.steps,
+    )
+
+
+def _is_gentle(
+    loss: str, start: Point, end: Point, target: Target, h: Scalar, slope: Scalar
+) -> jax.Array:
+    dynamics = DYNAMICS[loss]
+    leg = Leg(start, end, 0.0, 0.0, 0.0, 0.0)
+    small = h * dynamics.stiffness(leg) <= slope
+    return small & (h * dynamics.stride(leg) <= order_of(target).ratio)
