@@ -30,14 +30,10 @@ if TYPE_CHECKING:
     from plateaumap.spec import Sweep as Sweep
     from plateaumap.storage.results import Results as Results
     from plateaumap.storage.results import load as load
-    from plateaumap.storage.results import open_results as open
+    from plateaumap.storage.results import open_results as open  # noqa: F401
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
 
-_MODULES = {
-    "figures": "plateaumap.figures",
-    "losses": "plateaumap.losses",
-    "neuron": "plateaumap.neuron",
-}
+_MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "neuron")}
 
 _NAMES = {
     "PlateaumapError": "plateaumap.errors:PlateaumapError",
