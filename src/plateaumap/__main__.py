@@ -2,4 +2,5 @@
 
 from plateaumap.cli import main
 
-main()
+if __name__ == "__main__":  # not in the processes that a Dask cluster spawns
+    main()

@@ -18,6 +18,7 @@ import typer
 from plateaumap.errors import PlateaumapError
 
 if TYPE_CHECKING:
+    from plateaumap.execution.backend import Backend
     from plateaumap.spec import Sweep
     from plateaumap.storage.results import Results
 
@@ -32,6 +33,13 @@ app = typer.Typer(
 )
 
 P = ParamSpec("P")
+
+
+class BackendName(StrEnum):
+    """Where a sweep is evaluated."""
+
+    LOCAL = "local"
+    DASK = "dask"
 
 
 class Format(StrEnum):
@@ -53,6 +61,18 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads; one for each 
 Force = Annotated[bool, typer.Option(help="Move a folder that holds something else aside.")]
 DryRun = Annotated[bool, typer.Option(help="Tell what would be done, and do nothing.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results.")]
+Where = Annotated[
+    BackendName | None,
+    typer.Option("--backend", help="local: this process (default). dask: a cluster of processes."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Dask cluster to join; without it one is started here."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes of the cluster started here; one for each core or GPU."),
+]
 
 
 def main() -> None:
@@ -92,19 +112,55 @@ def run(
     threads: Threads = None,
     force: Force = False,
     dry_run: DryRun = False,
+    backend: Where = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
 ) -> None:
     """Run a sweep into a folder; run it again to go on where it stopped."""
     from plateaumap.spec import load_spec
 
-    _run(load_spec(file), out, settings, threads, force, dry_run)
+    where = _backend(backend, threads, scheduler, workers)
+    _run(load_spec(file), out, settings, where, force, dry_run)
 
 
-def run_sweep(sweep: Sweep, then: Callable[[Results], object] | None = None) -> None:
+@app.command()
+@_guarded
+def extend(
+    folder: Folder,
+    settings: Setting = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new sweep; beside DIR.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A .py whose `sweep` has your own losses or experiment.")
+    ] = None,
+    mix_versions: Annotated[
+        bool, typer.Option(help="Take over rows that other versions of the libraries made.")
+    ] = False,
+    threads: Threads = None,
+    backend: Where = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+) -> None:
+    """Make a new, larger sweep that takes over every row of DIR that is still right in it."""
+    from plateaumap.extension import Extension
+    from plateaumap.settings import parse_setting
+    from plateaumap.spec import load_spec
+
+    _cache_compilations()
+    changes = dict(map(parse_setting, settings or []))
+    sweep = None if file is None else load_spec(file)
+    extension = Extension(folder, changes, out, sweep, mix_versions)
+    results = extension.run(_backend(backend, threads, scheduler, workers))
+    typer.echo(f"{extension.taken:,} rows were taken over from {folder}")
+    typer.echo(_told(results))
+
+
+def run_sweep(*sweeps: Sweep, then: Callable[..., object] | None = None) -> None:
     """Make a script of a sweep: read its options from the command line, and run it.
 
     Args:
-        sweep: what the script defines.
-        then: what to do with the finished results, such as drawing them.
+        sweeps: what the script defines. Several go into one folder, each under its name.
+        then: what to do with the finished results (one argument for each sweep), such as
+            drawing them.
     """
 
     def command(
@@ -113,12 +169,29 @@ def run_sweep(sweep: Sweep, then: Callable[[Results], object] | None = None) -> 
         threads: Threads = None,
         force: Force = False,
         dry_run: DryRun = False,
+        backend: Where = None,
+        scheduler: Scheduler = None,
+        workers: Workers = None,
     ) -> None:
-        results = _run(sweep, out, settings, threads, force, dry_run)
-        if then is not None and results is not None:
-            then(results)
+        where = _backend(backend, threads, scheduler, workers)
+        folder = out
+        if len(sweeps) > 1 and folder is None:
+            folder = Path("results") / Path(sys.argv[0]).stem
+        results = [
+            _run(
+                sweep,
+                folder / sweep.name if folder and len(sweeps) > 1 else folder,
+                settings,
+                where,
+                force,
+                dry_run,
+            )
+            for sweep in sweeps
+        ]
+        if then is not None and not dry_run:
+            then(*results)
 
-    command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweep.name}."
+    command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweeps[0].name}."
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     script.command()(_guarded(command))
     script()
@@ -128,7 +201,7 @@ def _run(
     sweep: Sweep,
     out: Path | None,
     settings: list[str] | None,
-    threads: int | None,
+    backend: Backend,
     force: bool,
     dry_run: bool,
 ) -> Results | None:
@@ -136,19 +209,34 @@ def _run(
     from plateaumap.settings import parse_setting
 
     _cache_compilations()
-    sweep = sweep.with_settings(dict(parse_setting(text) for text in settings or []))
+    if settings:
+        sweep = sweep.with_settings(dict(map(parse_setting, settings)))
     folder = out or Path("results") / sweep.name
     if dry_run:
         from plateaumap.estimate import estimate
 
-        typer.echo(estimate(sweep, folder, threads).to_text())
+        typer.echo(estimate(sweep, folder, backend.threads).to_text())
         return None
 
     from plateaumap.runner import run
 
-    results = run(sweep, folder, threads=threads, force=force)
+    results = run(sweep, folder, force=force, backend=backend)
     typer.echo(_told(results))
     return results
+
+
+def _backend(
+    name: BackendName | None, threads: int | None, scheduler: str | None, workers: int | None
+) -> Backend:
+    from plateaumap.execution.backend import Backend
+
+    where = Backend(name, threads, scheduler, workers, lambda text: typer.echo(text, err=True))
+    if where.name == "dask":
+        import jax
+
+        # Accelerators are for the workers; a driver that looks at one takes hold of its memory.
+        jax.config.update("jax_platforms", "cpu")
+    return where
 
 
 def _told(results: Results) -> str:

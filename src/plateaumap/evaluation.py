@@ -1,8 +1,4 @@
-"""`evaluate(point) -> record`: an experiment, a loss, a precision and the measures, bound.
-
-Written for one point. It is cut into `start`, `step` and `finish`, because whoever evaluates
-many points advances them all by one epoch at a time.
-"""
+"""`evaluate(point) -> record`: an experiment, a loss, a precision and the measures, bound."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,7 +14,7 @@ from plateaumap import training
 from plateaumap.experiment import Experiment, LossChoice, Point
 from plateaumap.measures import Crossings, Measures, Record
 from plateaumap.table import Arrays, Column
-from plateaumap.training import Apply, CompensatedApply, PlainApply, RunState, Start, Stop
+from plateaumap.training import Apply, CompensatedApply, PlainApply
 
 
 class Precision(NamedTuple):
@@ -87,44 +82,12 @@ class Evaluation:
         """Return points in the dtype of the arithmetic."""
         return {name: jnp.asarray(value, self.dtype) for name, value in points.items()}
 
-    def start(self, point: Point, limits: Limits) -> tuple[Start, RunState]:
-        """Return the start of the run of `point` and its state before the first step."""
-        apply = PRECISIONS[self.precision].apply
-        problem = self._problem(point, limits)
-        return training.start(problem, self.measures, apply, jnp.dtype(self.counter))
-
-    def step(
-        self, point: Point, limits: Limits, begin: Start, state: RunState, epoch: Array
-    ) -> RunState:
-        """Return the state after `epoch` has been observed and the next update made."""
-        apply = PRECISIONS[self.precision].apply
-        problem = self._problem(point, limits)
-        return training.step(problem, self.measures, apply, begin, state, epoch, limits.horizon)
-
-    def running(self, state: RunState) -> Array:
-        """Return whether a run has not stopped yet."""
-        return state.stop == Stop.RUNNING
-
-    def finish(self, point: Point, limits: Limits, begin: Start, state: RunState) -> Record:
-        """Return the record of a run that has stopped."""
-        end = training.finish(self._problem(point, limits), state)
-        return self.measures.finish(state.observed, begin, end)
-
     def evaluate(self, point: Point, limits: Limits) -> Record:
-        """Return the record of one point: a scalar for each column.
-
-        This is what every vectorised evaluation must agree with.
-        """
-        begin, state = self.start(point, limits)
-
-        def advance(carry: tuple[Array, RunState]) -> tuple[Array, RunState]:
-            epoch, state = carry
-            return epoch + 1, self.step(point, limits, begin, state, epoch)
-
-        _, state = jax.lax.while_loop(
-            lambda carry: self.running(carry[1]), advance, (begin.epoch, state)
-        )
-        return self.finish(point, limits, begin, state)
+        """Return the record of one point: a scalar for each column."""
+        problem = self.experiment.problem(point, self.choice, limits.tolerance)
+        apply = PRECISIONS[self.precision].apply
+        begin, state = training.run(problem, self.measures, apply, limits.horizon)
+        return self.measures.finish(state.observed, begin, training.finish(problem, state))
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
         """Return records as a chunk of results, negative integers as nulls.
@@ -132,10 +95,9 @@ class Evaluation:
         Args:
             record: for each column a NumPy array of shape (n,), as `finish` gives it.
         """
-        return {column.name: _array(column, np.asarray(record[column.name])) for column in self.columns}
-
-    def _problem(self, point: Point, limits: Limits) -> training.Problem:
-        return self.experiment.problem(point, self.choice, limits.tolerance)
+        return {
+            column.name: _array(column, np.asarray(record[column.name])) for column in self.columns
+        }
 
 
 def _array(column: Column, values: np.ndarray) -> np.ndarray:

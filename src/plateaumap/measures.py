@@ -62,6 +62,14 @@ class Measure(Protocol):
         """Return the state after the epoch `now`."""
         ...
 
+    def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
+        """Return the epochs that have made this state what it is, or None if all of them have.
+
+        See `plateaumap.training.Observer.landmarks`: with them, runs that are known to be steady
+        are observed only where something happens.
+        """
+        ...
+
     def finish(self, state: PyTree, start: Start, end: End, record: Mapping[str, Array]) -> Record:
         """Return a scalar for each column.
 
@@ -105,6 +113,16 @@ class Measures:
     def done(self, state: tuple) -> Array:
         """Return whether the last crossing that is asked for has come."""
         return self.crossings.done(state[0])
+
+    def landmarks(self, state: tuple) -> tuple[Array, ...] | None:
+        """Return the landmarks of all measures, or None if one of them has to see every epoch."""
+        found: tuple[Array, ...] = ()
+        for measure, own in zip(self.all, state, strict=True):
+            more = measure.landmarks(own)
+            if more is None:
+                return None
+            found += more
+        return found
 
     def finish(self, state: tuple, start: Start, end: End) -> Record:
         """Return the record of one run: a scalar for each column."""
@@ -177,6 +195,10 @@ class Crossings:
         last = state.epochs[0] if self.until == "plateau" else state.epochs[-1]
         return last != NO_EPOCH
 
+    def landmarks(self, state: CrossingState) -> tuple[Array, ...]:
+        """Return the crossings but the last, which ends the run."""
+        return () if self.until == "plateau" else state.epochs[:-1]
+
     def finish(
         self, state: CrossingState, start: Start, end: End, record: Mapping[str, Array]
     ) -> Record:
@@ -220,6 +242,13 @@ def _if_finished(record: Mapping[str, Array], value: Array) -> Array:
     return jnp.where(record["tenth_epochs"] == NO_EPOCH, jnp.nan, value)
 
 
+class AccelerationState(NamedTuple):
+    """The largest gradient and its epoch."""
+
+    gradient: Array
+    epoch: Array
+
+
 @dataclass(frozen=True)
 class Acceleration:
     """The largest gradient over the first one: 1 where learning is fastest when most wrong."""
@@ -229,19 +258,30 @@ class Acceleration:
         """Return the acceleration."""
         return (_number("acceleration", "largest gradient over the first gradient"),)
 
-    def init(self, start: Start) -> Array:
+    def init(self, start: Start) -> AccelerationState:
         """Begin with the first gradient."""
-        return jnp.abs(start.gradient)
+        return AccelerationState(jnp.abs(start.gradient), start.epoch)
 
-    def step(self, state: Array, start: Start, now: Observation) -> Array:
+    def step(self, state: AccelerationState, start: Start, now: Observation) -> AccelerationState:
         """Keep the larger one."""
         del start
-        return jnp.maximum(state, jnp.abs(now.gradient))
+        size = jnp.abs(now.gradient)
+        larger = size > state.gradient
+        return AccelerationState(
+            jnp.where(larger, size, state.gradient), jnp.where(larger, now.epoch, state.epoch)
+        )
 
-    def finish(self, state: Array, start: Start, end: End, record: Mapping[str, Array]) -> Record:
+    def landmarks(self, state: AccelerationState) -> tuple[Array, ...]:
+        """Return the epoch of the largest gradient."""
+        return (state.epoch,)
+
+    def finish(
+        self, state: AccelerationState, start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
         """Return the ratio, NaN where T90 was not reached."""
         del end
-        return {"acceleration": _if_finished(record, state / jnp.abs(start.gradient))}
+        ratio = state.gradient / jnp.abs(start.gradient)
+        return {"acceleration": _if_finished(record, ratio)}
 
 
 class SteepestState(NamedTuple):
@@ -283,6 +323,10 @@ class Steepest:
             jnp.where(steeper, now.fall_from, state.excess),
         )
 
+    def landmarks(self, state: SteepestState) -> tuple[Array, ...]:
+        """Return the steepest epoch."""
+        return (state.epoch,)
+
     def finish(
         self, state: SteepestState, start: Start, end: End, record: Mapping[str, Array]
     ) -> Record:
@@ -308,6 +352,11 @@ class _Stateless:
         """Keep nothing."""
         del start, now
         return state
+
+    def landmarks(self, state: tuple[()]) -> tuple[Array, ...]:
+        """Return none: nothing on the way matters."""
+        del state
+        return ()
 
 
 @dataclass(frozen=True)
@@ -413,6 +462,11 @@ class Displacement:
         left = state.left | (now.excess <= (1 - PLATEAU_DROP) * start.excess)
         return DisplacementState(moved, left)
 
+    def landmarks(self, state: DisplacementState) -> tuple[Array, ...]:
+        """Return none: T10 is a landmark of the crossings, or the end."""
+        del state
+        return ()
+
     def finish(
         self, state: DisplacementState, start: Start, end: End, record: Mapping[str, Array]
     ) -> Record:
@@ -478,6 +532,11 @@ class Path:
             state.flips + flipped,
             state.rebounds | ((state.flips > 0) & ~flipped & grew),
         )
+
+    def landmarks(self, state: PathState) -> tuple[Array, ...]:
+        """Return none: a steady run does not go past its target."""
+        del state
+        return ()
 
     def finish(
         self, state: PathState, start: Start, end: End, record: Mapping[str, Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plateaumap.storage.failures import describe_failures
 from plateaumap.storage.results import Results
 
 
@@ -25,6 +26,7 @@ def overview(results: Results) -> str:
         f"  losses       {', '.join(plan['losses'])}",
         f"  horizon      {spec['horizon']} epochs, {spec['precision']}, {spec['method']}",
         f"  parts        {parts}",
+        *(f"  failed       {line}" for line in describe_failures(results.failures, results.plan)),
         f"  made with    {versions}",
         f"  on           {machine}, at {made['utc_time']}",
         f"  commit       {made['git_commit'] or 'unknown'}",
@@ -37,8 +39,7 @@ def overview(results: Results) -> str:
 
 def plan_parts(results: Results) -> str:
     """Return how many of the parts are there, in words."""
-    missing = len(results.missing)
-    total = len(results.manifest["parts"]) + missing
+    total, missing = len(results.plan), len(results.missing)
     return f"{total} of {total}" if not missing else f"{total - missing} of {total}: unfinished"
 
 

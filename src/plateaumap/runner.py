@@ -5,25 +5,30 @@ What is computed, where it runs and how it is kept meet here and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, NoReturn, TypeAlias, overload
 
 import pandas as pd
 
 from plateaumap import table
 from plateaumap.errors import PlateaumapError
-from plateaumap.execution.local import LocalExecutor
+from plateaumap.execution.backend import Backend, Session
+from plateaumap.execution.errors import ExecutionError
 from plateaumap.plan import Chunk, Plan
 from plateaumap.progress import progress_bar
 from plateaumap.provenance import provenance
-from plateaumap.rows import Rows
+from plateaumap.rows import Executor, Rows
 from plateaumap.spec import Sweep
 from plateaumap.storage.errors import StorageError
+from plateaumap.storage.failures import describe_failures
 from plateaumap.storage.results import Results
 from plateaumap.storage.space import check_space, estimate_bytes
 from plateaumap.storage.store import Store
@@ -34,10 +39,29 @@ _log = logging.getLogger(__name__)
 CHUNKS_IN_FLIGHT = 3
 """Chunks that are being evaluated or wait to be stored: bounds memory, keeps the cores busy."""
 
+ATTEMPTS = 3
+"""How often a chunk is tried that raises; then its message is recorded."""
+
 _SETTINGS = ("name", "horizon", "precision", "method", "until", "tolerance")
 
 LARGEST_FRAME = 200_000_000
 """Rows beyond which a table in memory is refused."""
+
+Submit: TypeAlias = Callable[[Executor, int, int, int], Callable[[], Arrays]]
+"""Begins to evaluate some points of a loss, as `Rows.submit` does."""
+
+
+class RunError(ExecutionError):
+    """Some chunks failed, again and again; all others are stored.
+
+    Attributes:
+        failures: the message of each chunk that failed, by its number.
+    """
+
+    def __init__(self, message: str, failures: Mapping[int, str] = {}) -> None:
+        """Keeps the failures beside the message that names them."""
+        super().__init__(message)
+        self.failures = dict(failures)
 
 
 @overload
@@ -48,6 +72,9 @@ def run(
     rows: range | None = None,
     threads: int | None = None,
     progress: bool | None = None,
+    backend: str | Backend | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
 ) -> pd.DataFrame: ...
 
 
@@ -59,6 +86,9 @@ def run(
     threads: int | None = None,
     progress: bool | None = None,
     force: bool = False,
+    backend: str | Backend | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
 ) -> Results: ...
 
 
@@ -70,6 +100,9 @@ def run(
     threads: int | None = None,
     progress: bool | None = None,
     force: bool = False,
+    backend: str | Backend | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
 ) -> pd.DataFrame | Results:
     """Evaluate a sweep, in memory or into a folder.
 
@@ -81,6 +114,10 @@ def run(
         threads: how many blocks are worked on at once; None for one for each core.
         progress: whether to show a progress bar; None if standard error is a terminal.
         force: if the folder holds something else, move that aside and start anew.
+        backend: "local" or "dask", or a `Backend`; by default the one that `scheduler` implies.
+            With "dask", a script must guard what it runs by `if __name__ == "__main__":`.
+        scheduler: address of a Dask cluster to join, such as "tcp://host:8786".
+        workers: processes of the Dask cluster that is started where no scheduler is given.
 
     Returns:
         The table (one row for each loss and point), or with `out` the finished `Results`.
@@ -88,15 +125,21 @@ def run(
     Raises:
         PlateaumapError: the folder holds another sweep, cannot be written to, or the sweep
             cannot be run; rows outside of the table.
+        RunError: some chunks failed; with `out`, after all others have been stored.
+        ExecutionError: memory ran out, or a cluster could not be started or was lost.
     """
-    if out is None:
-        return _run_in_memory(sweep, rows, threads, progress)
-    if rows is not None:
-        raise PlateaumapError(f"rows = {rows} goes with a table in memory; leave `out` away")
-    return _run_into(sweep, out, threads, progress, force)
+    if not isinstance(backend, Backend):
+        backend = Backend(backend, threads, scheduler, workers)
+    with _out_of_memory_told():
+        if out is None:
+            return _run_in_memory(sweep, rows, backend, progress)
+        if rows is not None:
+            raise PlateaumapError(f"rows = {rows} goes with a table in memory; leave `out` away")
+        bound = Rows(sweep)
+        return run_into(bound, Path(out), bound.submit, backend, progress, force)
 
 
-def evaluate(sweep: Sweep, point: Mapping[str, float]) -> dict[str, Any]:
+def evaluate(sweep: Sweep, point: Mapping[str, float | str]) -> dict[str, Any]:
     """Return the record of one point, exactly as its row in the table would have it.
 
     Args:
@@ -112,7 +155,7 @@ def evaluate(sweep: Sweep, point: Mapping[str, float]) -> dict[str, Any]:
         PlateaumapError: a coordinate is unknown, missing or out of its range, or the loss is
             none of the sweep's.
     """
-    wanted = dict(point)
+    wanted: dict[str, Any] = dict(point)
     names = sweep.loss_names
     loss = wanted.pop("loss", names[0] if len(names) == 1 else None)
     if loss is None:
@@ -125,8 +168,8 @@ def evaluate(sweep: Sweep, point: Mapping[str, float]) -> dict[str, Any]:
         fixed=_completed(sweep, wanted),
         **{field: getattr(sweep, field) for field in _SETTINGS},
     )
-    frame = _run_in_memory(single, None, 1, False)
-    return {name: _scalar(column) for name, column in frame.items()}
+    frame = _run_in_memory(single, None, Backend(threads=1), False)
+    return {str(name): _scalar(column) for name, column in frame.items()}
 
 
 def _scalar(column: pd.Series) -> Any:
@@ -150,43 +193,90 @@ def _completed(sweep: Sweep, point: Mapping[str, float]) -> dict[str, float]:
 
 
 def _run_in_memory(
-    sweep: Sweep, wanted: range | None, threads: int | None, progress: bool | None
+    sweep: Sweep, wanted: range | None, backend: Backend, progress: bool | None
 ) -> pd.DataFrame:
     rows = Rows(sweep)
     wanted = _checked(wanted, sweep.rows)
     whole = table.allocate(rows.columns, len(wanted))
     plan = Plan(sweep.size, sweep.loss_names)
-    chunks = list(_overlapping(plan, wanted))
+    chunks = _overlapping(plan, wanted)
     with (
-        LocalExecutor(threads) as executor,
+        backend.open() as session,
         progress_bar(sweep.name, len(wanted), 0, progress) as advance,
     ):
-        for chunk, arrays in _evaluated(rows, executor, chunks):
-            table.place(whole, chunk.first_row - wanted.start, arrays)
+        for chunk, outcome in _evaluated(rows.submit, session, chunks, plan.chunk_points):
+            if isinstance(outcome, Exception):
+                _raise_failures({chunk.index: _message(outcome)}, plan, "nothing is kept", outcome)
+            table.place(whole, chunk.first_row - wanted.start, outcome)
             advance(chunk.rows)
     return table.frame(rows.columns, whole)
 
 
-def _run_into(
-    sweep: Sweep,
-    out: str | PathLike[str],
-    threads: int | None,
+def run_into(
+    rows: Rows,
+    out: Path,
+    submit: Submit,
+    backend: Backend,
     progress: bool | None,
-    force: bool,
+    force: bool = False,
+    amend: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Results:
-    rows = Rows(sweep)
-    store = _open_store(rows, Path(out), force)
-    with store.lock():
-        missing = [store.plan[index] for index in store.missing(verify=True)]
-        there = sweep.rows - sum(chunk.rows for chunk in missing)
-        with (
-            LocalExecutor(threads) as executor,
-            progress_bar(sweep.name, sweep.rows, there, progress) as advance,
-        ):
-            for chunk, arrays in _evaluated(rows, executor, missing):
-                store.write(chunk, arrays)
-                advance(chunk.rows)
-        return store.finish()
+    """Fill a folder with what is missing of a sweep's rows.
+
+    Args:
+        rows: the rows.
+        out: the folder.
+        submit: begins to evaluate a chunk, as `rows.submit` does.
+        backend: where.
+        progress: whether to show a progress bar; None if standard error is a terminal.
+        force: if the folder holds something else, move that aside and start anew.
+        amend: returns what the manifest is to tell, from the provenance of this run; may raise.
+
+    Raises:
+        PlateaumapError: see `run`.
+    """
+    sweep = rows.sweep
+    _require_space(rows, out, force)
+    with backend.open() as session:
+        told = amend(session.ask(provenance, sweep.precision))
+        store = _open_store(rows, out, told, force)
+        with store.lock():
+            missing = [store.plan[index] for index in store.missing(verify=True)]
+            there = sweep.rows - sum(chunk.rows for chunk in missing)
+            with progress_bar(sweep.name, sweep.rows, there, progress) as advance:
+                _fill(store, _evaluated(submit, session, missing, store.plan.chunk_points), advance)
+            return store.finish()
+
+
+def _fill(
+    store: Store,
+    outcomes: Iterator[tuple[Chunk, Arrays | Exception]],
+    advance: Callable[[int], None],
+) -> None:
+    """Store what was evaluated and record what failed; raise only when all has been done."""
+    failures: dict[int, str] = {}
+    error: Exception | None = None
+    for chunk, outcome in outcomes:
+        failed = outcome if isinstance(outcome, Exception) else _written(store, chunk, outcome)
+        if failed is not None:
+            error = failed
+            failures[chunk.index] = _message(failed)
+            store.record_failures({chunk.index: failures[chunk.index]})
+        advance(chunk.rows)
+    if failures:
+        kept = f"all else is stored in {store.path}: run the same command again to try only these"
+        _raise_failures(failures, store.plan, kept, error)
+
+
+def _written(store: Store, chunk: Chunk, arrays: Arrays) -> Exception | None:
+    """Store a chunk, and return why its rows cannot be stored, if it is the rows' fault."""
+    try:
+        store.write(chunk, arrays)
+    except StorageError:
+        raise
+    except (ValueError, TypeError, MemoryError) as error:
+        return error
+    return None
 
 
 def find_store(rows: Rows, out: Path) -> Store | None:
@@ -208,9 +298,8 @@ def bytes_to_write(rows: Rows, store: Store | None) -> int:
     return estimate_bytes(rows.columns, plan.rows, len(plan))
 
 
-def _open_store(rows: Rows, out: Path, force: bool) -> Store:
-    """Return the folder to write to, made only if the disk can hold what is to come."""
-    sweep = rows.sweep
+def _require_space(rows: Rows, out: Path, force: bool) -> None:
+    """Refuse a folder of another sweep, or one on a disk that cannot hold what is to come."""
     try:
         found = find_store(rows, out)
     except StorageError:
@@ -218,13 +307,17 @@ def _open_store(rows: Rows, out: Path, force: bool) -> Store:
             raise
         found = None
     check_space(out, bytes_to_write(rows, found))
+
+
+def _open_store(rows: Rows, out: Path, told: Mapping[str, Any], force: bool) -> Store:
+    sweep = rows.sweep
     store = Store.create_or_resume(
         out,
         sweep.to_dict(),
         sweep.fingerprint,
         rows.columns,
         Plan(sweep.size, sweep.loss_names),
-        provenance(sweep.precision),
+        told,
         force=force,
     )
     if store.moved_aside is not None:
@@ -232,19 +325,91 @@ def _open_store(rows: Rows, out: Path, force: bool) -> Store:
     return store
 
 
+class _Attempt(NamedTuple):
+    """One try at a chunk; `wait` returns its arrays, or raises."""
+
+    chunk: Chunk
+    number: int
+    wait: Callable[[], Arrays]
+
+
 def _evaluated(
-    rows: Rows, executor: LocalExecutor, chunks: Iterable[Chunk]
-) -> Iterator[tuple[Chunk, Arrays]]:
-    """Yield chunks in order, the next ones being evaluated while one is dealt with."""
-    in_flight: deque[tuple[Chunk, Callable[[], Arrays]]] = deque()
-    for chunk in chunks:
-        wait = rows.submit(executor, chunk.loss_index, chunk.start, chunk.stop)
-        in_flight.append((chunk, wait))
-        if len(in_flight) >= CHUNKS_IN_FLIGHT:
-            first, wait = in_flight.popleft()
-            yield first, wait()
-    for chunk, wait in in_flight:
-        yield chunk, wait()
+    submit: Submit, session: Session, chunks: Iterable[Chunk], chunk_points: int
+) -> Iterator[tuple[Chunk, Arrays | Exception]]:
+    """Yield each chunk's arrays, or what its last attempt raised; the next are on their way then.
+
+    Chunks come in order, but for those that had to be tried again.
+    """
+    coming = iter(chunks)
+    in_flight: deque[_Attempt] = deque()
+    while True:
+        wanted = _chunks_wanted(session, chunk_points)
+        while len(in_flight) < wanted and (chunk := next(coming, None)) is not None:
+            in_flight.append(_begun(submit, session.executor, chunk, 1))
+        if not in_flight:
+            return
+        chunk, number, wait = in_flight.popleft()
+        try:
+            outcome: Arrays | Exception = wait()
+        except ExecutionError:
+            raise
+        except Exception as error:
+            if number < ATTEMPTS:
+                _log.info("chunk %d failed (%s) and is tried again", chunk.index, _message(error))
+                in_flight.append(_begun(submit, session.executor, chunk, number + 1))
+                continue
+            outcome = error
+        yield chunk, outcome
+
+
+def _chunks_wanted(session: Session, chunk_points: int) -> int:
+    return max(CHUNKS_IN_FLIGHT, 1 + math.ceil(session.points_in_flight() / chunk_points))
+
+
+def _begun(submit: Submit, executor: Executor, chunk: Chunk, number: int) -> _Attempt:
+    try:
+        wait = submit(executor, chunk.loss_index, chunk.start, chunk.stop)
+    except ExecutionError:
+        raise
+    except Exception as error:
+        wait = functools.partial(_raise, error)
+    return _Attempt(chunk, number, wait)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+_LONGEST_MESSAGE = 300
+
+
+def _message(error: Exception) -> str:
+    """Return one line that tells an error, the innermost one where it quotes a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    line = lines[-1] if "Traceback (most recent call last)" in str(error) else lines[0]
+    told = f"{type(error).__name__}: {line}"[:_LONGEST_MESSAGE]
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory ({told}); give it fewer threads or workers, or more memory"
+    return told
+
+
+def _raise_failures(
+    failures: Mapping[int, str], plan: Plan, kept: str, error: Exception | None
+) -> NoReturn:
+    count = "1 chunk" if len(failures) == 1 else f"{len(failures)} chunks"
+    lines = [f"{count} of {len(plan)} failed, {kept}", *describe_failures(failures, plan)]
+    raise RunError("\n  ".join(lines), failures) from error
+
+
+@contextlib.contextmanager
+def _out_of_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise ExecutionError(
+            f"out of memory ({error or 'no more could be had'}); what is stored is whole: run the "
+            "same command again with fewer threads or workers, or more memory"
+        ) from error
 
 
 def _checked(wanted: range | None, rows: int) -> range:

@@ -1,13 +1,18 @@
-"""One gradient-descent run as a pure function, an epoch at a time.
+"""One gradient-descent run as a pure function; what is measured is an `Observer`'s business.
 
-A run is `start`, then `step` until its `stop` is no longer `Stop.RUNNING`. All state lives in
-the carry (`RunState`); a run that has stopped passes through `step` unchanged, so that many
-runs can be advanced together. What is measured on the way is an `Observer`'s business.
+A run is `start`, then `step`, an epoch at a time, until its `stop` is no longer `Stop.RUNNING`.
+That is the definition, and how any run can be made.
+
+Observing costs many times what an update does. A *steady* run can do with less: its loss falls
+from epoch to epoch, and its gradient and the fall of its loss have one peak each, so whatever an
+observer waits for happens next to a place that shows in every 64th epoch too. `run` looks for
+these places first, with long strides and then with shorter ones, and makes every `step` only
+around them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import reduce
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +22,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from plateaumap.numerics.packing import Packing
+
 PyTree = Any
+
+STRIDES = (64, 8)
+"""Epochs between two looks at a steady run: a coarse search, then a finer one."""
 
 LOST_EPOCHS_ALLOWED = 0.5
 """Epochs that rounding may swallow before a run is called partially stalled."""
@@ -48,6 +58,9 @@ class Problem(NamedTuple):
             cancellation; None to take the difference of two losses.
         converged: whether the start is already good enough, boolean scalar.
         output: what the model puts out, scalar, from its parameters; None if it has no one output.
+        steady: whether it is known that from epoch to epoch the loss falls, and that `speed` and
+            `fall` rise to one peak at most, boolean scalar; None if nothing is known. Without
+            `fall` it must be None.
     """
 
     parameters: PyTree
@@ -58,6 +71,7 @@ class Problem(NamedTuple):
     fall: Callable[[PyTree, PyTree], Array] | None
     converged: Array
     output: Callable[[PyTree], Array] | None = None
+    steady: Array | None = None
 
 
 class Observation(NamedTuple):
@@ -135,6 +149,14 @@ class Observer(Protocol):
         """Return whether nothing is left to be seen, a boolean scalar."""
         ...
 
+    def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
+        """Return the epochs that have made this state what it is, or None if all of them have.
+
+        Of a steady run, the epochs next to its landmarks and those before its end are all that
+        has to be observed. An epoch is an integer scalar, negative for one that has not come.
+        """
+        ...
+
 
 class Apply(Protocol):
     """Adds updates to parameters; the hook for compensated arithmetic."""
@@ -179,28 +201,91 @@ class CompensatedApply(NamedTuple):
         return summed, lacking
 
 
-class RunState(NamedTuple):
-    """The carry of one run.
+class Position(NamedTuple):
+    """All that the next update depends on.
 
     Attributes:
-        parameters: the parameters now.
+        parameters: the parameters.
         optimizer: the optimizer's state.
         carry: the `Apply` hook's carry.
-        observed: the observer's state.
-        previous_excess: the excess one epoch ago; None where the problem knows its fall.
-        lost: epochs swallowed so far by parameters that did not move, float scalar.
-        stop: a `Stop`, int8 scalar.
-        epochs: the epoch at which the run stopped, integer scalar.
     """
 
     parameters: PyTree
     optimizer: PyTree
     carry: PyTree
+
+
+class RunState(NamedTuple):
+    """The carry of one run.
+
+    Attributes:
+        here: where the run was last observed; where it stopped, if it has.
+        position: where it is to be observed next, one update further.
+        epoch: updates made to come to `position`, integer scalar.
+        observed: the observer's state, before it sees this epoch.
+        previous_excess: the excess one epoch ago; None where the problem knows its fall.
+        lost: epochs swallowed so far by parameters that did not move, float scalar.
+        stop: a `Stop`, integer scalar.
+    """
+
+    here: Position
+    position: Position
+    epoch: Array
     observed: PyTree
     previous_excess: Array | None
     lost: Array
     stop: Array
-    epochs: Array
+
+
+class Mark(NamedTuple):
+    """A place to come back to: an epoch, and where the run was."""
+
+    epoch: Array
+    position: Position
+
+
+def run(
+    problem: Problem,
+    observer: Observer,
+    apply: Apply,
+    horizon: Array,
+    strides: Sequence[int] = STRIDES,
+) -> tuple[Start, RunState]:
+    """Return the start of a run and its state where it stopped.
+
+    Args:
+        problem: what is trained.
+        observer: what watches.
+        apply: how updates are added.
+        horizon: the last epoch to be observed, an integer scalar of the dtype that counts epochs.
+        strides: epochs between two looks at a steady run, coarse to fine; none to observe all.
+    """
+    begin, state = start(problem, observer, apply, horizon.dtype)
+    landmarks = observer.landmarks(state.observed)
+    marks: tuple[Mark, ...] = (Mark(state.epoch, state.position),)
+    reach = horizon
+    if strides and problem.steady is not None and landmarks is not None:
+        marks = (*(_nowhere(state) for _ in landmarks), *marks)
+        scales = jnp.asarray(strides, horizon.dtype)
+        reaches = 2 * jnp.asarray((0, *strides), horizon.dtype)
+
+        def closer(level: Array, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+            reach, stride = reaches[level], scales[level]
+            return _search(problem, observer, apply, begin, state, horizon, marks, reach, stride)
+
+        marks = jax.lax.fori_loop(0, len(strides), closer, marks)
+        reach = reaches[-1]
+
+    state = _visit(
+        marks,
+        reach,
+        state,
+        epoch=lambda state: state.epoch,
+        running=lambda state: state.stop == Stop.RUNNING,
+        go_to=lambda mark, state: state._replace(epoch=mark.epoch, position=mark.position),
+        advance=lambda state: step(problem, observer, apply, begin, state, horizon),
+    )
+    return begin, state
 
 
 def start(
@@ -225,15 +310,19 @@ def start(
         output=_output(problem, problem.parameters),
     )
     converged = problem.converged | (excess <= 0)
+    position = Position(
+        problem.parameters,
+        problem.optimizer.init(problem.parameters),
+        apply.init(problem.parameters),
+    )
     state = RunState(
-        parameters=problem.parameters,
-        optimizer=problem.optimizer.init(problem.parameters),
-        carry=apply.init(problem.parameters),
+        here=position,
+        position=position,
+        epoch=zero,
         observed=observer.init(begin),
         previous_excess=excess if problem.fall is None else None,
         lost=jnp.zeros_like(excess),
         stop=jnp.where(converged, Stop.CONVERGED, Stop.RUNNING).astype(counter),
-        epochs=zero,
     )
     return begin, state
 
@@ -244,71 +333,251 @@ def step(
     apply: Apply,
     begin: Start,
     state: RunState,
-    epoch: Array,
     horizon: Array,
 ) -> RunState:
-    """Observe the run at `epoch` and, unless it stops there, make the next update.
+    """Observe a run that has not stopped and, unless it stops now, make the next update.
 
     A run stops when the observer is done, the loss or a parameter is not finite, the horizon is
     reached, an update changes nothing (stalled), or frozen parameters have cost more than
-    `LOST_EPOCHS_ALLOWED` epochs (partially stalled). A stopped run comes back as it is.
+    `LOST_EPOCHS_ALLOWED` epochs (partially stalled).
 
     Args:
         problem: what is trained.
         observer: what watches.
         apply: how updates are added.
         begin: the start of this run.
-        state: the carry, of a run that has made `epoch` updates or has stopped before.
-        epoch: the number of this epoch, integer scalar.
+        state: the carry.
         horizon: the last epoch to be observed, integer scalar.
     """
-    excess, gradients = jax.value_and_grad(problem.excess)(state.parameters)
-    updates, optimizer = problem.optimizer.update(gradients, state.optimizer, state.parameters)
-    parameters, carry = apply(state.parameters, updates, state.carry)
-
-    now = _observe(problem, state, epoch, excess, gradients, updates)
-    observed = observer.step(state.observed, begin, now)
-
-    frozen = _frozen(state, parameters, carry)
-    unchanged = _all(frozen) & _same(state.optimizer, optimizer)
-    lost = state.lost + jnp.where(unchanged, 0, _share_lost(frozen, gradients, updates))
+    seen = _look(problem, observer, apply, begin, state)
+    unchanged = _all(seen.frozen) & _same(state.position.optimizer, seen.ahead.optimizer)
+    lost = state.lost + jnp.where(unchanged, 0, seen.share_lost())
 
     reasons = (
-        (~_finite(excess, state.parameters), Stop.NOT_FINITE),
-        (observer.done(observed), Stop.FINISHED),
-        (epoch >= horizon, Stop.HORIZON),
+        (~seen.finite, Stop.NOT_FINITE),
+        (observer.done(seen.observed), Stop.FINISHED),
+        (state.epoch >= horizon, Stop.HORIZON),
         (lost > LOST_EPOCHS_ALLOWED, Stop.PARTIALLY_STALLED),
         (unchanged, Stop.STALLED),
     )
     stop = jnp.full_like(state.stop, Stop.RUNNING)
     for happened, reason in reversed(reasons):
         stop = jnp.where(happened, jnp.full_like(stop, reason), stop)
-
-    running = state.stop == Stop.RUNNING
-    goes_on = running & (stop == Stop.RUNNING)
     return RunState(
-        parameters=_where(goes_on, parameters, state.parameters),
-        optimizer=_where(goes_on, optimizer, state.optimizer),
-        carry=_where(goes_on, carry, state.carry),
-        observed=_where(running, observed, state.observed),
-        previous_excess=_where(goes_on, excess, state.previous_excess)
-        if problem.fall is None
-        else None,
-        lost=_where(goes_on, lost, state.lost),
-        stop=jnp.where(running, stop, state.stop),
-        epochs=jnp.where(running, epoch, state.epochs),
+        here=state.position,
+        position=seen.ahead,
+        epoch=state.epoch + 1,
+        observed=seen.observed,
+        previous_excess=seen.excess if problem.fall is None else None,
+        lost=lost,
+        stop=stop,
     )
 
 
 def finish(problem: Problem, state: RunState) -> End:
     """Return where a run stands, once it has stopped."""
+    parameters = state.here.parameters
     return End(
-        parameters=state.parameters,
-        excess=problem.excess(state.parameters),
-        output=_output(problem, state.parameters),
+        parameters=parameters,
+        excess=problem.excess(parameters),
+        output=_output(problem, parameters),
         stop=state.stop,
-        epochs=state.epochs,
+        epochs=jnp.maximum(state.epoch - 1, 0),
     )
+
+
+class _Seen(NamedTuple):
+    """What one epoch shows: the observer's new state, the position after the next update, …"""
+
+    observed: PyTree
+    ahead: Position
+    frozen: PyTree
+    finite: Array
+    excess: Array
+    gradients: PyTree
+    updates: PyTree
+
+    def stalls(self) -> Array:
+        """Return whether rounding takes from this update."""
+        lacking = jax.tree.map(lambda f, u: f & (u != 0), self.frozen, self.updates)
+        return _any(lacking) | _all(self.frozen)
+
+    def share_lost(self) -> Array:
+        """Return the share of one epoch's first-order progress that frozen parameters lose.
+
+        To first order an update `u` changes the loss by `Σ g u`. For the neuron this is the share
+        of the change of z that is not applied; a parameter whose exact update is zero loses
+        nothing.
+        """
+        work = jax.tree.map(lambda g, u: jnp.abs(g * u), self.gradients, self.updates)
+        lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), self.frozen, work))
+        total = _sum(work)
+        return jnp.where(lost > 0, lost / total, 0)
+
+
+def _look(
+    problem: Problem, observer: Observer, apply: Apply, begin: Start, state: RunState
+) -> _Seen:
+    parameters = state.position.parameters
+    one = jnp.where(state.epoch >= 0, 1, jnp.nan).astype(state.lost.dtype)
+    excess, gradients = jax.value_and_grad(problem.excess)(parameters)
+    excess, gradients = jax.tree.map(lambda v: v / one, (excess, gradients))
+    updates, ahead = _update(problem, apply, state.position, gradients)
+    now = _observe(problem, state, excess, gradients, updates)
+    now = now._replace(fall=now.fall / one)
+    return _Seen(
+        observed=observer.step(state.observed, begin, now),
+        ahead=ahead,
+        frozen=_frozen(state.position, ahead),
+        finite=_finite(excess, parameters),
+        excess=excess,
+        gradients=gradients,
+        updates=updates,
+    )
+
+
+def _update(
+    problem: Problem, apply: Apply, position: Position, gradients: PyTree
+) -> tuple[PyTree, Position]:
+    updates, optimizer = problem.optimizer.update(
+        gradients, position.optimizer, position.parameters
+    )
+    parameters, carry = apply(position.parameters, updates, position.carry)
+    return updates, Position(parameters, optimizer, carry)
+
+
+def _unobserved(problem: Problem, apply: Apply, position: Position, epochs: Array) -> Position:
+    """Return the position after so many updates that nobody observes."""
+    packing = Packing.of(position)
+
+    def one(_: Array, packed: tuple[Array, ...]) -> tuple[Array, ...]:
+        position = packing.unpack(packed)
+        gradients = jax.grad(problem.excess)(position.parameters)
+        return packing.pack(_update(problem, apply, position, gradients)[1])
+
+    return packing.unpack(jax.lax.fori_loop(0, epochs, one, packing.pack(position)))
+
+
+class _SearchState(NamedTuple):
+    """A search for landmarks: the run, the look before this one, marks, whether it is over."""
+
+    run: RunState
+    before: Mark
+    marks: tuple[Mark, ...]
+    over: Array
+
+
+def _search(
+    problem: Problem,
+    observer: Observer,
+    apply: Apply,
+    begin: Start,
+    state: RunState,
+    horizon: Array,
+    marks: tuple[Mark, ...],
+    reach: Array,
+    stride: Array,
+) -> tuple[Mark, ...]:
+    """Look at a run every `stride` epochs within `reach` of marks; return closer marks.
+
+    A mark is the last look before the one that has moved a landmark, so the landmark's true
+    place is less than two strides after it. The last mark is the last look before the end.
+    """
+    assert problem.steady is not None
+
+    def look(search: _SearchState) -> _SearchState:
+        run = search.run
+        seen = _look(problem, observer, apply, begin, run)
+        old, new = observer.landmarks(run.observed), observer.landmarks(seen.observed)
+        assert old is not None
+        assert new is not None
+        here = Mark(run.epoch, run.position)
+        over = (
+            ~seen.finite
+            | observer.done(seen.observed)
+            | seen.stalls()
+            | (run.epoch + stride > horizon)
+        )
+        moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
+        return _SearchState(
+            run=run._replace(
+                position=_unobserved(problem, apply, run.position, stride),
+                epoch=run.epoch + stride,
+                observed=seen.observed,
+            ),
+            before=here,
+            marks=tuple(
+                _where(m, search.before, mark) for m, mark in zip(moved, search.marks, strict=True)
+            ),
+            over=over,
+        )
+
+    here = Mark(state.epoch, state.position)
+    unknown = _SearchState(
+        run=state,
+        before=here,
+        marks=(*(_nowhere(state) for _ in marks[:-1]), here),
+        over=(state.stop != Stop.RUNNING) | ~problem.steady,
+    )
+    found = _visit(
+        marks,
+        reach,
+        unknown,
+        epoch=lambda search: search.run.epoch,
+        running=lambda search: ~search.over,
+        go_to=lambda mark, search: search._replace(
+            before=mark, run=search.run._replace(epoch=mark.epoch, position=mark.position)
+        ),
+        advance=look,
+    )
+    return found.marks
+
+
+def _visit(
+    marks: tuple[Mark, ...],
+    reach: Array,
+    state: Any,
+    *,
+    epoch: Callable[[Any], Array],
+    running: Callable[[Any], Array],
+    go_to: Callable[[Mark, Any], Any],
+    advance: Callable[[Any], Any],
+) -> Any:
+    """Advance a state within `reach` of each mark in order of epochs, and from the last to the end.
+
+    Stretches that overlap are run through once: a state never goes back.
+    """
+    far = _far(marks[-1].epoch)
+
+    def visit(_: Array, carry: tuple[tuple[Array, ...], Any]) -> tuple[tuple[Array, ...], Any]:
+        waiting, state = carry
+        first = reduce(jnp.minimum, waiting)
+        mark, until = marks[-1], far
+        left = [jnp.where(waiting[-1] == first, far, waiting[-1])]
+        for other, at in zip(reversed(marks[:-1]), reversed(waiting[:-1]), strict=True):
+            chosen = at == first
+            mark = _where(chosen, other, mark)
+            until = jnp.where(chosen, first + reach, until)
+            left.append(jnp.where(chosen, far, at))
+        until = jnp.where(first == far, 0, until)
+        ahead = (first != far) & (first > epoch(state)) & running(state)
+        state = _where(ahead, go_to(mark, state), state)
+        state = jax.lax.while_loop(
+            lambda state: running(state) & (epoch(state) < until), advance, state
+        )
+        return tuple(reversed(left)), state
+
+    waiting = tuple(mark.epoch for mark in marks)
+    return jax.lax.fori_loop(0, len(marks), visit, (waiting, state))[1]
+
+
+def _far(epoch: Array) -> Array:
+    """Return an epoch that never comes."""
+    return jnp.full_like(epoch, jnp.iinfo(epoch.dtype).max)
+
+
+def _nowhere(state: RunState) -> Mark:
+    return Mark(_far(state.epoch), state.position)
 
 
 def _output(problem: Problem, parameters: PyTree) -> Array | None:
@@ -318,37 +587,25 @@ def _output(problem: Problem, parameters: PyTree) -> Array | None:
 def _observe(
     problem: Problem,
     state: RunState,
-    epoch: Array,
     excess: Array,
     gradients: PyTree,
     updates: PyTree,
 ) -> Observation:
+    parameters = state.position.parameters
     if problem.fall is None:
         assert state.previous_excess is not None
-        known = state.previous_excess - excess, state.previous_excess, epoch - 1
+        known = state.previous_excess - excess, state.previous_excess, state.epoch - 1
     else:
-        known = problem.fall(state.parameters, updates), excess, epoch
-    return Observation(epoch, state.parameters, excess, problem.speed(gradients), *known)
+        known = problem.fall(parameters, updates), excess, state.epoch
+    return Observation(state.epoch, parameters, excess, problem.speed(gradients), *known)
 
 
-def _frozen(state: RunState, parameters: PyTree, carry: PyTree) -> PyTree:
+def _frozen(before: Position, after: Position) -> PyTree:
     """Return, leaf by leaf, which parameters an update has left exactly as they were."""
-    same = jax.tree.map(jnp.equal, state.parameters, parameters)
-    if not jax.tree.leaves(carry):
+    same = jax.tree.map(jnp.equal, before.parameters, after.parameters)
+    if not jax.tree.leaves(after.carry):
         return same
-    return jax.tree.map(lambda a, b, c: a & (b == c), same, state.carry, carry)
-
-
-def _share_lost(frozen: PyTree, gradients: PyTree, updates: PyTree) -> Array:
-    """Return the share of one epoch's first-order progress that frozen parameters lose.
-
-    To first order an update `u` changes the loss by `Σ g u`. For the neuron this is the share
-    of the change of z that is not applied; a parameter whose exact update is zero loses nothing.
-    """
-    work = jax.tree.map(lambda g, u: jnp.abs(g * u), gradients, updates)
-    lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), frozen, work))
-    total = _sum(work)
-    return jnp.where(lost > 0, lost / total, 0)
+    return jax.tree.map(lambda a, b, c: a & (b == c), same, before.carry, after.carry)
 
 
 def _finite(excess: Array, parameters: PyTree) -> Array:
@@ -362,6 +619,10 @@ def _sum(tree: PyTree) -> Array:
 
 def _all(tree: PyTree) -> Array:
     return reduce(jnp.logical_and, [jnp.all(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _any(tree: PyTree) -> Array:
+    return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def _same(before: PyTree, after: PyTree) -> Array:

@@ -21,7 +21,7 @@ from jax import Array
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
 
-LANES = 4096
+LANES = 1024
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
 
 FEWEST_LANES = 64
@@ -31,77 +31,41 @@ XLA treats the remainder of a vector loop differently, which changes last bits i
 about 16 lanes; from 64 on a lane's bits do not depend on its block.
 """
 
-EPOCHS_PER_TEST = 8
-"""Epochs between two tests of whether a lane is still running."""
-
 
 class Evaluation(Protocol):
-    """A run as a pure function of one point, in pieces; `plateaumap.evaluation` has the real one.
+    """What is done for one point; `plateaumap.evaluation` has the real one.
 
     `limits` is a pytree of scalars. Equal evaluations must have equal hashes.
     """
 
     def cast(self, points: Mapping[str, Any]) -> dict[str, Array]: ...  # noqa: D102
 
-    def start(self, point: Any, limits: Any) -> tuple[Any, Any]: ...  # noqa: D102
-
-    def step(self, point: Any, limits: Any, begin: Any, state: Any, epoch: Array) -> Any: ...  # noqa: D102
-
-    def running(self, state: Any) -> Array: ...  # noqa: D102
-
-    def finish(self, point: Any, limits: Any, begin: Any, state: Any) -> dict[str, Array]: ...  # noqa: D102
-
-
-def evaluate_block(evaluation: Evaluation, points: Mapping[str, Array], limits: Any) -> Any:
-    """Return the records of a block of points.
-
-    This is the one place where the runs of a sweep are vectorised.
-
-    Args:
-        evaluation: what is done for one point.
-        points: arrays of shape (lanes,).
-        limits: a pytree of scalars, the same for every lane.
-
-    Returns:
-        A dictionary of arrays of shape (lanes,).
-    """
-    start = jax.vmap(evaluation.start, (0, None))
-    step = jax.vmap(evaluation.step, (0, None, 0, 0, None))
-    finish = jax.vmap(evaluation.finish, (0, None, 0, 0))
-
-    begin, state = start(points, limits)
-
-    def advance(index: int, carry: tuple[Array, Any]) -> tuple[Array, Any]:
-        del index
-        epoch, state = carry
-        return epoch + 1, step(points, limits, begin, state, epoch)
-
-    def advance_several(carry: tuple[Array, Any]) -> tuple[Array, Any]:
-        return jax.lax.fori_loop(0, EPOCHS_PER_TEST, advance, carry)
-
-    first = jnp.zeros_like(limits.horizon)
-    _, state = jax.lax.while_loop(
-        lambda carry: jnp.any(evaluation.running(carry[1])), advance_several, (first, state)
-    )
-    return finish(points, limits, begin, state)
+    def evaluate(self, point: Any, limits: Any) -> dict[str, Array]: ...  # noqa: D102
 
 
 @lru_cache(maxsize=32)
 def _compiled(evaluation: Evaluation) -> Callable[..., Any]:
     """Return the block function of an evaluation, compiled when it is first called."""
 
-    def block(points: Mapping[str, Array], limits: Any) -> Any:
-        return evaluate_block(evaluation, points, limits)
-
+    # This is the one place where the runs of a sweep are vectorised.
+    block = jax.vmap(evaluation.evaluate, (0, None))
     return jax.jit(block, compiler_options=_compiler_options())
 
 
 @lru_cache(maxsize=1)
 def _compiler_options() -> dict[str, str]:
-    """Return options that make the most of this CPU; XLA's own choice is 256 bits."""
-    if jax.default_backend() == "cpu" and "avx512f" in _cpu_features():
-        return {"xla_cpu_prefer_vector_width": "512"}
-    return {}
+    """Return options that make the most of this CPU.
+
+    A block is one thread's work. XLA by itself would run independent operations of one block on
+    several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for
+    memory it runs them one after the other. Of vectors, its own choice is 256 bits.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    if "avx512f" in _cpu_features():
+        options["xla_cpu_prefer_vector_width"] = "512"
+    return options
 
 
 def _cpu_features() -> frozenset[str]:
@@ -151,7 +115,9 @@ class LocalExecutor:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
-        order = np.arange(count) if length is None else np.argsort(-np.nan_to_num(length), kind="stable")
+        order = np.arange(count)
+        if length is not None:
+            order = np.argsort(-np.nan_to_num(length), kind="stable")
         lanes = min(self.lanes, -(-count // FEWEST_LANES) * FEWEST_LANES)
         blocks = [order[at : at + lanes] for at in range(0, count, lanes)]
         futures: list[Future[Records]] = [

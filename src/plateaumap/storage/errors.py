@@ -19,7 +19,7 @@ class LockedError(StorageError):
 
 
 class WriteError(StorageError):
-    """The disk refused a write during a run.
+    """The disk refused a write: it is full, read-only, out of order, or permission is denied.
 
     Unlike other errors of storage it is no fault of the input. What was written before is whole,
     and the same command goes on from there.
@@ -45,9 +45,15 @@ def reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
+_STATES_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+}
+
+
 def not_writable(path: Path, error: OSError) -> StorageError:
     """The refusal of an output folder that cannot be written to."""
-    return StorageError(f"cannot write to {path}: {reason(error)}; choose another folder")
+    kind = WriteError if error.errno in _STATES_OF_THE_DISK else StorageError
+    return kind(f"cannot write to {path}: {reason(error)}; choose another folder")
 
 
 def write_failed(path: Path, error: OSError) -> WriteError:

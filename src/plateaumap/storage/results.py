@@ -66,6 +66,11 @@ class Results:
         """How rows are cut into parts."""
         return self._manifest.plan
 
+    @property
+    def failures(self) -> dict[int, str]:
+        """The messages of chunks that failed and were not written since, by number."""
+        return dict(self._manifest.failures)
+
     def expected_bytes(self, chunks: Iterable[int]) -> int:
         """About how many bytes the parts of these chunks take, judged by those that are there."""
         return self._manifest.expected_bytes(chunks)
@@ -144,6 +149,20 @@ class Results:
                 ) from error
             row += chunk.rows
         return arrays
+
+    def part(self, index: int) -> Arrays | None:
+        """The rows of one chunk, compared with their content hash; None if they are not there.
+
+        Args:
+            index: the chunk's number in the plan.
+        """
+        chunk = self.plan[index]
+        try:
+            sha256 = parts.check_part(self.path, self._manifest, chunk)
+            arrays = parts.read_part(parts.part_path(self.path, self.plan, index), self.columns)
+        except DamagedPartError:
+            return None
+        return arrays if table.digest(self.columns, arrays) == sha256 else None
 
     def counts(self) -> dict[str, int]:
         """How many of the rows that are there have each status, in the statuses' order."""

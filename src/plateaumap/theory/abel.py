@@ -9,10 +9,9 @@ and on what the series leaves out. Scalar JAX functions, like those of ``flow.py
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from plateaumap.theory.flow import DYNAMICS, Drop, Leg, Point, Scalar, Target, make_point
+from plateaumap.theory.flow import DYNAMICS, Condition, Drop, Leg, Point, Scalar, Target, make_point
 from plateaumap.theory.series import SPEEDS, Table, abel_tables
 
 _UNIT = 2.0**-53
@@ -61,7 +60,13 @@ def order_of(target: Target) -> Order:
 
 
 def abel_difference(
-    loss: str, leg: Leg, target: Target, h: Scalar, h_low: Scalar = 0.0, slope: Scalar | None = None
+    loss: str,
+    leg: Leg,
+    target: Target,
+    h: Scalar,
+    h_low: Scalar = 0.0,
+    slope: Scalar | None = None,
+    saturated: bool = False,
 ) -> Estimate:
     """Returns ``Phi(start) - Phi(end)`` of a descent.
 
@@ -72,10 +77,17 @@ def abel_difference(
       h: the step ``lr (1 + x**2)``.
       h_low: what lies below the last digit of h.
       slope: the largest ``h |f'|`` to allow; that of the target's ``Order`` by default.
+      saturated: whether the leg is known to lie where s is small.
     """
-    dynamics = DYNAMICS[loss]
-    duration = dynamics.duration(leg, target)
-    correction = abel_correction(loss, leg, target, h, slope)
+    correction = abel_correction(loss, leg, target, h, slope, saturated)
+    return with_flow(loss, leg, target, h, h_low, correction)
+
+
+def with_flow(
+    loss: str, leg: Leg, target: Target, h: Scalar, h_low: Scalar, correction: Estimate
+) -> Estimate:
+    """Returns a length: the flow time over h, and what ``abel_correction`` adds to it."""
+    duration = DYNAMICS[loss].duration(leg, target)
     inverse = (1.0 - h_low / h) / h
     size = duration.size * inverse
     if not target.is_zero:
@@ -88,23 +100,29 @@ def abel_difference(
 
 
 def abel_correction(
-    loss: str, leg: Leg, target: Target, h: Scalar, slope: Scalar | None = None
+    loss: str,
+    leg: Leg,
+    target: Target,
+    h: Scalar,
+    slope: Scalar | None = None,
+    saturated: bool = False,
 ) -> Estimate:
     """Returns the part of ``abel_difference`` beyond the flow time over h."""
     dynamics, order = DYNAMICS[loss], order_of(target)
     logarithm = -0.5 * dynamics.log_speed(leg)
-    series, series_rounding = _series_difference(loss, leg, target, h, order.terms)
+    near = False if saturated else leg.start.a < 0.5
+    series, roundings = _series_difference(loss, leg, target, h, order.terms, near)
     x, r = h * dynamics.stiffness(leg), h * dynamics.stride(leg)
     left_out = order.margin * x * r**order.terms * (1.0 + leg.log_e)
     allowed = (x <= (order.slope if slope is None else slope)) & (r <= order.ratio)
     return Estimate(
         logarithm + series,
-        _UNIT * (8.0 * jnp.abs(logarithm) + series_rounding),
+        _UNIT * (8.0 * jnp.abs(logarithm) + roundings),
         jnp.where(allowed, left_out, jnp.inf),
     )
 
 
-def lands_well(loss: str, leg: Leg, target: Target, drop: Drop, h: Scalar) -> jax.Array:
+def lands_well(loss: str, leg: Leg, target: Target, drop: Drop, h: Scalar) -> Condition:
     """Whether the epoch that passes the leg's end also meets the loss level.
 
     Where ``h f' < 1`` on the leg the map increases there, so that no step from it lands below the
@@ -112,7 +130,7 @@ def lands_well(loss: str, leg: Leg, target: Target, drop: Drop, h: Scalar) -> ja
     that the excess is above the level again.
     """
     if target.is_zero:
-        return jnp.asarray(True)
+        return True
     dynamics = DYNAMICS[loss]
     landing = make_point(leg.end.z - h * dynamics.speed(leg.end), target)
     level = drop.keep * dynamics.excess(leg.start, target)
@@ -125,24 +143,27 @@ def _cancellation(start: Point, target: Target) -> Scalar:
 
 
 def _series_difference(
-    loss: str, leg: Leg, target: Target, h: Scalar, terms: int
+    loss: str, leg: Leg, target: Target, h: Scalar, terms: int, near: Condition
 ) -> tuple[Scalar, Scalar]:
     """Returns the difference of ``sum_k h**k (P_k + R_k ln|e|)`` over a leg, and its roundings."""
     tables = abel_tables(loss, terms, target.is_zero)
-    near = leg.start.a < 0.5
     rate = h * (target.y * target.q) ** (1 + SPEEDS[loss].power)
     total: Scalar = 0.0
     size: Scalar = 0.0
     for k in reversed(range(terms)):
-        far_term = _evaluate(tables.far[k], leg.start.s, leg.end.s, target.q)
-        near_term = _evaluate(tables.near[k], leg.start.a, leg.end.a, target.y)
-        total = h * (total + jnp.where(near, near_term, far_term))
-        size = h * (size + jnp.where(near, _norm(tables.near[k]), _norm(tables.far[k])))
+        term = _evaluate(tables.far[k], leg.start.s, leg.end.s, target.q)
+        norm: Scalar = _norm(tables.far[k])
+        if near is not False:
+            nearby = _evaluate(tables.near[k], leg.start.a, leg.end.a, target.y)
+            term = jnp.where(near, nearby, term)
+            norm = jnp.where(near, _norm(tables.near[k]), norm)
+        total, size = h * (total + term), h * (size + norm)
     if target.is_zero:
         # The coefficients of h**k start at s**k or a**k: with x small, no term is above its norm.
         return total, _ZERO_TARGET_ROUNDINGS
     logarithm = rate * _polynomial(tables.logarithm, rate) * leg.log_e
-    return total + logarithm, size * jnp.where(near, leg.start.a, leg.end.s) + jnp.abs(logarithm)
+    largest = jnp.where(near, leg.start.a, leg.end.s)
+    return total + logarithm, size * largest + jnp.abs(logarithm)
 
 
 def _evaluate(table: Table, start: Scalar, end: Scalar, v: Scalar) -> Scalar:

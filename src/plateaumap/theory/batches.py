@@ -110,12 +110,17 @@ def walked(loss: str, zero: bool, drop: Drop, slope: float, cells: Columns, plan
 
 def predicted(loss: str, zero: bool, drop: Drop, cells: Columns) -> Array:
     """Predicts lengths; NaN where there is no telling, or where they overflow float64."""
-    (epochs,) = _run(_predicted, loss, zero, (drop,), cells, (), WIDE_BLOCK)
+    (epochs,) = _run(_predicted, loss, zero, (drop,), cells, (cells.z_low, cells.h_low), WIDE_BLOCK)
+    rough = np.flatnonzero(np.isnan(epochs))
+    if rough.size:
+        part = cells.take(rough)
+        (epochs[rough],) = _run(
+            _predicted_rough, loss, zero, (drop,), part, (part.z_low, part.h_low), BLOCK
+        )
     extreme = np.flatnonzero(np.isnan(epochs) & (np.abs(cells.z) > 300.0))
     if extreme.size:
-        (epochs[extreme],) = _run(
-            _predicted_extreme, loss, zero, (drop,), cells.take(extreme), (), BLOCK
-        )
+        part = cells.take(extreme)
+        (epochs[extreme],) = _run(_predicted_extreme, loss, zero, (drop,), part, (), BLOCK)
     return epochs
 
 
@@ -146,19 +151,16 @@ def _planned(
     whole = DYNAMICS[loss].depart(make_point(z, target, z_low), target, drop)
     holds = walk.series_holds(loss, whole, target, drop, h, slope)
     leap = walk.plan_leap(loss, whole, target, h, slope)
-    to_level = abel.abel_correction(loss, whole, target, h, slope)
-    to_leap = abel.abel_correction(loss, leap.leg, target, h, 1.1 * slope)
-    chosen = abel.Estimate(
-        *(jnp.where(holds, a, b) for a, b in zip(to_level, to_leap, strict=True))
-    )
-    length = abel.abel_difference(loss, leap.leg, target, h, h_low, 1.1 * slope)
+    chosen = jax.tree.map(lambda a, b: jnp.where(holds, a, b), whole, leap.leg)
+    correction = abel.abel_correction(loss, chosen, target, h, 1.1 * slope)
+    length = abel.with_flow(loss, chosen, target, h, h_low, correction)
     return (
         jnp.where(holds, 1.0, 0.0),
-        jnp.where(leap.useful & ~holds, 1.0, 0.0),
+        jnp.where(leap.useful & ~jnp.asarray(holds), 1.0, 0.0),
         leap.leg.end.s,
         whole.end.z,
-        chosen.epochs,
-        chosen.rounding + chosen.truncation,
+        correction.epochs,
+        correction.rounding + correction.truncation,
         length.epochs,
         length.rounding + length.truncation,
     )
@@ -186,8 +188,16 @@ def _walked(
     return walk.follow(loss, position, whole, target, drop, h, slope)
 
 
-def _predicted(loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar) -> tuple[Scalar]:
-    return (prediction.predict(loss, z, target, drop, h),)
+def _predicted(
+    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+) -> tuple[Scalar]:
+    return (prediction.predict(loss, make_point(z, target, z_low), target, drop, h, h_low),)
+
+
+def _predicted_rough(
+    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+) -> tuple[Scalar]:
+    return (prediction.predict_rough(loss, make_point(z, target, z_low), target, drop, h, h_low),)
 
 
 def _predicted_extreme(
@@ -204,7 +214,7 @@ def _compiled(kernel: _Kernel, loss: str, zero: bool) -> _Kernel:
         target = Target(0.0, 1.0) if zero else Target(y, q)
         return tuple(kernel(loss, target, *shared, *row))
 
-    def block(shared: tuple[Any, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+    def block(shared: tuple[Any, ...], *columns: jax.Array) -> tuple[Scalar, ...]:
         return jax.vmap(lambda *row: one(shared, *row))(*columns)
 
     return jax.jit(block)

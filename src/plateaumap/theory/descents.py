@@ -38,8 +38,12 @@ class Group(NamedTuple):
     """Descents towards targets of zero, or towards others, and which cells they are."""
 
     zero: bool
-    index: NDArray[np.int64]
+    where: NDArray[np.int64]
     cells: Columns
+
+    def take(self, index: NDArray[np.int64]) -> "Group":
+        """Returns some of the descents."""
+        return Group(self.zero, self.where[index], self.cells.take(index))
 
 
 class Grid:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,7 +35,7 @@ _DOUBTFUL_SLICE = 4 * batches.BLOCK
 _LARGEST_STEP = 1e200
 """Steps up to here reach no further than the stages' clips."""
 
-_LEAP_SLOPES = {True: 0.1, False: 0.05}
+_LEAP_SLOPES = {True: 0.1, False: 0.02}
 """``h |f'|`` at the end of a leap in float64, for targets of zero and for others."""
 _EXACT_SLOPE = 0.02
 """The same for an exact leap: there the series leaves out next to nothing."""
@@ -109,9 +110,10 @@ def plateau_epochs(
         raise PlateaumapError(f"errors is {errors!r}; use 'raise' or 'mask'")
     grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
     counts = _count(grid, _Counter.of(loss, drop))
+    known = counts.state <= EpochState.SIMULATED
     if errors == "mask":
-        return np.ma.MaskedArray(counts.epochs, mask=~counts.known)
-    if not counts.known.all():
+        return np.ma.MaskedArray(counts.epochs, mask=~known)
+    if not known.all():
         raise PlateaumapError(_complaint(grid, counts.state.reshape(-1)))
     return counts.epochs[()]
 
@@ -132,7 +134,9 @@ def count_epochs(
     Raises:
       PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a cell.
     """
-    return _count(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop))
+    grid, counter = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop)
+    counts = _count(grid, counter)
+    return EpochCounts(counts.epochs, counts.state, counts.bound, _predict(grid, counter))
 
 
 def predict_epochs(
@@ -157,17 +161,7 @@ def predict_epochs(
     Raises:
       PlateaumapError: the loss, ``drop`` or the shapes are wrong.
     """
-    grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
-    counter = _Counter.of(loss, drop)
-    epochs = np.full(grid.size, np.nan)
-
-    def fill(part: slice) -> None:
-        _, groups = descents(part.stop - part.start, **grid.part(part))
-        for group in groups:
-            epochs[part.start + group.index] = counter.predict(group)
-
-    _map(fill, _slices(grid.size, _SLICE))
-    return epochs.reshape(grid.shape)
+    return _predict(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop))
 
 
 class _Settled(NamedTuple):
@@ -176,6 +170,9 @@ class _Settled(NamedTuple):
     epochs: NDArray[np.int64]
     bound: Array
     state: NDArray[np.uint8]
+
+    def write(self, where: NDArray[np.int64], part: "_Settled") -> None:
+        self.epochs[where], self.bound[where], self.state[where] = part
 
 
 class _Counter(NamedTuple):
@@ -198,6 +195,7 @@ class _Counter(NamedTuple):
     def predict(self, group: Group) -> Array:
         return batches.predicted(self.loss, group.zero, self.drop, group.cells)
 
+    @np.errstate(all="ignore")
     def directly(self, group: Group) -> _Settled:
         """Stage 1: the Abel function in float64."""
         found = batches.direct(self.loss, group.zero, self.drop, group.cells)
@@ -221,10 +219,10 @@ class _Counter(NamedTuple):
             part = _rounded_up(found.whole, found.rest, found.bound)
             stepped = (found.steps == found.whole) & (found.rest == 0.0)
             part.state[stepped & (part.state == EpochState.FLOAT64)] = EpochState.SIMULATED
-            for column, values in zip(settled, part, strict=True):
-                column[rough] = values
+            settled.write(rough, part)
         return settled
 
+    @np.errstate(all="ignore")
     def exactly(self, group: Group) -> _Settled:
         """Stage 3: the flow time in double-double, the rest as in the other stages."""
         loss, zero, cells = self.loss, group.zero, group.cells
@@ -247,7 +245,7 @@ class _Counter(NamedTuple):
         state = settled.state
         state[state == EpochState.FLOAT64] = EpochState.DOUBLE_DOUBLE
         if not zero:
-            state[~(plan.direct | plan.leaps)] = EpochState.NO_THEORY
+            state[(state == EpochState.UNDECIDED) & np.isinf(settled.bound)] = EpochState.NO_THEORY
         state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
         return _Settled(total.astype(np.int64), settled.bound, state)
 
@@ -260,50 +258,56 @@ class _Counter(NamedTuple):
             DoubleDouble(cells.q, cells.q_low),
         )
         end = ExactEnd(plan.leaps, plan.s, plan.guess)
-        with np.errstate(all="ignore"):
-            time, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
-            length = time / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
-            return length, plan.bound + ROUNDING * size / cells.h
+        time, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
+        length = time / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
+        return length, plan.bound + ROUNDING * size / cells.h
 
 
-def _count(grid: Grid, counter: _Counter) -> EpochCounts:
-    epochs = np.zeros(grid.size, dtype=np.int64)
-    state = np.empty(grid.size, dtype=np.uint8)
-    bound = np.full(grid.size, np.nan)
-    predicted = np.full(grid.size, np.nan)
+def _predict(grid: Grid, counter: _Counter) -> Array:
+    epochs = np.full(grid.size, np.nan)
+
+    def fill(part: slice) -> None:
+        _, groups = descents(part.stop - part.start, **grid.part(part))
+        for group in groups:
+            epochs[part.start + group.where] = counter.predict(group)
+
+    _map(fill, _slices(grid.size, _SLICE))
+    return epochs.reshape(grid.shape)
+
+
+def _count(grid: Grid, counter: _Counter) -> _Settled:
+    table = _undecided(grid.size)
+
+    def begin(part: slice) -> list[Group]:
+        table.state[part], groups = descents(part.stop - part.start, **grid.part(part))
+        shifted = [Group(g.zero, part.start + g.where, g.cells) for g in groups]
+        return [left for group in shifted for left in record(group, counter.directly(group))]
 
     def record(group: Group, settled: _Settled) -> list[Group]:
         """Writes what is settled and returns what is not."""
-        epochs[group.index], bound[group.index], state[group.index] = settled
+        table.write(group.where, settled)
         doubtful = np.flatnonzero(settled.state == EpochState.UNDECIDED)
-        if not doubtful.size:
-            return []
-        return [Group(group.zero, group.index[doubtful], group.cells.take(doubtful))]
+        return [group.take(doubtful)] if doubtful.size else []
 
-    def begin(part: slice) -> list[Group]:
-        state[part], groups = descents(part.stop - part.start, **grid.part(part))
-        doubtful = []
-        for zero, index, cells in groups:
-            group = Group(zero, part.start + index, cells)
-            predicted[group.index] = counter.predict(group)
-            doubtful += record(group, counter.directly(group))
-        return doubtful
-
-    doubtful = _joined(_map(begin, _slices(grid.size, _SLICE)))
+    doubtful = _joined(chain.from_iterable(_map(begin, _slices(grid.size, _SLICE))))
     for stage in (counter.by_walking, counter.exactly):
-        doubtful = _joined(_map(lambda group, run=stage: record(group, run(group)), doubtful))
-    missing = state > EpochState.SIMULATED
-    epochs[missing], bound[missing] = 0, np.nan
-    return EpochCounts(*(a.reshape(grid.shape) for a in (epochs, state, bound, predicted)))
+        settled = _map(stage, doubtful)
+        doubtful = _joined(chain.from_iterable(map(record, doubtful, settled)))
+    missing = table.state > EpochState.SIMULATED
+    table.epochs[missing], table.bound[missing] = 0, np.nan
+    shape = grid.shape
+    return _Settled(
+        table.epochs.reshape(shape), table.bound.reshape(shape), table.state.reshape(shape)
+    )
 
 
+@np.errstate(all="ignore")
 def _rounded_up(whole: Array, rest: Array, bound: Array) -> _Settled:
     """Rounds lengths up where no integer lies within their bound."""
-    with np.errstate(invalid="ignore"):
-        epochs = np.maximum(whole + np.ceil(rest), 1.0)
-        low = np.maximum(whole + np.ceil(rest - bound), 1.0)
-        high = np.maximum(whole + np.ceil(rest + bound), 1.0)
-        sure = (low == high) & (high < _INTEGERS)
+    epochs = np.maximum(whole + np.ceil(rest), 1.0)
+    low = np.maximum(whole + np.ceil(rest - bound), 1.0)
+    high = np.maximum(whole + np.ceil(rest + bound), 1.0)
+    sure = (low == high) & (high < _INTEGERS)
     state = np.where(sure, EpochState.FLOAT64, EpochState.UNDECIDED).astype(np.uint8)
     return _Settled(np.where(sure, epochs, 0.0).astype(np.int64), bound, state)
 
@@ -350,17 +354,17 @@ def _slices(size: int, width: int) -> list[slice]:
     return [slice(begin, min(begin + width, size)) for begin in range(0, size, width)]
 
 
-def _joined(parts: list[list[Group]]) -> list[Group]:
-    """Joins groups of doubtful cells and cuts them evenly, so that blocks are full."""
+def _joined(parts: Iterable[Group]) -> list[Group]:
+    """Joins groups and cuts them evenly, so that blocks are full."""
+    parts = list(parts)
     joined = []
     for zero in (True, False):
-        groups = [group for part in parts for group in part if group.zero is zero]
+        groups = [group for group in parts if group.zero is zero]
         if not groups:
             continue
-        index = np.concatenate([group.index for group in groups])
+        where = np.concatenate([group.where for group in groups])
         columns = zip(*(group.cells for group in groups), strict=True)
-        cells = Columns(*(np.concatenate(column) for column in columns))
-        joined += [
-            Group(zero, index[cut], cells.take(cut)) for cut in _slices(len(index), _DOUBTFUL_SLICE)
-        ]
+        whole = Group(zero, where, Columns(*(np.concatenate(column) for column in columns)))
+        cuts = _slices(len(where), _DOUBTFUL_SLICE)
+        joined += [whole.take(np.arange(cut.start, cut.stop)) for cut in cuts]
     return joined

@@ -37,7 +37,7 @@ class ExactDrop(NamedTuple):
 
 
 class ExactEnd(NamedTuple):
-    """Where legs end: at the level, or by a leap at ``s``; ``guess`` is the level's z to float64."""
+    """Where legs end: by a leap at ``s``, or at the level, whose z is ``guess`` to float64."""
 
     by_leap: NDArray[np.bool_]
     s: Array
@@ -140,29 +140,43 @@ def _to_inner(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
     if end.by_leap.any():
         s = dd.double(end.s)
         u1 = dd.log(((_ONE - s) * q) / (s * y)).where(end.by_leap, u1)
-    log_ratio = dd.log(dd.expm1(_decaying(u0)) / dd.expm1(_decaying(u1)))
-    total = _total(log_ratio / y, (u0 - u1) / q, log_ratio / q)
-    # The level is a difference of logarithms: its own error moves the end.
-    speed = y.hi * q.hi * -np.expm1(-u1.hi) / (y.hi + q.hi * np.exp(-u1.hi))
-    return ExactTime(total.time, total.size + (1.0 + np.abs(start.z.hi)) / speed**2)
+    fall = u0 - u1
+    # (1 - exp(-u0)) / (1 - exp(-u1)), less one, without cancellation.
+    decay = _decaying(u1)
+    log_ratio = dd.log1p(dd.exp(decay) * dd.expm1(_decaying(fall)) / dd.expm1(decay))
+    total = _total(log_ratio / y, fall / q, log_ratio / q)
+    # Both ends carry the error of logit(y), and the level that of its equation.
+    ends = (3.0 + np.abs(start.z.hi) + u0.hi) / _error(u1.hi, start)
+    return ExactTime(total.time, total.size + ends)
 
 
 def _level(
     u0: DoubleDouble, guess: DoubleDouble, start: ExactStart, drop: ExactDrop
 ) -> DoubleDouble:
     """Solves ``KL(u) = keep KL(u0)`` from a float64 guess: Newton, with an exact residual."""
-    y, q = start.y, start.q
-
-    def divergence(u: DoubleDouble) -> DoubleDouble:
-        return q * u + dd.log(y + q * dd.exp(_decaying(u)))
-
-    target = divergence(u0) * drop.keep
+    target = _divergence(u0, start) * drop.keep
     u = guess
     for _ in range(2):
-        decay = np.exp(-u.hi)
-        slope = q.hi * y.hi * -np.expm1(-u.hi) / (y.hi + q.hi * decay)
-        u = u - dd.double((divergence(u) - target).hi / slope)
+        residual = _divergence(u, start) - target
+        u = u - dd.double(residual.hi / _error(u.hi, start))
     return u
+
+
+def _divergence(u: DoubleDouble, start: ExactStart) -> DoubleDouble:
+    """Returns KL at u > 0, relative to ``u * (a - y)`` to the last digits, for the smallest y."""
+    y, q = start.y, start.q
+    above = dd.log1p(q * dd.expm1(_decaying(u))) + q * u
+    light = (y.hi < 0.5) & (u.hi < _LARGEST)
+    if not light.any():
+        return above
+    inside = u.where(light, dd.double(np.ones_like(u.hi)))
+    return (dd.log1p(y * dd.expm1(inside)) - y * u).where(light, above)
+
+
+def _error(u: Array, start: ExactStart) -> Array:
+    """Returns ``a - y`` to float64."""
+    y, q = start.y.hi, start.q.hi
+    return np.asarray(-q * y * np.expm1(-u) / (y + q * np.exp(-u)))
 
 
 def _outputs(z: DoubleDouble) -> _Outputs:

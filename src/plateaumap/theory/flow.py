@@ -28,6 +28,9 @@ import jax.numpy as jnp
 Scalar = jax.Array | float
 """One float64 number: a traced JAX scalar, or a Python float that is part of the program."""
 
+Condition = jax.Array | bool
+"""One truth value."""
+
 _SMALL = 0.1
 _LARGE = 300.0
 
@@ -258,7 +261,7 @@ def _quadratic_duration(leg: Leg, target: Target) -> Duration:
     falling = lower * (0.5 / start.a + 0.5 / end.a + 2.0)
     climbing = leg.width / (start.s * end.s) / q
     crossing = (1.0 + 2.0 * q) * (leg.log_e - leg.log_s) / (q * q)
-    size = falling + climbing + abs(crossing)
+    size = falling + climbing + jnp.abs(crossing)
     if target.is_zero:
         return Duration(falling + climbing + crossing, size)
     y = target.y
@@ -270,11 +273,11 @@ def _quadratic_duration(leg: Leg, target: Target) -> Duration:
     )
     log_lower = leg.log_e - leg.log_a
     closed = (log_lower / y - lower) / y + 2.0 * log_lower / y
-    closed_size = (abs(log_lower) / y + lower) / y
+    closed_size = (jnp.abs(log_lower) / y + lower) / y
     near = t1 < _SMALL
     return Duration(
         jnp.where(near, falling + beyond_leading, closed) + climbing + crossing,
-        jnp.where(near, size, closed_size + climbing + abs(crossing)),
+        jnp.where(near, size, closed_size + climbing + jnp.abs(crossing)),
     )
 
 
@@ -353,15 +356,17 @@ def _cross_entropy_duration(leg: Leg, target: Target) -> Duration:
     lower = leg.width / (leg.start.a * leg.end.a)
     crossing = (leg.log_e - leg.log_s) / target.q
     if target.is_zero:
-        return Duration(lower + crossing, lower + abs(crossing))
+        return Duration(lower + crossing, lower + jnp.abs(crossing))
     y = target.y
     t0, t1 = y / leg.start.a, y / leg.end.a
     near = t1 < _SMALL
     series = lower + (t1 * _second_order(t1) / leg.end.a - t0 * _second_order(t0) / leg.start.a)
     log_lower = leg.log_e - leg.log_a
+    # The end is the root of an equation, known like z itself to its last digits.
+    ends = (1.0 + jnp.abs(leg.start.z) + jnp.abs(leg.end.z)) / leg.end.e
     return Duration(
         jnp.where(near, series, log_lower / y) + crossing,
-        jnp.where(near, lower, abs(log_lower) / y) + abs(crossing),
+        jnp.where(near, lower, jnp.abs(log_lower) / y) + jnp.abs(crossing) + ends,
     )
 
 
@@ -433,7 +438,9 @@ def _divergence_root(u0: Scalar, target: Target, drop: Drop) -> jax.Array:
     """
     level = drop.keep * _divergence_above(u0, target)
 
-    def refine(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def refine(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         u, _, count = state
         weight = target.y + target.q * jnp.exp(-u)
         error = -target.q * target.y * jnp.expm1(-u) / weight

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from plateaumap.theory.abel import Estimate, abel_difference, lands_well, order_of
+from plateaumap.theory.abel import Estimate, abel_difference, lands_well
 from plateaumap.theory.flow import (
     DYNAMICS,
+    Condition,
     Drop,
     Leg,
     Point,
@@ -28,9 +29,14 @@ STEP_BUDGET = 4000
 """Steps that are followed before a path counts as one without theory."""
 
 _UNIT = 2.0**-53
-_NEWTON_STEPS = 5
+_NEWTON_STEPS = 3
+_RATIO = 0.1
+"""Ratio of terms above which the series is not trusted to far below an epoch."""
 _STRAIGHT_FROM = 40.0
 """Beyond this z the speed is its limit, to float64."""
+_STRAIGHT_STRIDE = 0.2
+_CURVATURE = 0.15
+"""Bound on ``|f''|``, of either loss and every target."""
 
 
 _ON, _MET, _DIRECT, _LOST = 0.0, 1.0, 2.0, 3.0
@@ -73,7 +79,7 @@ class Walk(NamedTuple):
 
 def series_holds(
     loss: str, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
-) -> jax.Array:
+) -> Condition:
     """Whether the series reaches from the start to the level, and the level is met there."""
     gentle = _is_gentle(loss, whole.start, whole.end, target, h, slope)
     return gentle & lands_well(loss, whole, target, drop, h)
@@ -82,11 +88,11 @@ def series_holds(
 def plan_leap(loss: str, whole: Leg, target: Target, h: Scalar, slope: Scalar) -> Leap:
     """Returns the leap from a saturated start to where ``h |f'|`` reaches ``slope``."""
     dynamics = DYNAMICS[loss]
-    s = dynamics.saturation(slope / h, target)
-    inside = (whole.start.s < 0.7 * s) & (s < jnp.minimum(whole.end.s, 0.5 * target.q))
+    s = jnp.minimum(dynamics.saturation(slope / h, target), 0.45 * target.q)
+    inside = (whole.start.s < 0.7 * s) & (s < whole.end.s)
     end = point_at(jnp.where(inside, s, 0.25 * target.q), target)
     leg = make_leg(whole.start, end, target)
-    return Leap(leg, inside & (h * dynamics.stride(leg) <= order_of(target).ratio))
+    return Leap(leg, inside & (h * dynamics.stride(leg) <= _RATIO))
 
 
 def land(
@@ -105,7 +111,8 @@ def land(
 
     def excess_over(z: Scalar) -> tuple[Point, Estimate]:
         p = make_point(z, target)
-        return p, abel_difference(loss, make_leg(p, end, target), target, h, slope=2.0 * slope)
+        leg = make_leg(p, end, target)
+        return p, abel_difference(loss, leg, target, h, slope=2.0 * slope, saturated=True)
 
     def refine(_: int, z: Scalar) -> Scalar:
         p, ahead = excess_over(z)
@@ -126,7 +133,7 @@ def run_straight(loss: str, whole: Leg, target: Target, h: Scalar) -> Position:
     start = whole.start.z
     stride = h * DYNAMICS[loss].far_speed(target)
     room = start - jnp.maximum(_STRAIGHT_FROM, whole.end.z)
-    far = (room > 0.0) & (stride > 1.0)
+    far = (room > 0.0) & (stride > _STRAIGHT_STRIDE)
     safe = jnp.where(far, stride, 1.0)
     epochs = jnp.where(far, jnp.floor(room / safe), 0.0)
     travelled = epochs * safe
@@ -143,7 +150,7 @@ def follow(
     level = drop.keep * dynamics.excess(whole.start, target)
     landing = lands_well(loss, whole, target, drop, h)
 
-    def look(state: _Path) -> tuple[Point, jax.Array, jax.Array]:
+    def look(state: _Path) -> tuple[Point, Condition, Condition]:
         """Returns the point, whether it meets the level, and whether that is in doubt."""
         p = make_point(state.z, target)
         margin = state.error + end_error
@@ -154,7 +161,7 @@ def follow(
             across = p.e < 0.0
             met = jnp.where(across, height <= level, met)
             doubt = jnp.where(across, jnp.abs(height - level) <= vague, doubt)
-        return p, met, doubt | ~(state.error < 1e-3)
+        return p, met, doubt | ~(state.error < 1.0)
 
     def advance(state: _Path) -> _Path:
         p, met, doubt = look(state)
@@ -163,7 +170,8 @@ def follow(
         z = state.z - h * speed
         sides = p.e if target.is_zero else target.q * p.a + target.y * p.s * (1.0 + jnp.abs(p.z))
         roundings = jnp.abs(z) + jnp.abs(state.z) + 12.0 * h * jnp.abs(speed / p.e) * sides
-        error = 1.01 * jnp.abs(1.0 - h * dynamics.slope(p)) * state.error + _UNIT * roundings
+        spread = jnp.abs(1.0 - h * dynamics.slope(p)) + 0.5 * _CURVATURE * h * state.error
+        error = spread * state.error + _UNIT * roundings
         stop = met | doubt | direct
         outcome = jnp.where(doubt, _LOST, jnp.where(met, _MET, jnp.where(direct, _DIRECT, _ON)))
         return _Path(
@@ -173,7 +181,7 @@ def follow(
             outcome=outcome,
         )
 
-    def unfinished(state: _Path) -> jax.Array:
+    def unfinished(state: _Path) -> Condition:
         return (state.outcome == _ON) & (state.steps < STEP_BUDGET)
 
     zero = 0.0 * jnp.asarray(position.z)
@@ -195,8 +203,8 @@ def follow(
 
 def _is_gentle(
     loss: str, start: Point, end: Point, target: Target, h: Scalar, slope: Scalar
-) -> jax.Array:
+) -> Condition:
     dynamics = DYNAMICS[loss]
     leg = Leg(start, end, 0.0, 0.0, 0.0, 0.0)
     small = h * dynamics.stiffness(leg) <= slope
-    return small & (h * dynamics.stride(leg) <= order_of(target).ratio)
+    return small & (h * dynamics.stride(leg) <= jnp.maximum(_RATIO, slope))

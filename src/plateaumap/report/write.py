@@ -1,0 +1,166 @@
+"""Writes the figures of a finished sweep into its folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.report.catalogue import applicable
+from plateaumap.report.curves import learning_curves
+from plateaumap.report.findings import findings, rows_at
+from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.maps import UNLUCKY
+from plateaumap.report.style import SizeName, save
+from plateaumap.storage.errors import not_writable, write_failed
+from plateaumap.storage.files import write_atomic
+from plateaumap.storage.results import Results, open_results
+
+FOLDER = "figures"
+Simulate = Callable[..., pd.DataFrame]
+
+_SUFFIXES = {"page": "", "column": "_column"}
+_FEW_POINTS = 4
+_ARTICLE_RATES = (0.15, 0.005)
+_SHORTEST_CURVE, _LONGEST_CURVE = 300, 20_000
+_CURVES_CAPTION = (
+    "Loss, output, weight, bias and gradient dC/dz against the epoch. The dot marks T10, the "
+    "first epoch at which 10 % of the loss excess at the start is gone. The quadratic loss has "
+    "the one half; cross-entropy is in nats."
+)
+
+
+def write_report(
+    source: Path | str | Results,
+    *,
+    simulate: Simulate | None = None,
+    sizes: Sequence[SizeName] = ("page", "column"),
+    formats: Sequence[str] = (".png", ".pdf"),
+) -> list[Path]:
+    """Draws every figure that applies to a finished sweep, and says what it shows.
+
+    Everything is drawn before anything is written, so that a refusal leaves the folder as it was.
+
+    Args:
+        source: a folder of results, or `Results`.
+        simulate: how to get a whole curve, such as `plateaumap.simulate`; without it no learning
+            curves are drawn.
+        sizes: "page" (180 mm wide), whose files bear the figure's name, and "column" (85 mm),
+            whose end in `_column`.
+        formats: suffixes of files that matplotlib can write.
+
+    Returns:
+        The files written into `DIR/figures`: each figure in each size and format, and
+        `report.md` with findings and captions.
+
+    Raises:
+        StorageError: the folder is unfinished, empty, damaged, not of a sweep, or not writable.
+    """
+    results = source if isinstance(source, Results) else open_results(source)
+    frame = results.frame()
+    folder = results.path / FOLDER
+    if folder.exists() and not folder.is_dir():
+        raise not_writable(folder, NotADirectoryError(20, "it is a file, not a folder"))
+    files: dict[str, bytes] = {}
+    captions: dict[str, str] = {}
+    for figure in applicable(frame):
+        files |= _drawn(figure.name, partial(figure.draw, frame), sizes, formats)
+        captions[figure.name] = figure.caption
+    curves = None if simulate is None else demonstrations(results, frame, simulate)
+    if curves:
+        files |= _drawn("learning_curves", partial(learning_curves, curves), sizes, formats)
+        captions["learning_curves"] = _CURVES_CAPTION
+    files["report.md"] = _words(results, findings(frame), captions).encode()
+    return _write(folder, files)
+
+
+def _drawn(
+    name: str, draw: Callable[..., Figure], sizes: Sequence[SizeName], formats: Sequence[str]
+) -> dict[str, bytes]:
+    files = {}
+    for size in sizes:
+        figure = draw(size=size)
+        for suffix in formats:
+            buffer = io.BytesIO()
+            save(figure, buffer, suffix)
+            # What was laid out once need not be laid out again for the next format.
+            figure.set_layout_engine("none")
+            files[f"{name}{_SUFFIXES[size]}{suffix}"] = buffer.getvalue()
+    return files
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    written = []
+    for name, content in files.items():
+        try:
+            write_atomic(folder / name, content)
+        except PermissionError as error:
+            raise not_writable(folder, error) from error
+        except OSError as error:
+            raise write_failed(folder / name, error) from error
+        written.append(folder / name)
+    return written
+
+
+def _words(results: Results, sentences: list[str], captions: Mapping[str, str]) -> str:
+    title = str(results.manifest["spec"].get("name", results.path.name))
+    lines = [f"# {title}", "", *(f"- {sentence}" for sentence in sentences)]
+    for name, caption in captions.items():
+        lines += ["", f"![{name}]({name}.png)", "", caption]
+    return "\n".join([*lines, ""])
+
+
+def demonstrations(
+    results: Results, frame: pd.DataFrame, simulate: Simulate
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Whole curves of a few telling runs, by loss and start; none if the table has none.
+
+    All starts of a table with at most 4 points, or else the unlucky start at the article's two
+    learning rates.
+
+    Args:
+        results: the folder, for the experiment and losses.
+        frame: its table.
+        simulate: how to get a curve.
+    """
+    lattice = read(frame, "demonstrations")
+    names = ("w0", "b0", "lr", "x", "y")
+    if not set(names) <= set(frame.columns):
+        return {}
+    rows = _telling(lattice)
+    try:
+        sweep = results.sweep
+    except PlateaumapError:  # It names functions that only its author has.
+        return {}
+    curves: dict[str, dict[str, pd.DataFrame]] = {}
+    for loss, choice in zip(sweep.loss_names, sweep.losses, strict=True):
+        own = [row for row in rows if frame["loss"].iloc[row] == loss]
+        longest = int(np.nanmax(lattice.lengths[own], initial=0)) if own else 0
+        epochs = min(max(_SHORTEST_CURVE, 2 * longest), _LONGEST_CURVE)
+        for row in own:
+            point = {name: float(frame[name].iloc[row]) for name in names}
+            label = ", ".join(f"{name} = {point[name]:g}" for name in ("w0", "b0", "lr"))
+            curve = simulate(loss=choice, **point, epochs=epochs, experiment=sweep.experiment)
+            floor = float(frame["loss_floor"].iloc[row]) if "loss_floor" in frame else 0.0
+            curves.setdefault(loss, {})[label] = curve.assign(loss_floor=floor)
+    return curves
+
+
+def _telling(lattice: Lattice) -> list[int]:
+    places, titles = lattice.product(lattice.axes)
+    if len(titles) <= _FEW_POINTS:
+        return list(range(len(places)))
+    unlucky = dict(zip(("w0", "b0"), UNLUCKY, strict=True))
+    here = rows_at(lattice, unlucky)
+    rates = [rows_at(lattice, {"lr": rate}) for rate in _ARTICLE_RATES]
+    return np.flatnonzero(here & np.logical_or.reduce(rates)).tolist()

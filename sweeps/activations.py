@@ -1,0 +1,52 @@
+"""Every activation under its quadratic and its matching loss, over initial weight and bias.
+
+`sweep` is the one of the tanh; run by itself, the script makes one folder for each activation.
+`plateaumap run sweeps/activations.py --set 'experiment.activation="atan"'` makes another one.
+"""
+
+import plateaumap as pm
+
+TARGETS = {
+    "sigmoid": 0.0,
+    "tanh": -1.0,
+    "softplus": 0.0,
+    "probit": 0.0,
+    "erf": -1.0,
+    "atan": -0.9,
+    "softsign": -0.9,
+    "algebraic": -1.0,
+    "leaky_relu": 0.0,
+    "identity": 0.0,
+    "relu": 0.0,
+}
+"""A target at the lower end of the outputs; within it where the end has no matching loss."""
+
+
+def sweep_of(activation: str) -> pm.Sweep:
+    """Return the sweep of one activation."""
+    return pm.Sweep(
+        name=activation,
+        experiment=pm.SingleNeuron(activation),
+        losses=("quadratic", "matching"),
+        axes=[pm.linspace("w0", -4, 4, 65), pm.linspace("b0", -4, 4, 65)],
+        fixed={"lr": 0.15, "y": TARGETS[activation]},
+        horizon=20_000,
+    )
+
+
+sweep = sweep_of("tanh")
+
+
+def draw(*results: pm.Results) -> None:
+    """Draw the plateau map of each activation into its folder."""
+    for result in results:
+        figures = result.path / "figures"
+        figures.mkdir(exist_ok=True)
+        pm.figures.plateau_map(result.frame()).savefig(figures / "plateau_map.png")
+    print(f"figures are in {results[0].path.parent}/*/figures")
+
+
+if __name__ == "__main__":
+    from plateaumap.cli import run_sweep
+
+    run_sweep(*(sweep_of(activation) for activation in TARGETS), then=draw)
