@@ -5,7 +5,8 @@
 The same sweep is run into fresh folders, the ways interleaved, each as a whole process that has
 compiled before: one thread and two threads of the local backend, one and two workers of a Dask
 cluster on this machine. Times are of the whole command and of the evaluation alone, without
-starting Python, JAX and the cluster. Prints seconds and ratios.
+starting Python, JAX and the cluster. Prints seconds and ratios; those of processor time hold on a
+machine that is busy with other things, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,7 +69,7 @@ def measured(options: dict, num: int, cache: str) -> dict[str, float]:
     """Run the sweep in a fresh process and folder."""
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, __file__, "--way", json.dumps(options), "--num", str(num)]
-        begun = time.perf_counter()
+        begun, spent = time.perf_counter(), cpu_of_children()
         done = subprocess.run(
             [*command, "--out", str(Path(place) / "out")],
             env={**os.environ, "CACHE": cache},
@@ -75,7 +77,17 @@ def measured(options: dict, num: int, cache: str) -> dict[str, float]:
             capture_output=True,
             text=True,
         )
-        return {"process": time.perf_counter() - begun, **json.loads(done.stdout)}
+        return {
+            "process": time.perf_counter() - begun,
+            "cpu": cpu_of_children() - spent,
+            **json.loads(done.stdout),
+        }
+
+
+def cpu_of_children() -> float:
+    """Return the processor seconds of all ended children and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -99,7 +111,7 @@ def main() -> None:
     for name, taken in times.items():
         told = ", ".join(
             f"{what} {statistics.median(one[what] for one in taken):6.1f} s"
-            for what in ("evaluation", "run", "process")
+            for what in ("evaluation", "run", "process", "cpu")
         )
         print(f"{name:<17} {told}", f"({taken[0]['rows']:,} rows)", sep="  ")
 
@@ -107,7 +119,7 @@ def main() -> None:
         ratios = [a[what] / b[what] for a, b in zip(times[one], times[other], strict=True)]
         return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
-    for what in ("evaluation", "process"):
+    for what in ("evaluation", "process", "cpu"):
         print(f"{what}: ratios of the same round, median (least to largest)")
         print("  two workers against one  ", ratio("dask, 1 worker", "dask, 2 workers", what))
         print("  two threads against one  ", ratio("local, 1 thread", "local, 2 threads", what))

@@ -72,18 +72,23 @@ class Answer:
 def random_config(random: np.random.Generator, horizon: int) -> Config:
     """Draw a run: x from −10 to 10, y in {0, 1} or inside, z0 from −10 to 12, lr from 10⁻³ to 10.
 
-    Inside, only runs whose target is stable: `h y (1 − y) < 2` for the cross-entropy,
-    `h (y (1 − y))² < 2` for the quadratic loss.
+    Inside, only runs whose target is stable.
     """
     while True:
         loss = str(random.choice(["quadratic", "cross_entropy"]))
         x, w0 = random.uniform(-10, 10), random.uniform(-8, 8)
         y = float(random.choice([0.0, 1.0, random.uniform(0, 1)]))
         lr = float(10 ** random.uniform(-3, 1))
-        b0 = random.uniform(-10, 12) - w0 * x
-        curvature = (y * (1 - y)) ** (2 if loss == "quadratic" else 1)
-        if lr * (1 + x * x) * curvature < 2:
-            return Config(loss, w0, b0, lr, x, y, horizon)
+        config = Config(loss, w0, random.uniform(-10, 12) - w0 * x, lr, x, y, horizon)
+        if is_stable(config):
+            return config
+
+
+def is_stable(config: Config) -> bool:
+    """Return whether steps near the target lead to it: `h` times the curvature there below 2."""
+    slope = config.y * (1 - config.y)
+    curvature = slope**2 if config.loss == "quadratic" else slope
+    return config.lr * (1 + config.x**2) * curvature < 2
 
 
 def _plain(value: mpf) -> mpf:

@@ -272,10 +272,15 @@ def info(
 @_guarded
 def report(folder: Folder) -> None:
     """Draw the figures of a finished sweep into its folder."""
-    from plateaumap.report import write_report
+    from plateaumap.report import findings, write_report
+    from plateaumap.simulation import simulate
+    from plateaumap.storage.results import open_results
 
-    for line in write_report(folder):
-        typer.echo(line)
+    results = open_results(folder)
+    written = write_report(results, simulate=simulate)
+    typer.echo(f"look at {results.path / 'figures'}: {len(written)} files, report.md first")
+    for sentence in findings(results.frame()):
+        typer.echo(sentence)
 
 
 @app.command()

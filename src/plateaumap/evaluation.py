@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from plateaumap import training
 from plateaumap.experiment import Experiment, LossChoice, Point
@@ -18,16 +19,24 @@ from plateaumap.training import Apply, CompensatedApply, PlainApply
 
 
 class Precision(NamedTuple):
-    """The arithmetic of a run: the dtype of its numbers, and how updates are added."""
+    """The arithmetic of a run: the dtype of its numbers, and how updates are added.
+
+    Attributes:
+        dtype: of all numbers of a run.
+        apply: how updates are added.
+        strides: how steady runs are looked at, see `training.run`; empty where rounding freezes
+            parameters now and then, so that every epoch has to be seen.
+    """
 
     dtype: Any
     apply: Apply
+    strides: tuple[int, ...] = training.STRIDES
 
 
 PRECISIONS = {
     "float64": Precision(jnp.float64, PlainApply()),
     "float32": Precision(jnp.float32, CompensatedApply()),
-    "float32_plain": Precision(jnp.float32, PlainApply()),
+    "float32_plain": Precision(jnp.float32, PlainApply(), strides=()),
 }
 
 
@@ -39,8 +48,8 @@ class Limits(NamedTuple):
         tolerance: a start with |output − target| up to this is converged, scalar.
     """
 
-    horizon: Array
-    tolerance: Array
+    horizon: ArrayLike
+    tolerance: ArrayLike
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,10 @@ class Evaluation:
     def evaluate(self, point: Point, limits: Limits) -> Record:
         """Return the record of one point: a scalar for each column."""
         problem = self.experiment.problem(point, self.choice, limits.tolerance)
-        apply = PRECISIONS[self.precision].apply
-        begin, state = training.run(problem, self.measures, apply, limits.horizon)
+        precision = PRECISIONS[self.precision]
+        begin, state = training.run(
+            problem, self.measures, precision.apply, limits.horizon, precision.strides
+        )
         return self.measures.finish(state.observed, begin, training.finish(problem, state))
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:

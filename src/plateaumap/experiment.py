@@ -137,6 +137,22 @@ class Experiment(ABC):
             return "this experiment takes no function as its loss; name one of its own"
         return None
 
+    def rounding_shift(
+        self, points: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], digits: int
+    ) -> np.ndarray | None:
+        """Return by how many epochs uncompensated updates may have shifted a run, if known.
+
+        Args:
+            points: float64 arrays of shape (n,), one for each coordinate.
+            measured: the measured columns of these points.
+            digits: binary digits of the arithmetic.
+
+        Returns:
+            float64 of shape (n,), inf where no bound holds; None without any bound.
+        """
+        del points, measured, digits
+        return None
+
     def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
         """Return why a loss cannot have one of some values of a coordinate, or None.
 
@@ -259,6 +275,24 @@ class SingleNeuron(Experiment):
             return None
         return steady(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
 
+    def rounding_shift(
+        self, points: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], digits: int
+    ) -> np.ndarray | None:
+        """Return `N² (|x| ulp(w) + ulp(b)) / 2`, with N the epochs that the run was followed.
+
+        Each epoch rounds w and b by half a unit at most, and a shift of z by δ early on shifts
+        the end of a plateau of N epochs by about N δ. Past its target a run may amplify errors,
+        and no such bound holds.
+        """
+        epochs = np.ma.filled(measured["epochs_run"], 0).astype(np.float64)
+        w, b = (
+            _largest_unit(points[start], measured[moved], digits)
+            for start, moved in (("w0", "w_moved"), ("b0", "b_moved"))
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = np.square(epochs) * (np.abs(points["x"]) * w + b) / 2
+        return np.where(measured["path"] >= 0, np.inf, shift)
+
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether the output is within the tolerance of the target."""
         activation = activations.get(self.activation)
@@ -289,6 +323,12 @@ class SingleNeuron(Experiment):
     def describe(self) -> dict[str, Any]:
         """Return the description for a spec."""
         return {"kind": "single_neuron", "activation": self.activation}
+
+
+def _largest_unit(start: np.ndarray, moved: np.ndarray, digits: int) -> np.ndarray:
+    """Return the unit in the last place of a parameter, where it was largest by T10."""
+    size = np.maximum(np.abs(start), np.abs(start + np.nan_to_num(moved)))
+    return np.where(size > 0, np.ldexp(1.0, np.frexp(size)[1] - digits), 0.0)
 
 
 def _why_not_differentiable(function: Callable) -> str | None:

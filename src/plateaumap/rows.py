@@ -23,6 +23,18 @@ PREDICTION = Column(
     "epochs",
     "length of the plateau by theory; NaN where none applies",
 )
+UNCERTAIN = Column(
+    "uncertain",
+    "bool",
+    "1",
+    "whether uncompensated rounding may have shifted a crossing by more than one epoch",
+)
+LARGEST_SHIFT = 1.0
+"""Epochs by which rounding may shift a row that is not marked as uncertain."""
+
+_UNCOMPENSATED = {"float32_plain": 24}
+"""Precisions whose rows need that mark, and their binary digits."""
+
 _LONGEST_INT32_HORIZON = 2**31 - 1024
 
 
@@ -57,7 +69,11 @@ class Rows:
         sweep.require_runnable()
         self.sweep = sweep
         self._evaluations = tuple(_evaluation(sweep, choice) for choice in sweep.losses)
-        self.columns = (*_identity(sweep), *_with_prediction(self._evaluations[0].columns))
+        self.columns = (
+            *_identity(sweep),
+            *_with_prediction(self._evaluations[0].columns),
+            *((UNCERTAIN,) if sweep.precision in _UNCOMPENSATED else ()),
+        )
 
     def submit(
         self, executor: Executor, loss_index: int, start: int, stop: int
@@ -178,7 +194,21 @@ class Rows:
             np.asarray(self.sweep.tolerance, evaluation.dtype),
         )
         wait = executor.submit(evaluation, points, limits, length)
-        return lambda: evaluation.arrays(wait())
+        return lambda: self._marked(points, horizon, evaluation.arrays(wait()))
+
+    def _marked(self, points: Mapping[str, np.ndarray], horizon: int, measured: Arrays) -> Arrays:
+        """Add which rows are uncertain, where the precision asks for it."""
+        digits = _UNCOMPENSATED.get(self.sweep.precision)
+        if digits is None:
+            return measured
+        shift = self.sweep.experiment.rounding_shift(points, measured, digits)
+        within = False if shift is None else shift <= LARGEST_SHIFT
+        # Rounding has also ended a run that left its plateau and stopped with nothing reached.
+        last = measured["tenth_epochs" if self.sweep.until == "tenth" else "plateau_epochs"]
+        cut = (measured["status"] == leap.ESCAPED) & np.ma.getmaskarray(last)
+        cut &= np.ma.getdata(measured["epochs_run"]) < horizon
+        running = measured["status"] != leap.CONVERGED
+        return {**measured, UNCERTAIN.name: running & (cut | ~np.bool_(within))}
 
 
 def epoch_counter(horizon: int) -> str:

@@ -19,6 +19,7 @@ from plateaumap.spec import Sweep
 LONGEST_PLOT = 1_000_000
 """Epochs beyond which the curve is cut off in plots."""
 
+_FORMATS = (".png", ".pdf", ".svg")
 _PLOT_WIDTH, _PLOT_HEIGHT = 64, 12
 
 
@@ -48,11 +49,18 @@ class Story:
         Raises:
             PlateaumapError: the file's suffix names no format, or it cannot be written.
         """
-        from plateaumap.figures import learning_curves
+        from plateaumap.figures import learning_curves, save
 
-        figure = learning_curves({self.record["loss"]: self.curve})
+        if path.suffix not in _FORMATS:
+            raise PlateaumapError(
+                f"{path} ends in {path.suffix!r}; give a file that ends in {' or '.join(_FORMATS)}"
+            )
+        figure = learning_curves(
+            {self.record["loss"]: self.curve},
+            plateau_epochs={self.record["loss"]: self.record["plateau_epochs"]},
+        )
         try:
-            figure.savefig(path)
+            save(figure, path)
         except OSError as error:
             raise PlateaumapError(
                 f"{path} cannot be written: {error.strerror}; give another file"

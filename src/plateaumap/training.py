@@ -409,7 +409,9 @@ class _Seen(NamedTuple):
         of the change of z that is not applied; a parameter whose exact update is zero loses
         nothing.
         """
-        work = jax.tree.map(lambda g, u: jnp.abs(g * u), self.gradients, self.updates)
+        # Relative to the largest of each, so that no product of small numbers underflows.
+        gradients, updates = _relative(self.gradients), _relative(self.updates)
+        work = jax.tree.map(jnp.multiply, gradients, updates)
         lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), self.frozen, work))
         total = _sum(work)
         return jnp.where(lost > 0, lost / total, 0)
@@ -606,6 +608,13 @@ def _frozen(before: Position, after: Position) -> PyTree:
     if not jax.tree.leaves(after.carry):
         return same
     return jax.tree.map(lambda a, b, c: a & (b == c), same, before.carry, after.carry)
+
+
+def _relative(tree: PyTree) -> PyTree:
+    """Return sizes as shares of the largest one."""
+    sizes = jax.tree.map(jnp.abs, tree)
+    largest = reduce(jnp.maximum, [jnp.max(leaf) for leaf in jax.tree.leaves(sizes)])
+    return jax.tree.map(lambda size: size / jnp.where(largest > 0, largest, 1), sizes)
 
 
 def _finite(excess: Array, parameters: PyTree) -> Array:

@@ -96,9 +96,8 @@ def leapt_epochs(loss, w0, b0, lr, x, y, drop, digits=80):
             return (a - y) * (a * s if loss == "quadratic" else 1)
 
         def height(z):
-            a, s = outputs(z)
             if loss == "quadratic":
-                return (a - y) ** 2 / 2
+                return (outputs(z)[0] - y) ** 2 / 2
             entropy = -sum(p * mpmath.log(p) for p in (y, q) if p)
             plus, minus = mpmath.log1p(mpmath.exp(z)), mpmath.log1p(mpmath.exp(-z))
             return y * minus + q * plus - entropy
@@ -124,10 +123,11 @@ def leapt_epochs(loss, w0, b0, lr, x, y, drop, digits=80):
             return total
 
         def solve(function, low, high):
-            for _ in range(int(digits * 3.5)):
-                middle = (low + high) / 2
-                low, high = (middle, high) if function(middle) < 0 else (low, middle)
-            return high
+            if function(low) * function(high) == 0:
+                return low if function(low) == 0 else high
+            return mpmath.findroot(
+                function, (low, high), solver="illinois", tol=0.1**digits, maxsteps=400
+            )
 
         floor = mpmath.log(y / q) if y else -abs(z0) - 30
         z1 = solve(lambda z: height(z) - keep * height(z0), floor, z0)

@@ -53,7 +53,7 @@ def reference_departure(loss, z0, y, drop):
         if mpmath.isinf(inner):
             inner = mpmath.sign(inner) * (20 + abs(outer))
         threshold = (1 - mpmath.mpf(drop)) * excess(loss, outer, y)
-        for _ in range(100):
+        for _ in range(66):
             middle = (inner + outer) / 2
             if excess(loss, middle, y) > threshold:
                 outer = middle
@@ -90,7 +90,7 @@ def cases():
             yield z0, y
 
 
-@pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("drop", [0.1, 0.9])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_departure_meets_the_level(loss, drop):
     z0, y = (np.array(c) for c in zip(*cases(), strict=True))
@@ -143,15 +143,13 @@ def test_small_steps_take_the_flow_time(loss):
     """Golden plateaus with a small step: n h is the flow time, up to the logarithm's epochs."""
     golden = json.loads((Path(__file__).parents[1] / "golden" / "neuron.json").read_text())
     names = {"mse": "quadratic", "ce": "cross_entropy"}
-    checked = 0
+    cases = []
     for case in golden["configs"]:
         epoch = case["departure_epoch"]["0.1"]
         h = case["eta"] * (1 + case["x"] ** 2)
-        if names[case["loss"]] != loss or epoch is None or h > 0.5 or epoch < 50:
-            continue
-        z0 = case["w0"] * case["x"] + case["b0"]
-        z1 = batched(departure, loss, [z0], [case["y"]], extra=(make_drop(0.1),))
-        time = batched(flow_time, loss, [z0], z1, [case["y"]])[0]
-        assert time / h == pytest.approx(epoch, abs=8)
-        checked += 1
-    assert checked >= 3
+        if names[case["loss"]] == loss and epoch is not None and h <= 0.5 and epoch >= 50:
+            cases.append((case["w0"] * case["x"] + case["b0"], case["y"], h, epoch))
+    z0, y, h, epochs = np.array(cases).T
+    z1 = batched(departure, loss, z0, y, extra=(make_drop(0.1),))
+    assert len(cases) >= 3
+    np.testing.assert_allclose(batched(flow_time, loss, z0, z1, y) / h, epochs, rtol=0, atol=8)

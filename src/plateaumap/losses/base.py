@@ -38,7 +38,8 @@ class Loss:
 
     def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
         """Return the raw loss of pre-activation `z` and target `y`, which broadcast."""
-        return self.value(jnp.asarray(z), jnp.asarray(y))
+        dtype = jnp.result_type(z, y, 0.0)
+        return self.value(jnp.asarray(z, dtype), jnp.asarray(y, dtype))
 
     def above_floor(self, z: Array, y: Array) -> Array:
         """Return the loss excess: how far the loss is above the least it can be."""

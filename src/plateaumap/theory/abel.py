@@ -21,6 +21,8 @@ _FLOW_ROUNDINGS = 16.0
 
 
 _ZERO_TARGET_ROUNDINGS = 4096.0
+_ENDLESS = 1e300
+"""Longer lengths count as this one, short of inf, which has no error bound."""
 
 
 class Order(NamedTuple):
@@ -89,11 +91,11 @@ def with_flow(
     """Returns a length: the flow time over h, and what ``abel_correction`` adds to it."""
     duration = DYNAMICS[loss].duration(leg, target)
     inverse = (1.0 - h_low / h) / h
-    size = duration.size * inverse
+    size = jnp.minimum(duration.size * inverse, _ENDLESS)
     if not target.is_zero:
         size = size * _cancellation(leg.start, target)
     return Estimate(
-        duration.time * inverse + correction.epochs,
+        jnp.minimum(duration.time * inverse, _ENDLESS) + correction.epochs,
         _FLOW_ROUNDINGS * _UNIT * size + correction.rounding,
         correction.truncation,
     )
@@ -158,11 +160,11 @@ def _series_difference(
             term = jnp.where(near, nearby, term)
             norm = jnp.where(near, _norm(tables.near[k]), norm)
         total, size = h * (total + term), h * (size + norm)
-    if target.is_zero:
-        # The coefficients of h**k start at s**k or a**k: with x small, no term is above its norm.
-        return total, _ZERO_TARGET_ROUNDINGS
-    logarithm = rate * _polynomial(tables.logarithm, rate) * leg.log_e
     largest = jnp.where(near, leg.start.a, leg.end.s)
+    if target.is_zero:
+        # The coefficients of h**k start at s**k or a**k, so that no term is above its norm.
+        return total, _ZERO_TARGET_ROUNDINGS * jnp.minimum(h * largest, 1.0)
+    logarithm = rate * _polynomial(tables.logarithm, rate) * leg.log_e
     return total + logarithm, size * largest + jnp.abs(logarithm)
 
 

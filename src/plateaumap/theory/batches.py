@@ -127,10 +127,8 @@ def predicted(loss: str, zero: bool, drop: Drop, cells: Columns) -> Array:
 def _direct(
     loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar, ...]:
-    # Past the clips a length is beyond any integer type, and so it is at them.
-    start = make_point(
-        jnp.clip(z, -340.0, 690.0 if loss == "quadratic" else jnp.inf), target, z_low
-    )
+    # A length from outside the span is beyond any integer type, and so it is from its ends.
+    start = make_point(jnp.clip(z, *DYNAMICS[loss].span), target, z_low)
     whole = DYNAMICS[loss].depart(start, target, drop)
     estimate = abel.abel_difference(loss, whole, target, h, h_low)
     meets = abel.lands_well(loss, whole, target, drop, h)

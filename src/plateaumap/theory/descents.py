@@ -16,6 +16,7 @@ from plateaumap.theory.batches import Columns
 from plateaumap.theory.double_double import Array, quick_two_sum, two_product, two_sum
 
 _UNIT = 2.0**-53
+_NO_TARGET = 1e-290
 
 
 class EpochState(IntEnum):
@@ -88,6 +89,8 @@ def descents(
         z, z_low = _start(w0, b0, x)
         h, h_low = _step(lr, x)
         valid = np.isfinite(z + z_low) & np.isfinite(h + h_low) & (h > 0) & (lr > 0)
+        # So near to 0 a target counts from z = -600 down alone, where nothing moves anyway.
+        y = np.where((y > 0) & (y < _NO_TARGET), 0.0, y)
         inner = (y > 0) & (y < 1)
         centre = np.log(y) - np.log1p(-y)
         fuzz = 8.0 * _UNIT * (np.abs(z) + np.abs(np.log(y)) + np.abs(np.log1p(-y)))

@@ -11,9 +11,11 @@ Every stage bounds its own error; an answer stands when no integer lies within t
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -25,14 +27,21 @@ from plateaumap.theory import batches
 from plateaumap.theory.batches import Columns
 from plateaumap.theory.descents import EpochState, Grid, Group, descents
 from plateaumap.theory.double_double import Array, DoubleDouble, double
-from plateaumap.theory.exact import EXACT_TIMES, ROUNDING, ExactEnd, ExactStart, exact_drop
+from plateaumap.theory.exact import (
+    EXACT_LENGTHS,
+    EXACT_TIMES,
+    ROUNDING,
+    ExactEnd,
+    ExactStart,
+    exact_drop,
+)
 from plateaumap.theory.flow import DYNAMICS, make_drop
 
 _LIMIT = 2.0**63
 _INTEGERS = 2.0**52
 _SLICE = 2 * batches.WIDE_BLOCK
 _DOUBTFUL_SLICE = 4 * batches.BLOCK
-_LARGEST_STEP = 1e200
+_LARGEST_STEP = 1e100
 """Steps up to here reach no further than the stages' clips."""
 
 _LEAP_SLOPES = {True: 0.1, False: 0.02}
@@ -49,6 +58,13 @@ _REASONS = {
 }
 
 
+class Stage(NamedTuple):
+    """How many cells came to a stage, and how many seconds it took on all cores."""
+
+    cells: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class EpochCounts:
     """Plateau lengths of many cells; every array has the cells' broadcast shape.
@@ -59,12 +75,14 @@ class EpochCounts:
       bound: float64 bounds on the error, in epochs, of the real number whose rounding up is the
         length. NaN where there is none.
       predicted: float64 lengths by ``predict_epochs``, also beyond int64; NaN, never inf.
+      stages: what each of the three stages had to do.
     """
 
     epochs: NDArray[np.int64]
     state: NDArray[np.uint8]
     bound: Array
     predicted: Array
+    stages: tuple[Stage, ...]
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -109,7 +127,7 @@ def plateau_epochs(
     if errors not in ("raise", "mask"):
         raise PlateaumapError(f"errors is {errors!r}; use 'raise' or 'mask'")
     grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
-    counts = _count(grid, _Counter.of(loss, drop))
+    counts, _ = _count(grid, _Counter.of(loss, drop))
     known = counts.state <= EpochState.SIMULATED
     if errors == "mask":
         return np.ma.MaskedArray(counts.epochs, mask=~known)
@@ -135,8 +153,9 @@ def count_epochs(
       PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a cell.
     """
     grid, counter = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop)
-    counts = _count(grid, counter)
-    return EpochCounts(counts.epochs, counts.state, counts.bound, _predict(grid, counter))
+    settled, stages = _count(grid, counter)
+    predicted = _predict(grid, counter)
+    return EpochCounts(settled.epochs, settled.state, settled.bound, predicted, stages)
 
 
 def predict_epochs(
@@ -247,7 +266,19 @@ class _Counter(NamedTuple):
         if not zero:
             state[(state == EpochState.UNDECIDED) & np.isinf(settled.bound)] = EpochState.NO_THEORY
         state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
-        return _Settled(total.astype(np.int64), settled.bound, state)
+        result = _Settled(total.astype(np.int64), settled.bound, state)
+        if zero and loss in EXACT_LENGTHS:
+            self._by_fractions(cells, result)
+        return result
+
+    def _by_fractions(self, cells: Columns, settled: _Settled) -> None:
+        """Settles what is too near to an integer for double-double, where fractions can."""
+        for i in np.flatnonzero(settled.state == EpochState.UNDECIDED):
+            z, h = (Fraction(hi[i]) + Fraction(lo[i]) for hi, lo in (cells[:2], cells[2:4]))
+            epochs = EXACT_LENGTHS[self.loss](z, h, self.exact_drop.decimal)
+            if epochs is not None and epochs < _LIMIT:
+                settled.epochs[i], settled.bound[i] = epochs, 0.0
+                settled.state[i] = EpochState.DOUBLE_DOUBLE
 
     def _exact_length(self, group: Group, plan: batches.Plan) -> tuple[DoubleDouble, Array]:
         """Returns the epochs to the level or to the end of the leap, and a bound on their error."""
@@ -258,8 +289,8 @@ class _Counter(NamedTuple):
             DoubleDouble(cells.q, cells.q_low),
         )
         end = ExactEnd(plan.leaps, plan.s, plan.guess)
-        time, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
-        length = time / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
+        flow, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
+        length = flow / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
         return length, plan.bound + ROUNDING * size / cells.h
 
 
@@ -275,7 +306,7 @@ def _predict(grid: Grid, counter: _Counter) -> Array:
     return epochs.reshape(grid.shape)
 
 
-def _count(grid: Grid, counter: _Counter) -> _Settled:
+def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
     table = _undecided(grid.size)
 
     def begin(part: slice) -> list[Group]:
@@ -289,16 +320,20 @@ def _count(grid: Grid, counter: _Counter) -> _Settled:
         doubtful = np.flatnonzero(settled.state == EpochState.UNDECIDED)
         return [group.take(doubtful)] if doubtful.size else []
 
+    started = time.perf_counter()
     doubtful = _joined(chain.from_iterable(_map(begin, _slices(grid.size, _SLICE))))
+    stages = [Stage(grid.size, time.perf_counter() - started)]
     for stage in (counter.by_walking, counter.exactly):
+        started = time.perf_counter()
         settled = _map(stage, doubtful)
+        cells = sum(len(group.where) for group in doubtful)
         doubtful = _joined(chain.from_iterable(map(record, doubtful, settled)))
+        stages.append(Stage(cells, time.perf_counter() - started))
     missing = table.state > EpochState.SIMULATED
     table.epochs[missing], table.bound[missing] = 0, np.nan
     shape = grid.shape
-    return _Settled(
-        table.epochs.reshape(shape), table.bound.reshape(shape), table.state.reshape(shape)
-    )
+    shaped = (table.epochs.reshape(shape), table.bound.reshape(shape), table.state.reshape(shape))
+    return _Settled(*shaped), tuple(stages)
 
 
 @np.errstate(all="ignore")

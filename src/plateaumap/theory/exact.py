@@ -4,6 +4,7 @@ The same partial fractions as in ``flow.py``, vectorised in NumPy. A leg ends wh
 excess has dropped, or, for a leap, where ``sigma(-z)`` has a given float64 value.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -28,8 +29,9 @@ class ExactStart(NamedTuple):
 
 
 class ExactDrop(NamedTuple):
-    """The constants of ``flow.Drop`` in double-double, scalars."""
+    """A drop, exactly, and the constants of ``flow.Drop`` in double-double, scalars."""
 
+    decimal: Fraction
     fraction: DoubleDouble
     keep: DoubleDouble
     error_keep: DoubleDouble
@@ -57,7 +59,7 @@ def exact_drop(drop: float) -> ExactDrop:
     fraction = Decimal(repr(float(drop)))
     root = digits.sqrt(1 - fraction)
     values = (fraction, 1 - fraction, root, digits.divide(fraction, 1 + root))
-    return ExactDrop(*(dd.constant(Fraction(value)) for value in values))
+    return ExactDrop(Fraction(fraction), *(dd.constant(value) for value in values))
 
 
 class _Outputs(NamedTuple):
@@ -216,3 +218,25 @@ EXACT_TIMES: Mapping[str, Callable[[ExactStart, ExactEnd, ExactDrop, bool], Exac
     "cross_entropy": _cross_entropy_time,
 }
 """Flow times by loss; the last argument says that every target is 0."""
+
+
+def _saturated_to_zero(z: Fraction, h: Fraction, drop: Fraction) -> int | None:
+    """Cross-entropy from deep saturation to y = 0: the speed is next to 1 all the way.
+
+    Never quite 1, and the loss ``z + ln(1 + exp(-z))`` never quite z, so that the length before
+    rounding up is above ``drop z / h``, by less than ``exp(-z_end) (2 + 2 / h)``. Where that is
+    an integer the answer is one more, which no arithmetic of a fixed length could tell.
+    """
+    least = drop * z / h
+    epochs = math.floor(least) + 1
+    more = math.exp(-float((1 - drop) * z)) * (2.0 + 2.0 / float(h)) if z > 0 else math.inf
+    return epochs if epochs - least > more else None
+
+
+EXACT_LENGTHS: Mapping[str, Callable[[Fraction, Fraction, Fraction], int | None]] = {
+    "cross_entropy": _saturated_to_zero,
+}
+"""Lengths by exact fractions, for losses and starts that have them, with y = 0.
+
+The arguments are the pre-activation and the step, as exact numbers, and the drop.
+"""

@@ -107,6 +107,7 @@ class Dynamics:
       stride: ``h`` times it is the ratio of one Abel term to the one before, on a leg.
       saturation: the s of a saturated point where the stiffness reaches a value.
       far_speed: the limit of ``f`` as z grows.
+      span: the z between which no term of a length overflows float64.
     """
 
     speed: Callable[[Point], Scalar]
@@ -121,6 +122,7 @@ class Dynamics:
     stride: Callable[[Leg], Scalar]
     saturation: Callable[[Scalar, Target], Scalar]
     far_speed: Callable[[Target], Scalar]
+    span: tuple[float, float]
 
 
 def flow_time(z0: Scalar, z1: Scalar, y: Scalar, *, loss: str) -> jax.Array:
@@ -541,6 +543,7 @@ DYNAMICS: Mapping[str, Dynamics] = {
         stride=_quadratic_stiffness,
         saturation=_quadratic_saturation,
         far_speed=_quadratic_far_speed,
+        span=(-340.0, 690.0),
     ),
     "cross_entropy": Dynamics(
         speed=_cross_entropy_speed,
@@ -555,6 +558,7 @@ DYNAMICS: Mapping[str, Dynamics] = {
         stride=_cross_entropy_stride,
         saturation=_cross_entropy_saturation,
         far_speed=_cross_entropy_far_speed,
+        span=(-340.0, float("inf")),
     ),
 }
 """The two losses by name."""

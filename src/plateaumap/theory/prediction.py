@@ -50,8 +50,8 @@ def predict_rough(
 
     def unmet(z: Scalar) -> jax.Array:
         if target.is_zero:
-            return jnp.asarray(z > whole.end.z)
-        return jnp.asarray(dynamics.excess(make_point(z, target), target) > level)
+            return ~jnp.asarray(z <= whole.end.z)
+        return ~jnp.asarray(dynamics.excess(make_point(z, target), target) <= level)
 
     def unfinished(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         z, steps = state

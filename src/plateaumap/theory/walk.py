@@ -137,7 +137,7 @@ def run_straight(loss: str, whole: Leg, target: Target, h: Scalar) -> Position:
     safe = jnp.where(far, stride, 1.0)
     epochs = jnp.where(far, jnp.floor(room / safe), 0.0)
     travelled = epochs * safe
-    error = 8.0 * _UNIT * (jnp.abs(start) + travelled + jnp.where(far, h, 0.0))
+    error = 8.0 * _UNIT * (jnp.abs(start) + travelled + jnp.where(epochs > 0.0, h, 0.0))
     return Position(epochs, start - travelled, error)
 
 
@@ -161,7 +161,7 @@ def follow(
             across = p.e < 0.0
             met = jnp.where(across, height <= level, met)
             doubt = jnp.where(across, jnp.abs(height - level) <= vague, doubt)
-        return p, met, doubt | ~(state.error < 1.0)
+        return p, met, doubt | ~(state.error < jnp.inf)
 
     def advance(state: _Path) -> _Path:
         p, met, doubt = look(state)
