@@ -16,9 +16,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.theory import oracle  # noqa: E402
+
 from plateaumap.theory.descents import EpochState  # noqa: E402
 from plateaumap.theory.epochs import EpochCounts, count_epochs, predict_epochs  # noqa: E402
-from tests.theory import oracle  # noqa: E402
 
 DROPS = (0.1, 0.5, 0.9)
 GOLDEN = {"mse": "quadratic", "ce": "cross_entropy"}
@@ -111,11 +112,9 @@ def against_digits(cases: int, random: np.random.Generator) -> int:
 def speed(count: int, random: np.random.Generator) -> None:
     """Time the stages over lengths spread evenly in logarithm from 1 to 10**15."""
     print(f"\nspeed, {count:,} cells, 1 to 1e15 epochs")
+    print(f"{'':<30}{'float64':<14} {'walked':<17} {'double-double':<17} prediction")
     print(
-        "                              float64 pass   walked            double-double     prediction"
-    )
-    print(
-        "                              cells/s        cells    seconds  cells    seconds  cells/s"
+        f"{'':<30}{'cells/s':<14} {'cells':<8} {'seconds':<8} {'cells':<8} {'seconds':<8} cells/s"
     )
     for loss, name, largest in (
         ("quadratic", "lr 0.15", None),

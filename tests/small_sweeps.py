@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "plateau_atlas": ["axes.w0.num=17", "axes.b0.num=17", "horizon=2000"],
     "nielsen_chapter3": [],
+    "deep_saturation": ["axes.w0.num=19", "axes.b0.num=19"],
+    "activations": ["axes.w0.num=9", "axes.b0.num=9", "horizon=500"],
 }
 """Settings that make each sweep small; a sweep that is not listed here fails."""
 
@@ -32,8 +34,10 @@ def run_sweeps(folder: Path) -> int:
         settings = [part for text in SMALL[script.stem] for part in ("--set", text)]
         out = folder / script.stem
         call(sys.executable, script, "--out", out, *settings, cwd=folder)
-        call(sys.executable, "-m", "plateaumap", "report", out, cwd=folder)
-        call(sys.executable, "-m", "plateaumap", "info", out, "--verify", cwd=folder)
+        for manifest in sorted(out.rglob("manifest.json")):
+            place = manifest.parent
+            call(sys.executable, "-m", "plateaumap", "info", place, "--verify", cwd=folder)
+        call(sys.executable, "-m", "plateaumap", "report", place, cwd=folder)
     return len(scripts)
 
 

@@ -73,7 +73,7 @@ def test_plain_float32_marks_every_cell_that_it_gets_wrong(starts):
     stalled = frame["status"].isin(["stalled", "partially_stalled"])
     assert not (off & ~stalled & ~frame["uncertain"]).any()
     assert (off & frame["uncertain"]).sum() > 15
-    assert (off & stalled).sum() > 5
+    assert stalled.sum() > 50
     # The mark says something: most of what is right is not marked.
     assert (~frame["uncertain"])[~off].mean() > 0.6
 

@@ -73,10 +73,11 @@ def by_brute_force(curve, point, precision, horizon, floor):
 @pytest.mark.parametrize("precision", ["float64", "float32_plain"])
 def test_statuses_are_what_a_whole_curve_shows(precision):
     """Plain arithmetic: the curve is `simulate`'s, the definitions are applied by brute force."""
-    horizon, count = 1500, 40
-    points = saturated_starts(count, seed=5 if precision == "float64" else 6)
-    if precision == "float64":
-        points["b0"] *= 2  # float64 saturates later
+    horizon, count, seed, depth = {"float64": (1500, 60, 5, 2), "float32_plain": (1500, 40, 6, 1)}[
+        precision
+    ]
+    points = saturated_starts(count, seed)
+    points["b0"] *= depth  # float64 saturates later
     axes = [pm.points(**{name: values.tolist() for name, values in points.items()})]
     seen = set()
     for loss in BOTH:

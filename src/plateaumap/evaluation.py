@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from plateaumap import training
 from plateaumap.experiment import Experiment, LossChoice, Point
@@ -48,8 +47,8 @@ class Limits(NamedTuple):
         tolerance: a start with |output − target| up to this is converged, scalar.
     """
 
-    horizon: ArrayLike
-    tolerance: ArrayLike
+    horizon: Any
+    tolerance: Any
 
 
 @dataclass(frozen=True)

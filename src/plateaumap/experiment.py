@@ -299,7 +299,7 @@ class SingleNeuron(Experiment):
         error = activation.error(pre_activation(parameters, point["x"]), point["y"])
         return jnp.abs(error) <= tolerance
 
-    def output(self, parameters: PyTree, point: Point) -> Array:  # type: ignore[override]
+    def output(self, parameters: PyTree, point: Point) -> Array:
         """Return the output of the neuron."""
         return activations.get(self.activation)(pre_activation(parameters, point["x"]))
 

@@ -38,6 +38,8 @@ class Evaluation(Protocol):
     `limits` is a pytree of scalars. Equal evaluations must have equal hashes.
     """
 
+    def __hash__(self) -> int: ...  # noqa: D105
+
     def cast(self, points: Mapping[str, Any]) -> dict[str, Array]: ...  # noqa: D102
 
     def evaluate(self, point: Any, limits: Any) -> dict[str, Array]: ...  # noqa: D102
@@ -94,9 +96,11 @@ class LocalExecutor:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
     def __enter__(self) -> LocalExecutor:
+        """Return itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Wait for the blocks that are being worked on, and drop the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def submit(

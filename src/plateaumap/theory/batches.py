@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SMALL_BLOCK = 128
-BLOCK = 1024
+BLOCK = 8192
 WIDE_BLOCK = 16384
 
 

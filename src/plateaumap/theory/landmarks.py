@@ -61,10 +61,10 @@ def landmarks(z0: Scalar, h: Scalar, y: Scalar, *, loss: str) -> Landmarks:
     passes = fastest.z < start.z
     end = departure(z0, y, make_drop(0.1), loss=loss)
     return Landmarks(
-        acceleration=peak / first,
+        acceleration=jnp.asarray(peak / first),
         tangent_lag=jnp.where(passes, epochs - fallen / (h * peak**2), 0.0),
         displacement=end - z0,
-        largest_step=h * peak,
+        largest_step=jnp.asarray(h * peak),
     )
 
 
