@@ -229,7 +229,7 @@ def _versions() -> dict[str, str]:
 
 def _packed(evaluation: Any) -> bytes:
     """Pickle an evaluation, with the source of those modules that no worker can import."""
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
 
     own = _scripts()
     for module in own:
