@@ -165,3 +165,24 @@ def test_any_slice_of_a_huge_sweep_can_be_evaluated_alone() -> None:
             assert alone[name] == value or (
                 pd.isna(value) and (alone[name] is None or pd.isna(alone[name]))
             )
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "float32_plain"])
+def test_only_the_horizon_censors_and_it_does_so_at_the_horizon(precision: str) -> None:
+    """Among starts where rounding freezes b alone, both parameters, or nothing."""
+    horizon = 1500
+    starts = pm.points(w0=[-1.5, -1.5, 20.0, 6.7, 5.0, 2.0], b0=[56.875, 30.0, 20.0, 6.7, 5.0, 2.0])
+    sweep = pm.Sweep(
+        losses=BOTH,
+        axes=[starts, pm.values("x", [0.125, 1.0, 16.0]), pm.values("y", [0.0, 0.25, 1.0])],
+        fixed={"lr": 0.125},
+        horizon=horizon,
+        tolerance=0,
+        precision=precision,
+    )
+    frame = pm.run(sweep)
+    censored = frame["status"] == "censored"
+    assert censored.any()
+    assert (frame["epochs_run"][censored] == horizon).all()
+    early = frame[~censored & frame["tenth_epochs"].isna()]
+    assert early["status"].isin(["stalled", "partially_stalled"]).any()

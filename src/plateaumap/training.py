@@ -554,12 +554,14 @@ def _visit(
     def visit(_: Array, carry: tuple[tuple[Array, ...], Any]) -> tuple[tuple[Array, ...], Any]:
         waiting, state = carry
         first = reduce(jnp.minimum, waiting)
+        to_the_end = waiting[-1] == first
         mark, until = marks[-1], far
-        left = [jnp.where(waiting[-1] == first, far, waiting[-1])]
+        left = [jnp.where(to_the_end, far, waiting[-1])]
         for other, at in zip(reversed(marks[:-1]), reversed(waiting[:-1]), strict=True):
             chosen = at == first
             mark = _where(chosen, other, mark)
-            until = jnp.where(chosen, first + reach, until)
+            # Where a landmark shares the last mark's place, the run still goes on to its end.
+            until = jnp.where(chosen & ~to_the_end, first + reach, until)
             left.append(jnp.where(chosen, far, at))
         until = jnp.where(first == far, 0, until)
         ahead = (first != far) & (first > epoch(state)) & running(state)
