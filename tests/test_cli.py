@@ -162,6 +162,21 @@ def test_a_script_runs_by_itself_and_as_a_file(folder: Path) -> None:
     assert "A sweep of mine" in shown.stdout
 
 
+def test_report_draws_a_sweep_with_a_loss_of_ones_own(folder: Path) -> None:
+    script = folder / "own_loss.py"
+    script.write_text(
+        "import jax.numpy as jnp\nimport plateaumap as pm\n"
+        "def own(z, y):\n    return z + jnp.exp(z) + 0 * y\n"
+        "sweep = pm.Sweep(name='own', losses=['quadratic', own], fixed={'b0': 2, 'lr': 0.1},\n"
+        "                 axes=[pm.values('w0', [1, 2])], horizon=500)\n"
+    )
+    assert plateaumap("run", script, "--out", "own", cwd=folder).returncode == 0
+    done = plateaumap("report", "own", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "own" in (folder / "own/figures/report.md").read_text()
+    assert (folder / "own/figures/learning_curves.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -144,6 +144,8 @@ def demonstrations(
         return {}
     curves: dict[str, dict[str, pd.DataFrame]] = {}
     for loss, choice in zip(sweep.loss_names, sweep.losses, strict=True):
+        if not isinstance(choice, str):
+            continue  # a function: the folder holds its name, not its code
         own = [row for row in rows if frame["loss"].iloc[row] == loss]
         longest = int(np.nanmax(lattice.lengths[own], initial=0)) if own else 0
         epochs = min(max(_SHORTEST_CURVE, 2 * longest), _LONGEST_CURVE)
