@@ -27,6 +27,8 @@ def rows(configs: list[Config], precision: str) -> list[dict]:
     found: dict[int, dict] = {}
     for loss in ("quadratic", "cross_entropy"):
         places = [i for i, config in enumerate(configs) if config.loss == loss]
+        if not places:
+            continue
         names = ("w0", "b0", "lr", "x", "y")
         points = {name: [getattr(configs[i], name) for i in places] for name in names}
         horizon, tolerance = configs[0].horizon, configs[0].tolerance

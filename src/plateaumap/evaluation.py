@@ -88,7 +88,9 @@ class Evaluation:
 
     def cast(self, points: Mapping[str, Any]) -> dict[str, Array]:
         """Return points in the dtype of the arithmetic."""
-        return {name: jnp.asarray(value, self.dtype) for name, value in points.items()}
+        # A value beyond float32 becomes infinite, and its run `not_finite`.
+        with np.errstate(over="ignore"):
+            return {name: jnp.asarray(value, self.dtype) for name, value in points.items()}
 
     def evaluate(self, point: Point, limits: Limits) -> Record:
         """Return the record of one point: a scalar for each column."""

@@ -82,7 +82,8 @@ class Lengths:
         smooth = finished & (flow.largest_step <= LARGEST_STEP)
         acceleration = np.where(smooth, flow.acceleration, np.nan)
         fraction = np.where(finished, _fraction(plateau, tenth), np.nan)
-        per_unit = flow.displacement / (1 + np.square(self._points["x"]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            per_unit = flow.displacement / (1 + np.square(self._points["x"]))
         by_theory: Arrays = {
             "status": np.where(escaped, ESCAPED, np.where(beyond, BEYOND, CENSORED)),
             **epochs,

@@ -1,0 +1,132 @@
+"""The article's claim for every learning rate: seven decades of it, from lucky to saturated starts.
+
+"It is not the speed of learning that matters but how the speed changes." So everything here is
+free of the learning rate, or shows what is left of it: the plateau times the rate, its share of
+learning, the acceleration, the speed against the error. And since equal rates compare apples
+with oranges, the losses are compared again with rates for which the first steps are equal, or
+the steps close to the target.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+import plateaumap as pm
+
+sweep = pm.Sweep(
+    name="learning_rate",
+    losses=("quadratic", "cross_entropy"),
+    axes=[pm.linspace("w0", -2, 8, 41), pm.geomspace("lr", 1e-4, 1e3, 29)],
+    fixed={"b0": 0.0, "y": 0.0},
+    horizon=20_000_000,
+)
+
+INSIDE = 0.1
+"""A target with a curvature at it; for y = 0 both losses are flat there."""
+
+STABLE = 10
+"""The largest rate of the sweep at which both losses come to rest at that target."""
+
+
+def equal_rate(rows: pd.DataFrame) -> np.ndarray:
+    """Return 1: the comparison of apples with oranges."""
+    return np.ones(len(rows))
+
+
+def equal_first_step(rows: pd.DataFrame) -> np.ndarray:
+    """Return how much less rate makes the cross-entropy's first step that of the quadratic loss."""
+    a = rows["initial_output"].to_numpy()
+    return a * (1 - a)
+
+
+def equal_at_the_target(rows: pd.DataFrame) -> np.ndarray:
+    """Return the same for steps near the target, where they are lr times curvature times error.
+
+    The curvatures are `(y (1 − y))²` and `y (1 − y)`.
+    """
+    y = rows["y"].to_numpy()
+    return y * (1 - y)
+
+
+def compared(
+    frame: pd.DataFrame, basis: Callable[[pd.DataFrame], np.ndarray], y: float
+) -> pd.DataFrame:
+    """Return the plateaus of a table's points, the cross-entropy at the rate that a basis gives.
+
+    Lengths are by theory, so that none is censored. The column `lr` names the quadratic loss's
+    rate in both; `lr_used` is what a row ran at.
+    """
+    leap = {"method": "leap", "horizon": None, "until": "plateau"}
+    rates = frame["lr"].unique()
+    axes = [
+        pm.values("w0", frame["w0"].unique()),
+        pm.values("lr", rates[rates < 1.001 * STABLE] if y else rates),
+    ]
+    fixed = {"b0": 0.0, "y": y}
+    quadratic = pm.run(pm.Sweep(losses="quadratic", axes=axes, fixed=fixed, **leap))
+    used = quadratic["lr"].to_numpy() * basis(quadratic)
+    points = pm.points(w0=quadratic["w0"].tolist(), lr=used.tolist())
+    other = pm.run(pm.Sweep(losses="cross_entropy", axes=[points], fixed=fixed, **leap))
+    places = {name: quadratic[name] for name in ("w0_index", "lr_index")}
+    other = other.assign(lr=quadratic["lr"], lr_used=used, **places)
+    both = pd.concat([quadratic.assign(lr_used=quadratic["lr"]), other], ignore_index=True)
+    return both.assign(loss=pd.Categorical(both["loss"].astype(str), sweep.loss_names))
+
+
+def ratios(frame: pd.DataFrame) -> pd.Series:
+    """Return T10 of the quadratic loss over T10 of the cross-entropy, where both left."""
+    lengths = [
+        frame.loc[frame["loss"] == loss, "plateau_epochs"].to_numpy(float, na_value=np.nan)
+        for loss in sweep.loss_names
+    ]
+    return pd.Series(lengths[0] / lengths[1]).dropna()
+
+
+def collapsed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return, by loss and rate, how far T10 times lr is from what the least rates say."""
+    seen = frame[frame["plateau_epochs"].notna()].sort_values("lr")
+    scaled = seen["plateau_epochs"].astype(float) * seen["lr"]
+    limit = scaled.groupby([seen["loss"], seen["w0"]], observed=True).transform("first")
+    off = (scaled / limit - 1).abs()
+    return off.groupby([seen["loss"], seen["lr"]], observed=True).agg(["median", "max"])
+
+
+def show(results: pm.Results) -> None:
+    """Write the tables and figures into the folder of results."""
+    from plateaumap.report.laws import laws_by_rate
+
+    frame = results.frame()
+    comparisons = {
+        f"{basis.__name__}_y_{y:g}": compared(frame, basis, y)
+        for basis, y in (
+            (equal_rate, 0.0),
+            (equal_first_step, 0.0),
+            (equal_rate, INSIDE),
+            (equal_first_step, INSIDE),
+            (equal_at_the_target, INSIDE),
+        )
+    }
+    told = {name: ratios(table).describe() for name, table in comparisons.items()}
+    tables = {
+        "laws": laws_by_rate(frame).set_index("loss"),
+        "collapse": collapsed(frame),
+        "ratios": pd.DataFrame(told).T[["count", "min", "50%", "max"]],
+    }
+    figures = results.path / "figures"
+    figures.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(results.path / f"{name}.csv")
+        print(f"\n{name}\n{table.to_string(float_format='{:.6g}'.format)}")
+    for draw in ("collapse", "plateau_fraction", "acceleration", "speed_against_error"):
+        pm.figures.save(getattr(pm.figures, draw)(frame), figures / f"{draw}.png")
+    for name, table in comparisons.items():
+        ratio_map = pm.figures.ratio_map(table, x="w0", y="lr", mark=None)
+        pm.figures.save(ratio_map, figures / f"ratio_{name}.png")
+    print(f"\nfigures and tables are in {results.path}")
+
+
+if __name__ == "__main__":
+    from plateaumap.cli import run_sweep
+
+    run_sweep(sweep, then=show)
