@@ -20,11 +20,12 @@ run: install
 	$(PY) sweeps/plateau_atlas.py
 	$(PY) -m plateaumap report results/plateau_atlas
 
+# Two processes: most of the time goes into compiling, which uses one core.
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 
 test-all: install
-	$(PY) -m pytest -m ""
+	$(PY) -m pytest -n 2 -m ""
 
 lint: install
 	$(PY) -m ruff check .

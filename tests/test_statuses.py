@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import mpmath
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
+from plateaumap.measures import LEVELS, Path, PathState, share_left
 
 BOTH = ("quadratic", "cross_entropy")
 CROSSINGS = ["plateau_epochs", "half_epochs", "tenth_epochs"]
@@ -353,3 +355,15 @@ def test_shapes_follow_from_acceleration_and_fraction():
     assert (seen["shape"].astype(str) == expected).all()
     assert set(expected) == {"none", "plateau", "weak"}
     assert frame["shape"].isna().equals(frame["tenth_epochs"].isna())
+
+
+def test_a_level_is_the_decimal_share_that_is_left():
+    assert [share_left(drop) for drop in LEVELS.values()] == [0.9, 0.5, 0.1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_sign_that_flips_is_seen_however_small_the_gradients(dtype):
+    tiny = np.finfo(dtype).tiny
+    state = PathState(dtype(tiny), np.int32(0), np.bool_(False))
+    now = SimpleNamespace(gradient=dtype(-tiny))
+    assert Path().step(state, None, now).flips == 1

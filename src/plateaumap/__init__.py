@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plateaumap.errors import SpecError as SpecError
     from plateaumap.experiment import Experiment as Experiment
     from plateaumap.experiment import SingleNeuron as SingleNeuron
+    from plateaumap.extension import extend as extend
     from plateaumap.grid import geomspace as geomspace
     from plateaumap.grid import linspace as linspace
     from plateaumap.grid import normal as normal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from plateaumap.grid import uniform as uniform
     from plateaumap.grid import values as values
     from plateaumap.grid import zip as zip
+    from plateaumap.runner import RunError as RunError
     from plateaumap.runner import evaluate as evaluate
     from plateaumap.runner import run as run
     from plateaumap.simulation import simulate as simulate
@@ -47,7 +49,9 @@ _NAMES = {
     "uniform": "plateaumap.grid:uniform",
     "values": "plateaumap.grid:values",
     "zip": "plateaumap.grid:zip",
+    "RunError": "plateaumap.runner:RunError",
     "evaluate": "plateaumap.runner:evaluate",
+    "extend": "plateaumap.extension:extend",
     "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",
     "run": "plateaumap.runner:run",
     "simulate": "plateaumap.simulation:simulate",

@@ -33,7 +33,7 @@ from plateaumap.storage.results import Results, open_results
 from plateaumap.table import Arrays
 
 _MAY_DIFFER = {"name", "losses", "axes", "fixed", "horizon"}
-_MAKERS = ("versions", "platform", "compiler_options")
+_MAKERS = ("versions", "platform", "compiler")
 _PARTS_AT_HAND = 4
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,6 +27,7 @@ PLATEAU_DROP = 0.1
 
 LEVELS = {"plateau_epochs": PLATEAU_DROP, "half_epochs": 0.5, "tenth_epochs": 0.9}
 """The columns of crossings, and the share of the excess that has gone by each."""
+
 
 STATUSES = (
     "escaped",
@@ -132,6 +134,14 @@ class Measures:
         return record
 
 
+def share_left(drop: float) -> float:
+    """Return the share of the excess that is left after `drop`, read as the decimal it is.
+
+    One tenth is left after 0.9: `1 - 0.9` would be 0.09999999999999998.
+    """
+    return float(1 - Decimal(repr(drop)))
+
+
 def _epochs(name: str, meaning: str) -> Column:
     return Column(name, "Int64", "epochs", meaning)
 
@@ -184,7 +194,7 @@ class Crossings:
         step_fall = state.previous - now.excess
         epochs, overshot = [], []
         for drop, epoch, past in zip(LEVELS.values(), state.epochs, state.overshot, strict=True):
-            level = (1 - drop) * start.excess
+            level = share_left(drop) * start.excess
             crosses = (epoch == NO_EPOCH) & (now.excess <= level)
             epochs.append(jnp.where(crosses, now.epoch, epoch))
             overshot.append(jnp.where(crosses, (level - now.excess) / step_fall, past))
@@ -459,7 +469,7 @@ class Displacement:
             now.parameters,
             start.parameters,
         )
-        left = state.left | (now.excess <= (1 - PLATEAU_DROP) * start.excess)
+        left = state.left | (now.excess <= share_left(PLATEAU_DROP) * start.excess)
         return DisplacementState(moved, left)
 
     def landmarks(self, state: DisplacementState) -> tuple[Array, ...]:
@@ -525,7 +535,8 @@ class Path:
     def step(self, state: PathState, start: Start, now: Observation) -> PathState:
         """Compare the gradient with the one before."""
         del start
-        flipped = now.gradient * state.gradient < 0
+        # Their product would underflow where both are tiny.
+        flipped = jnp.sign(now.gradient) * jnp.sign(state.gradient) < 0
         grew = jnp.abs(now.gradient) > (1 + SHAPE_TOLERANCE) * jnp.abs(state.gradient)
         return PathState(
             now.gradient,

@@ -29,6 +29,7 @@ def overview(results: Results) -> str:
         *(f"  failed       {line}" for line in describe_failures(results.failures, results.plan)),
         f"  made with    {versions}",
         f"  on           {machine}, at {made['utc_time']}",
+        f"  command      {made.get('command', 'unknown')}",
         f"  commit       {made['git_commit'] or 'unknown'}",
         "  rows by status",
     ]

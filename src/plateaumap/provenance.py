@@ -1,9 +1,12 @@
-"""Where results come from: versions, platform and commit, for the manifest."""
+"""Where results come from: command, versions, platform, compiler and commit, for the manifest."""
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,14 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "plateaumap")
 
 
 def provenance(precision: str) -> dict[str, Any]:
-    """Return what a manifest tells about how its rows were made.
+    """Return what a manifest tells about how its rows were made, asked where they are made.
 
     Args:
         precision: the sweep's arithmetic.
     """
     import jax
+
+    from plateaumap.execution.local import compiler_options
 
     return {
         "versions": {name: version(name) for name in _PACKAGES},
@@ -28,9 +33,26 @@ def provenance(precision: str) -> dict[str, Any]:
             "machine": platform.machine(),
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
+            "cpu": _cpu(),
         },
+        "compiler": {"options": compiler_options(), "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},
         "git_commit": _commit(),
     }
+
+
+def command() -> str:
+    """Return the command line of this process, as one would type it."""
+    return shlex.join(sys.orig_argv)
+
+
+def _cpu() -> str:
+    """Return the model of the processor, as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
 def _commit() -> str | None:

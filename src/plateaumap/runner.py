@@ -24,7 +24,7 @@ from plateaumap.execution.backend import Backend, Session
 from plateaumap.execution.errors import ExecutionError
 from plateaumap.plan import Chunk, Plan
 from plateaumap.progress import progress_bar
-from plateaumap.provenance import provenance
+from plateaumap.provenance import command, provenance
 from plateaumap.rows import Executor, Rows
 from plateaumap.spec import Sweep
 from plateaumap.storage.errors import StorageError
@@ -238,7 +238,7 @@ def run_into(
     sweep = rows.sweep
     _require_space(rows, out, force)
     with backend.open() as session:
-        told = amend(session.ask(provenance, sweep.precision))
+        told = amend({"command": command(), **session.ask(provenance, sweep.precision)})
         store = _open_store(rows, out, told, force)
         with store.lock():
             missing = [store.plan[index] for index in store.missing(verify=True)]

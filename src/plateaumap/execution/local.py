@@ -51,11 +51,11 @@ def _compiled(evaluation: Evaluation) -> Callable[..., Any]:
 
     # This is the one place where the runs of a sweep are vectorised.
     block = jax.vmap(evaluation.evaluate, (0, None))
-    return jax.jit(block, compiler_options=_compiler_options())
+    return jax.jit(block, compiler_options=compiler_options())
 
 
 @lru_cache(maxsize=1)
-def _compiler_options() -> dict[str, str]:
+def compiler_options() -> dict[str, str]:
     """Return options that make the most of this CPU.
 
     A block is one thread's work. XLA by itself would run independent operations of one block on
