@@ -27,6 +27,10 @@ test: install
 test-all: install
 	$(PY) -m pytest -n 2 -m ""
 
+bench: install
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(PY) -m benchmarks.engine
+
 lint: install
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

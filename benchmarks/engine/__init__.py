@@ -1,0 +1,1 @@
+"""The engine against other programs that do the same job: `python -m benchmarks.engine`."""
