@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "plateau_atlas": ["axes.w0.num=17", "axes.b0.num=17", "horizon=2000"],
     "nielsen_chapter3": [],
+    "premature_saturation": ["horizon=100"],
     "learning_rate": ["axes.w0.num=9", "axes.lr.num=8", "horizon=20000"],
     "deep_saturation": ["axes.w0.num=19", "axes.b0.num=19"],
     "activations": ["axes.w0.num=9", "axes.b0.num=9", "horizon=500"],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from plateaumap.grid import uniform as uniform
     from plateaumap.grid import values as values
     from plateaumap.grid import zip as zip
+    from plateaumap.initialisation import Initialisation as Initialisation
     from plateaumap.runner import RunError as RunError
     from plateaumap.runner import evaluate as evaluate
     from plateaumap.runner import run as run
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from plateaumap.storage.results import Results as Results
     from plateaumap.storage.results import load as load
     from plateaumap.storage.results import open_results as open  # noqa: F401
+    from plateaumap.stuck import Risk as Risk
+    from plateaumap.stuck import risk as risk
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
 
 _MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "neuron")}
@@ -49,6 +52,9 @@ _NAMES = {
     "uniform": "plateaumap.grid:uniform",
     "values": "plateaumap.grid:values",
     "zip": "plateaumap.grid:zip",
+    "Initialisation": "plateaumap.initialisation:Initialisation",
+    "Risk": "plateaumap.stuck:Risk",
+    "risk": "plateaumap.stuck:risk",
     "RunError": "plateaumap.runner:RunError",
     "evaluate": "plateaumap.runner:evaluate",
     "extend": "plateaumap.extension:extend",

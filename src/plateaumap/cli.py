@@ -328,6 +328,35 @@ def derive(
     typer.echo(writers[format]())
 
 
+@app.command()
+@_guarded
+def risk(
+    fan_in: Annotated[int, typer.Option(help="Inputs of the unit.")],
+    lr: Annotated[float, typer.Option(help="Learning rate.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Stuck means: for longer than this.")],
+    loss: Annotated[str, typer.Option(help="A loss, such as quadratic.")] = "quadratic",
+    activation: Annotated[str, typer.Option(help="Activation of the unit.")] = "sigmoid",
+    weights: Annotated[
+        str, typer.Option(help="normal, uniform, or {lecun,he,glorot}_{normal,uniform}.")
+    ] = "normal",
+    scale: Annotated[
+        float | None, typer.Option(help="Standard deviation or half width of normal or uniform.")
+    ] = None,
+    fan_out: Annotated[int | None, typer.Option(help="For glorot_normal and _uniform.")] = None,
+    bias_scale: Annotated[float, typer.Option(help="As scale, for the bias.")] = 0.0,
+    input_rms: Annotated[float, typer.Option(help="Root mean square of the inputs.")] = 1.0,
+    y: Annotated[float, typer.Option(help="Target.")] = 0.0,
+    slope: Annotated[float, typer.Option(help="Factor in front of the pre-activation.")] = 1.0,
+) -> None:
+    """Tell how likely a randomly initialised unit is to be stuck on its plateau."""
+    from plateaumap.initialisation import Initialisation
+    from plateaumap.stuck import risk
+
+    _cache_compilations()
+    start = Initialisation.named(weights, fan_in, scale, fan_out, input_rms, bias_scale)
+    typer.echo(risk(start, lr, epochs, loss, activation, y, slope).to_text())
+
+
 def _cache_compilations() -> None:
     """Keep what JAX compiles on disk, so that the second start need not compile.
 

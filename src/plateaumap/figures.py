@@ -15,6 +15,7 @@ from plateaumap.report.dynamics import (
 )
 from plateaumap.report.lines import cut, plateau_bars, plateau_points
 from plateaumap.report.maps import plateau_map
+from plateaumap.report.saturation import premature_saturation
 from plateaumap.report.style import save
 from plateaumap.report.survival import survival
 
@@ -30,6 +31,7 @@ __all__ = [
     "plateau_fraction",
     "plateau_map",
     "plateau_points",
+    "premature_saturation",
     "ratio_map",
     "save",
     "speed_against_error",

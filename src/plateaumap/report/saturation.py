@@ -1,0 +1,117 @@
+"""How likely a random start is bad: drawn shares beside their formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from plateaumap.report.lattice import require
+from plateaumap.report.series import dash, few_ticks, ink, legend_below
+from plateaumap.report.style import (
+    Size,
+    SizeName,
+    count,
+    loss_words,
+    new_figure,
+    size_named,
+    styled,
+)
+
+_NEEDED = ("loss", "fan_in", "half_width", "slope", "event", "drawn", "formula", "draws")
+_MARKERS = ("o", "s", "^", "D", "v")
+
+
+@styled
+def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "page") -> Figure:
+    """Draws the chance of a saturated and wrong, and of a stuck, unit against its weights' range.
+
+    Lines are the formula, marks the shares of drawn weights with two standard errors; a colour
+    for each fan-in, dashes for each slope. The first panel is the start, the same for all losses;
+    the others are the chance of a plateau of more than `epochs` epochs, one for each loss.
+
+    Args:
+        frame: a row for each loss, fan-in, half width of the weights, slope and event ("wrong"
+            or "stuck") with the columns `drawn` and `formula`, probabilities, and `draws`, how
+            many weights were drawn.
+        epochs: how long a stuck plateau is, for its title.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Raises:
+        PlateaumapError: the table lacks a column.
+    """
+    require(frame, _NEEDED, "premature_saturation")
+    room = size_named(size)
+    losses = list(dict.fromkeys(frame["loss"].astype(str)))
+    contents = [("saturated and wrong at the start", "wrong", losses[0])]
+    contents += [
+        (f"stuck > {count(epochs)} epochs:\n{loss_words(loss)}", "stuck", loss) for loss in losses
+    ]
+    lines = frame[["fan_in", "slope"]].drop_duplicates().sort_values(["fan_in", "slope"])
+    looks = _looks(lines)
+    stacked = size == "column"
+    height = (0.6 * len(contents) if stacked else 0.36) * room.width + 28
+    figure = new_figure(room, height, layout="constrained")
+    grid = (len(contents), 1) if stacked else (1, len(contents))
+    panels = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel, (title, event, loss) in zip(panels, contents, strict=True):
+        rows = frame[(frame["event"] == event) & (frame["loss"].astype(str) == loss)]
+        for key, own in rows.groupby(["fan_in", "slope"]):
+            _draw(panel, own.sort_values("half_width"), looks[key])
+        panel.set(xscale="log", ylim=(-0.02, 0.6))
+        panel.set_title(title, loc="center", fontsize=room.font, fontweight="bold")
+        _dress(panel, room, 1 if stacked else len(contents))
+    for panel in panels[-1:] if stacked else panels:
+        panel.set_xlabel("half width of the weights", fontsize=room.font)
+    for panel in panels if stacked else panels[:1]:
+        panel.set_ylabel("probability", fontsize=room.font)
+    legend_below(figure, room, _handles(looks))
+    return figure
+
+
+def _looks(lines: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    fan_ins, slopes = (sorted(lines[name].unique()) for name in ("fan_in", "slope"))
+    return {
+        (fan_in, slope): {
+            "color": ink(fan_ins.index(fan_in), len(fan_ins)),
+            "linestyle": dash(slopes.index(slope)),
+            "marker": _MARKERS[fan_ins.index(fan_in) % len(_MARKERS)],
+        }
+        for fan_in, slope in lines.itertuples(index=False)
+    }
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+    drawn, formula = rows["drawn"].to_numpy(float), rows["formula"].to_numpy(float)
+    width = rows["half_width"].to_numpy(float)
+    panel.plot(width, formula, color=look["color"], linestyle=look["linestyle"], linewidth=0.9)
+    error = 2 * np.sqrt(formula * (1 - formula) / rows["draws"].to_numpy(float))
+    panel.errorbar(
+        width, drawn, error, linestyle="none", marker=look["marker"], color=look["color"],
+        markersize=2.5, elinewidth=0.6,
+    )  # fmt: skip
+
+
+def _dress(panel: Axes, room: Size, panels: int) -> None:
+    few_ticks(panel, room, panels)
+    panel.grid(True)
+    panel.tick_params(which="both", labelsize=room.font)
+
+
+def _handles(looks: dict[tuple[Any, ...], dict[str, Any]]) -> list[Artist]:
+    return [
+        Line2D(
+            [],
+            [],
+            label=f"fan-in {fan_in:,}, slope {slope:g}",
+            linewidth=0.9,
+            markersize=2.5,
+            **look,
+        )
+        for (fan_in, slope), look in looks.items()
+    ]
