@@ -271,14 +271,21 @@ def info(
 @app.command()
 @_guarded
 def report(folder: Folder) -> None:
-    """Draw the figures of a finished sweep into its folder."""
+    """Draw the figures of a finished sweep into its folder, and a page with a map to explore."""
+    from importlib.util import find_spec
+
     from plateaumap.report import findings, write_report
     from plateaumap.simulation import simulate
     from plateaumap.storage.results import open_results
 
     results = open_results(folder)
-    written = write_report(results, simulate=simulate)
-    typer.echo(f"look at {results.path / 'figures'}: {len(written)} files, report.md first")
+    page = find_spec("bokeh") is not None
+    written = write_report(results, simulate=simulate, page=page)
+    typer.echo(f"look at {results.path / 'figures'}: {len(written) - page} files, report.md first")
+    if page:
+        typer.echo(f"open {written[-1]} in a browser: one file, with a map that answers clicks")
+    else:
+        typer.echo("no report.html without bokeh: pip install 'plateaumap[report]'")
     for sentence in findings(results.frame()):
         typer.echo(sentence)
 

@@ -17,12 +17,14 @@ from plateaumap.report.curves import learning_curves
 from plateaumap.report.findings import findings, rows_at
 from plateaumap.report.lattice import Lattice, read
 from plateaumap.report.maps import UNLUCKY
+from plateaumap.report.page.build import build_page
 from plateaumap.report.style import SizeName, save
 from plateaumap.storage.errors import not_writable, write_failed
 from plateaumap.storage.files import write_atomic
 from plateaumap.storage.results import Results, open_results
 
 FOLDER = "figures"
+PAGE = "report.html"
 Simulate = Callable[..., pd.DataFrame]
 
 _SUFFIXES = {"page": "", "column": "_column"}
@@ -42,6 +44,7 @@ def write_report(
     simulate: Simulate | None = None,
     sizes: Sequence[SizeName] = ("page", "column"),
     formats: Sequence[str] = (".png", ".pdf"),
+    page: bool = False,
 ) -> list[Path]:
     """Draws every figure that applies to a finished sweep, and says what it shows.
 
@@ -54,13 +57,15 @@ def write_report(
         sizes: "page" (180 mm wide), whose files bear the figure's name, and "column" (85 mm),
             whose end in `_column`.
         formats: suffixes of files that matplotlib can write.
+        page: whether to write `DIR/report.html` too, which needs bokeh.
 
     Returns:
         The files written into `DIR/figures`: each figure in each size and format, and
-        `report.md` with findings and captions.
+        `report.md` with findings and captions; and the page.
 
     Raises:
         StorageError: the folder is unfinished, empty, damaged, not of a sweep, or not writable.
+        PlateaumapError: a page is asked for and bokeh is not installed.
     """
     results = source if isinstance(source, Results) else open_results(source)
     frame = results.frame()
@@ -77,7 +82,15 @@ def write_report(
         files |= _drawn("learning_curves", partial(learning_curves, curves), sizes, formats)
         captions["learning_curves"] = _CURVES_CAPTION
     files["report.md"] = _words(results, findings(frame), captions).encode()
-    return _write(folder, files)
+    if not page:
+        return _write(folder, files)
+    pictures = [
+        {"name": name, "caption": captions[name], "png": files[f"{name}.png"]}
+        for name in captions
+        if f"{name}.png" in files
+    ]
+    html = build_page(results, frame, pictures).encode()
+    return [*_write(folder, files), *_write(results.path, {PAGE: html})]
 
 
 def _drawn(

@@ -1,0 +1,261 @@
+"""The page of a report: the table, the map and everything that a reader asks about a sweep."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.report.findings import findings
+from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.page.looks import LOOKS
+from plateaumap.report.page.pack import Column, packed
+from plateaumap.report.page.picture import Picture, picture_of
+from plateaumap.report.style import RATIOS
+from plateaumap.storage.results import Results
+
+LOG_MEASURES = (
+    "plateau_epochs",
+    "half_epochs",
+    "tenth_epochs",
+    "predicted_epochs",
+    "acceleration",
+    "tangent_lag",
+    "epochs_run",
+)
+_MEASURES = {
+    "plateau_epochs": "T10, plateau length (epochs)",
+    "half_epochs": "T50 (epochs)",
+    "tenth_epochs": "T90 (epochs)",
+    "plateau_fraction": "plateau fraction T10/T90",
+    "acceleration": "acceleration, peak over first gradient",
+    "tangent_lag": "tangent lag (epochs)",
+    "steepest_epoch": "steepest epoch",
+    "predicted_epochs": "predicted length (epochs)",
+    "initial_output": "first output",
+    "final_output": "last output",
+    "initial_gradient": "first gradient dC/dz",
+}
+_IN_PAGE = ("sigmoid", "tanh", "softsign", "algebraic", "identity", "relu", "leaky_relu")
+"""Activations that `neuron.js` has."""
+_MISSING_WORDS = "'bokeh' is not installed: pip install 'plateaumap[report]'"
+
+
+def build_page(results: Results, frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> str:
+    """Build `report.html`: one file that needs no network.
+
+    Args:
+        results: the folder, for the sweep and its provenance.
+        frame: its table.
+        figures: for each figure its `name`, `caption` and `png`, the bytes of the picture.
+
+    Returns:
+        The page. Tables whose packed columns take more than 7 million characters are thinned for
+        the map, and the page says so.
+
+    Raises:
+        PlateaumapError: bokeh is not installed.
+    """
+    try:
+        from bokeh.resources import Resources
+        from jinja2 import Environment
+
+        from plateaumap.report.page import bokeh_map
+    except ImportError as error:
+        raise PlateaumapError(f"report.html: {_MISSING_WORDS}") from error
+    lattice = read(frame, "report.html")
+    columns, picture = packed(lattice, picture_of(lattice))
+    dynamics = _dynamics(results)
+    meta = _meta(lattice, picture, columns, dynamics)
+    script, drawn, curves = bokeh_map.components_of(
+        picture, lattice.losses, RATIOS, with_curves=dynamics is not None
+    )
+    title = str(results.manifest["spec"].get("name", results.path.name))
+    command, spec, again = _again(results, title)
+    template = Environment(autoescape=True).from_string(_read("page.html"))
+    return template.render(
+        title=title,
+        css=_read("page.css"),
+        bokeh=Resources(mode="inline", components=["bokeh"], log_level="error").render(),
+        swept=_swept(results, lattice),
+        findings=findings(frame),
+        thinned=_thinned(lattice, picture),
+        map=drawn,
+        curves=curves,
+        curves_note="Click a cell of the map."
+        if dynamics is not None
+        else "This sweep's experiment is not known to the page; use plateaumap.simulate.",
+        figures=[
+            {
+                "name": figure["name"],
+                "caption": figure["caption"],
+                "data": base64.b64encode(figure["png"]).decode(),
+            }
+            for figure in figures
+        ],
+        counts=[(name, f"{number:,}") for name, number in results.counts().items() if number],
+        provenance=_provenance(results),
+        command=command,
+        spec=spec,
+        again=again,
+        meta=_json(meta),
+        blocks=[
+            {"id": f"block-{number}-{loss}", "text": text}
+            for number, column in enumerate(columns)
+            for loss, text in enumerate(column.blocks)
+        ],
+        neuron=_read("neuron.js"),
+        script=_read("map.js"),
+        bokeh_script=script,
+    )
+
+
+def _read(name: str) -> str:
+    return resources.files("plateaumap.report.page").joinpath(name).read_text("utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _meta(
+    lattice: Lattice, picture: Picture, columns: Sequence[Column], dynamics: Any
+) -> dict[str, Any]:
+    height, width = picture.rows.shape[2:]
+    names = [column.name for column in columns]
+    return {
+        "losses": list(lattice.losses),
+        "measures": _measures(lattice, columns),
+        "columns": [{"name": c.name, "kind": c.kind, "words": list(c.words)} for c in columns],
+        "status": names.index("status"),
+        "looks": [{"label": label, "colour": colour} for label, colour in LOOKS],
+        "picture": {
+            "height": height,
+            "width": width,
+            "x_edges": picture.across.edges.tolist(),
+            "y_edges": None if picture.up is None else picture.up.edges.tolist(),
+            "x_names": _named(picture.across.columns),
+            "y_names": [] if picture.up is None else _named(picture.up.columns),
+        },
+        "panels": picture.rows.shape[1],
+        "further": [
+            {
+                "label": " and ".join(axis.names),
+                "names": _named(axis.columns),
+                "titles": [
+                    ", ".join(f"{name} = {axis.columns[name][place]:.6g}" for name in axis.names)
+                    for place in range(axis.size)
+                ],
+            }
+            for axis in picture.further
+        ],
+        "point": dict(lattice.fixed),
+        "fixed": ", ".join(f"{name} = {value:.6g}" for name, value in lattice.fixed.items()),
+        "dynamics": dynamics,
+        "first": _first(picture),
+    }
+
+
+def _named(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "values": values.tolist()} for name, values in columns.items()]
+
+
+def _measures(lattice: Lattice, columns: Sequence[Column]) -> list[dict[str, Any]]:
+    places = {column.name: number for number, column in enumerate(columns)}
+    measures: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "column": places[name],
+            "scale": "log" if name in LOG_MEASURES else "linear",
+        }
+        for name, label in _MEASURES.items()
+        if name in places
+    ]
+    if len(lattice.losses) > 1:
+        first, second = lattice.losses[:2]
+        measures.insert(
+            1,
+            {
+                "label": f"ratio of T10, {first} / {second}",
+                "column": places["plateau_epochs"],
+                "scale": "ratio",
+                "ratio": [0, 1],
+            },
+        )
+    return measures
+
+
+def _first(picture: Picture) -> list[float] | None:
+    """Where the first curves are drawn: at a table's only cell."""
+    if picture.size > 1:
+        return None
+    up = 0.0 if picture.up is None else float(picture.up.positions[0])
+    return [float(picture.across.positions[0]), up]
+
+
+def _dynamics(results: Results) -> dict[str, Any] | None:
+    """What the page must know to compute curves; None if it cannot."""
+    spec = results.manifest["spec"]
+    experiment = spec.get("experiment", {"kind": "single_neuron", "activation": "sigmoid"})
+    if experiment.get("kind") != "single_neuron" or experiment.get("activation") not in _IN_PAGE:
+        return None
+    names = [choice if isinstance(choice, str) else None for choice in spec["losses"]]
+    return {"activation": experiment["activation"], "losses": names}
+
+
+def _swept(results: Results, lattice: Lattice) -> str:
+    spec = results.manifest["spec"]
+    axes = " x ".join(f"{' and '.join(axis.names)} ({axis.size} values)" for axis in lattice.axes)
+    fixed = ", ".join(f"{name} = {value:.6g}" for name, value in lattice.fixed.items())
+    parts = [
+        f"{len(lattice.frame):,} runs with {', '.join(lattice.losses)}",
+        f"axes: {axes or 'none, one point'}",
+        f"fixed: {fixed or 'nothing'}",
+        f"horizon: {spec['horizon']} epochs" if spec.get("horizon") else "no horizon",
+        *(str(spec[key]) for key in ("precision", "method") if key in spec),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _thinned(lattice: Lattice, picture: Picture) -> str:
+    shown = picture.size * len(lattice.losses)
+    if shown >= len(lattice.frame):
+        return ""
+    return (
+        f"This table is large: the map holds {shown:,} of {len(lattice.frame):,} rows, evenly "
+        "spread. Sentences and figures are made of all of them."
+    )
+
+
+def _provenance(results: Results) -> list[tuple[str, str]]:
+    made = results.manifest.get("provenance", {})
+    told = [("fingerprint", str(results.manifest.get("fingerprint", "unknown")))]
+    for name, value in made.items():
+        words = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
+        told.append((name.replace("_", " "), str(words)))
+    return told
+
+
+def _again(results: Results, title: str) -> tuple[str, str, str]:
+    """The command that makes the sweep again, its spec, and what to do with them."""
+    try:
+        spec = results.sweep.to_toml()
+        results.sweep.require_runnable()
+    except PlateaumapError:
+        own = str(results.manifest.get("provenance", {}).get("command", "unknown"))
+        spec = json.dumps(results.manifest["spec"], indent=1)
+        return own, spec, "It has losses or an experiment of its author's: run that script again."
+    return (
+        f"plateaumap run {title}.toml --out {title}",
+        spec,
+        f"Save the spec below as {title}.toml; the rows are the same to the last bit on the same "
+        "platform and versions.",
+    )

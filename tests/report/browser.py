@@ -1,0 +1,78 @@
+"""A headless Chromium for tests of pages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+HOW = (
+    "the tests of pages need Chromium and playwright: apt-get install -y chromium; "
+    "pip install 'plateaumap[test]'"
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Seen:
+    """What a page did that it should not.
+
+    Attributes:
+        requests: addresses that it asked for.
+        complaints: errors and warnings on its console, and uncaught exceptions.
+    """
+
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+def executable() -> str:
+    """The browser's path; skips the test without one, or fails where one is required."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        tell = pytest.fail if os.environ.get("PLATEAUMAP_BROWSER") == "required" else pytest.skip
+        tell(HOW)
+    return str(found)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A started browser."""
+    path = executable()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        started = player.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
+    """A page that has said that it is ready."""
+    page, seen = chromium.new_page(viewport={"width": 1250, "height": 1400}), Seen()
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda said: said.type in ("error", "warning") and seen.complaints.append(said.text),
+    )
+    page.goto(path.as_uri())
+    try:
+        page.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
+    except Exception as error:
+        raise AssertionError(f"the page never became ready: {seen.complaints}") from error
+    return page, seen

@@ -1,0 +1,247 @@
+"""`report.html` in a real browser: what is seen, clicked and computed there."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.report.browser import browser, opened
+from tests.report.folders import fill
+from tests.report.tables import table
+
+import plateaumap as pm
+from plateaumap.errors import PlateaumapError
+from plateaumap.report import findings, write_report
+from plateaumap.report.page import build_page, pack, picture
+from plateaumap.storage.results import open_results
+
+ATLAS = pm.Sweep(
+    name="small_atlas",
+    axes=[
+        pm.linspace("w0", -8, 8, 17),
+        pm.linspace("b0", -8, 8, 33),
+        pm.values("lr", [0.005, 0.15]),
+    ],
+    horizon=3000,
+)
+PIXEL = {"name": "a figure", "caption": "its caption", "png": b"\x89PNG"}
+QUANTITIES = ("loss", "output", "w", "b")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("atlas") / "results"
+    write_page(pm.run(ATLAS, out=folder).path)
+    return folder
+
+
+def write_page(folder: Path) -> Path:
+    results = open_results(folder)
+    page = folder / "report.html"
+    page.write_text(build_page(results, results.frame(), [PIXEL]))
+    return page
+
+
+def image(page) -> np.ndarray:
+    told = page.evaluate(
+        "Array.from(PlateauPage.model().image.data.image[0], (v) => Number.isNaN(v) ? null : v)"
+    )
+    return np.array(told, dtype=float)
+
+
+def curves(page, loss: int) -> dict[str, np.ndarray]:
+    told = page.evaluate(f"({{...PlateauPage.model().curves[{loss}].data}})")
+    return {name: np.array(values, dtype=float) for name, values in told.items()}
+
+
+def choose(page, control: str, place: int) -> np.ndarray:
+    """Choose an option and return the picture's numbers once they have changed."""
+    before = image(page)
+    page.select_option(f"#{control}", str(place))
+    page.wait_for_function(
+        "(was) => Array.from(PlateauPage.model().image.data.image[0])"
+        ".some((v, i) => !Object.is(v, was[i] ?? NaN))",
+        arg=[None if np.isnan(v) else v for v in before.tolist()],
+    )
+    return image(page)
+
+
+def expected(frame: pd.DataFrame, loss: str, lr: float) -> np.ndarray:
+    rows = frame[(frame["loss"] == loss) & np.isclose(frame["lr"], lr)]
+    rows = rows.sort_values(["b0_index", "w0_index"])
+    return rows["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
+
+
+def click(page, w0: float, b0: float) -> None:
+    """Click with the mouse where a start is drawn."""
+    place = page.evaluate(
+        """([x, y]) => {
+          const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
+          const box = view.canvas_view.el.getBoundingClientRect();
+          const { x_scale, y_scale } = view.frame;
+          return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
+        }""",
+        [w0, b0],
+    )
+    page.mouse.click(*place)
+
+
+def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, atlas):
+    page, seen = opened(chromium, atlas / "report.html")
+    frame = pm.load(atlas)
+    slow = image(page)
+    np.testing.assert_array_equal(slow, expected(frame, "quadratic", 0.005))
+    fast = choose(page, "axis-0", 1)
+    np.testing.assert_array_equal(fast, expected(frame, "quadratic", 0.15))
+    click(page, 2, 2)
+    page.wait_for_function("document.querySelector('#chosen').textContent.includes('152')")
+    rows = dict(
+        page.eval_on_selector_all(
+            "#chosen tr", "rows => rows.map(r => [r.cells[0].textContent, r.cells[1].textContent])"
+        )
+    )
+    assert (rows["w0"], rows["b0"], rows["lr"]) == ("2", "2", "0.15")
+    assert rows["plateau_epochs"] == "152"
+    for number, loss in enumerate(ATLAS.losses):
+        drawn = curves(page, number)
+        epochs = drawn["epoch"].astype(int)
+        curve = pm.simulate(loss=loss, w0=2, b0=2, lr=0.15, epochs=int(epochs[-1]))
+        for name in QUANTITIES:
+            np.testing.assert_allclose(drawn[name], curve[name].to_numpy()[epochs], rtol=1e-11)
+    assert 152 in curves(page, 0)["epoch"]
+    other = choose(page, "loss", 1)
+    np.testing.assert_array_equal(other, expected(frame, "cross_entropy", 0.15))
+    ratio = choose(page, "measure", 1)
+    np.testing.assert_allclose(ratio, fast / other, rtol=1e-15)
+    assert seen.requests == [(atlas / "report.html").as_uri()]
+    assert seen.complaints == []
+
+
+def test_the_row_under_the_pointer_is_the_tables(chromium, atlas):
+    page, _ = opened(chromium, atlas / "report.html")
+    frame = pm.load(atlas)
+    told = page.evaluate("PlateauPage.tap(-3.2, 4.1)")
+    assert told["point"] == {"x": 1, "y": 0, "w0": -3, "b0": 4, "lr": 0.005}
+    rows = frame.query("w0 == -3 and b0 == 4 and lr_index == 0").set_index("loss")
+    for row in told["rows"]:
+        own = rows.loc[row["loss"]]
+        for name in ("plateau_epochs", "tenth_epochs", "steepest_epoch", "status", "shape"):
+            assert row[name] == own[name]
+        for name in ("acceleration", "initial_gradient", "tangent_lag"):
+            assert row[name] == pytest.approx(own[name], rel=1e-7)
+
+
+CURVES = [
+    ("sigmoid", "quadratic", {"w0": 8.0, "b0": 0.5, "lr": 2.0}),
+    ("sigmoid", "cross_entropy", {"w0": -9.0, "b0": 1.0, "lr": 0.3, "x": 0.7, "y": 0.25}),
+    ("tanh", "quadratic", {"w0": 2.0, "b0": 1.0, "lr": 0.2, "y": -1.0}),
+    ("tanh", "matching", {"w0": 2.0, "b0": 1.0, "lr": 0.2, "y": -0.5}),
+    ("softsign", "matching", {"w0": 3.0, "b0": 1.0, "lr": 0.2, "y": 0.3}),
+    ("algebraic", "matching", {"w0": 3.0, "b0": 1.0, "lr": 0.2, "y": 0.3}),
+    ("identity", "quadratic", {"w0": 3.0, "b0": 1.0, "lr": 0.01, "y": 0.3}),
+    ("relu", "matching", {"w0": 3.0, "b0": 1.0, "lr": 0.01, "y": 0.3}),
+    ("leaky_relu", "matching", {"w0": -3.0, "b0": 1.0, "lr": 0.1, "y": 0.3}),
+]
+
+
+def test_curves_of_the_page_are_those_of_simulate(chromium, atlas):
+    page, _ = opened(chromium, atlas / "report.html")
+    for activation, loss, given in CURVES:
+        point = {"x": 1.0, "y": 0.0} | given
+        drawn = page.evaluate(f"Neuron.curve({json.dumps([activation, loss, point, 400])[1:-1]})")
+        experiment = pm.SingleNeuron(activation=activation)
+        curve = pm.simulate(loss=loss, **point, epochs=400, experiment=experiment)
+        for name in QUANTITIES:
+            wanted = curve[name].to_numpy()[drawn["epoch"]]
+            np.testing.assert_allclose(drawn[name], wanted, rtol=1e-10, atol=1e-13)
+
+
+SHAPES = {
+    "one point": [],
+    "one axis": [pm.linspace("w0", -4, 4, 9)],
+    "points": [pm.points(w0=[0.6, 2.0, 2.0], b0=[0.9, 2.0, 2.0], lr=[0.15, 0.15, 0.005])],
+    "logarithmic": [pm.geomspace("lr", 0.01, 1, 5), pm.values("w0", [0.0, 1.0, 5.0])],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
+    axes = SHAPES[shape]
+    on_axes = {name for axis in axes for name in axis.names}
+    fixed = {k: v for k, v in {"w0": 2.0, "b0": 2.0, "lr": 0.15}.items() if k not in on_axes}
+    sweep = pm.Sweep(name="other", axes=axes, fixed=fixed, horizon=500)
+    page, seen = opened(chromium, write_page(pm.run(sweep, out=tmp_path / "other").path))
+    lengths = pm.load(tmp_path / "other").query("loss == 'quadratic'")["plateau_epochs"]
+    wanted = lengths.to_numpy(np.float64, na_value=np.nan)
+    assert sorted(image(page)) == pytest.approx(sorted(wanted), nan_ok=True)
+    if shape == "one point":
+        assert curves(page, 0)["w"][0] == 2.0
+    assert seen.complaints == []
+
+
+def test_names_are_text_and_never_markup(chromium, tmp_path):
+    loss = "<img src=x onerror=document.title='hit'></script><b>"
+    frame = table({"w0": [0, 1, 2]}, {"b0": [0, 1, 2]}, losses=["quadratic", loss])
+    spec = {"name": "<b>bold</b>", "axes": [], "losses": ["quadratic", {"name": loss}], "fixed": {}}
+    page, seen = opened(chromium, write_page(fill(tmp_path / "odd", frame, spec=spec)))
+    page.evaluate("PlateauPage.tap(1, 1)")
+    page.wait_for_function("document.querySelector('#chosen').textContent.includes('onerror')")
+    assert page.title() == "<b>bold</b>"
+    assert page.locator("img").count() == 1
+    assert page.locator("#loss option").nth(1).text_content() == loss
+    assert seen.complaints == []
+
+
+def test_the_page_tells_what_a_reader_asks(atlas):
+    text = (atlas / "report.html").read_text()
+    frame = pm.load(atlas)
+    for sentence in findings(frame):
+        assert sentence in text
+    results = open_results(atlas)
+    assert results.manifest["fingerprint"] in text
+    assert "plateaumap run small_atlas.toml" in text
+    spec = re.search(r'<pre id="spec">(.*?)</pre>', text, re.DOTALL)
+    assert spec is not None
+    toml = spec[1].replace("&#34;", '"')
+    assert pm.Sweep.from_toml(toml).fingerprint == ATLAS.fingerprint
+
+
+def test_large_tables_are_thinned_and_it_is_said(tmp_path, monkeypatch):
+    span = np.linspace(-4, 4, 33)
+    folder = fill(tmp_path / "large", table({"w0": span}, {"b0": span}))
+    assert "This table is large" not in write_page(folder).read_text()
+    monkeypatch.setattr(picture, "MOST_CELLS", 300)
+    text = write_page(folder).read_text()
+    assert "the map holds 578 of 2,178 rows" in text
+    monkeypatch.setattr(pack, "MOST_TEXT", 3000)
+    assert len(write_page(folder).read_text()) < len(text)
+
+
+def test_rounding_for_the_page_keeps_eight_digits():
+    values = np.array([1 / 3, -2e-300, 5e300, 0.0, np.nan, np.inf, 5e-324])
+    kept = pack.rounded(values)
+    np.testing.assert_allclose(kept[:4], values[:4], rtol=1e-8)
+    np.testing.assert_array_equal(kept[4:6], values[4:6])
+
+
+def test_an_unfinished_sweep_has_no_page(tmp_path):
+    folder = fill(tmp_path / "half", table({"w0": np.arange(200.0)}), skip=1)
+    with pytest.raises(PlateaumapError, match="unfinished"):
+        write_report(folder, page=True)
+    assert not (folder / "report.html").exists()
+
+
+def test_write_report_writes_the_page_beside_the_figures(tmp_path):
+    folder = fill(tmp_path / "atlas", table({"w0": [0, 1, 2]}, {"b0": [0, 1, 2]}))
+    written = write_report(folder, page=True, sizes=["page"], formats=[".png"])
+    assert written[-1] == folder / "report.html"
+    pictures = re.findall(r'src="data:image/png;base64,', written[-1].read_text())
+    assert len(pictures) == len([path for path in written if path.suffix == ".png"])
