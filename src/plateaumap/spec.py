@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
+from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.functions import FunctionReference, reference_to
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
@@ -333,6 +334,21 @@ class Sweep(BaseModel):
     @override
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: losses, axes, and everything else that defines the rows."""
+        words = self.to_dict()
+        axes = [(" and ".join(axis.names), f"{axis.size:,} values") for axis in self.axes]
+        rest = ("precision", "method", "until", "tolerance")
+        rows: list[tuple[str, object]] = [
+            ("losses", ", ".join(self.loss_names)),
+            *axes,
+            *((name, f"{value:g}, fixed") for name, value in self.fixed.items()),
+            ("horizon", f"{self.horizon:,} epochs" if self.horizon else "none"),
+            *((name, words[name]) for name in rest),
+            ("rows", f"{self.rows:,}"),
+        ]
+        return table_html(self.name, rows)
 
     @override
     def __repr__(self) -> str:

@@ -119,3 +119,19 @@ def test_other_losses_are_compared_in_the_tables_order():
     )
     label = ratio_map(frame).axes[-1]
     assert "mine / yours" in label.get_xlabel() + label.get_ylabel()
+
+
+@pytest.mark.parametrize("factor", [1.5, 3.0, 30.0])
+def test_a_narrow_scale_of_ratios_is_labelled_in_plain_numbers(factor):
+    frame = table(
+        {"w0": [0, 1, 2]},
+        {"b0": [0, 1, 2]},
+        plateau=lambda loss, point: 60 * (factor if loss == "quadratic" and point["w0"] else 1),
+    )
+    bar = ratio_map(frame).axes[-1].xaxis
+    labels = [label.get_text() for label in bar.get_ticklabels()]
+    assert [float(label) for label in labels] == pytest.approx(list(bar.get_ticklocs()))
+    assert labels[0] == "1"
+    assert len(labels) >= 2
+    assert not any("e" in label for label in labels)
+    assert list(bar.get_minorticklocs()) == []

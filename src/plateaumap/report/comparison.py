@@ -34,6 +34,8 @@ Booleans = NDArray[np.bool_]
 
 _PAIR = ("quadratic", "cross_entropy")
 _FIRST_PAST_INT64 = float(2**63)
+_PLAIN_UP_TO, _FINE_UP_TO = 100.0, 4.0
+_FINE, _COARSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Kind:
     neutral: float
     scale: Callable[[np.ma.MaskedArray], Normalize]
     label: Callable[[str, str], str]
-    ticks: Callable[[tuple[float, float]], dict[float, str]] | None = None
+    ticks: Callable[[tuple[float, float]], dict[float, str] | None]
 
 
 def _ratio_scale(values: np.ma.MaskedArray) -> Normalize:
@@ -173,8 +175,24 @@ def _difference_ticks(shown: tuple[float, float]) -> dict[float, str]:
     return ticks
 
 
+def _ratio_ticks(shown: tuple[float, float]) -> dict[float, str] | None:
+    """Plain numbers 1, 2, 5, 10, … over less than two decades; powers of ten label the rest."""
+    low, high = shown
+    if high / low >= _PLAIN_UP_TO:
+        return None
+    steps = _FINE if high / low < _FINE_UP_TO else _COARSE
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = (float(f"{step}e{power}") for power in powers for step in steps)
+    slack = 1e-9
+    return {v: f"{v:g}" for v in values if low * (1 - slack) <= v <= high * (1 + slack)}
+
+
 _RATIO = _Kind(
-    np.divide, 1.0, _ratio_scale, lambda one, other: f"$T_{{10}}$ of {one} / {other} (pure number)"
+    np.divide,
+    1.0,
+    _ratio_scale,
+    lambda one, other: f"$T_{{10}}$ of {one} / {other} (pure number)",
+    _ratio_ticks,
 )
 _DIFFERENCE = _Kind(
     np.subtract,
@@ -217,7 +235,7 @@ def _draw(
     label = kind.label(*map(loss_words, pair))
     if compared.values.count():
         shown = _shown(compared.values, kind.neutral)
-        ticks = kind.ticks(shown) if kind.ticks and shown else None
+        ticks = kind.ticks(shown) if shown else None
         draw_key(figure, ScalarMappable(norm, cmap), label, samples, shown, ticks)
     else:
         draw_key(figure, None, label, samples)

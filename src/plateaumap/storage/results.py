@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plateaumap import table
+from plateaumap.display import table_html
 from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
@@ -44,6 +45,14 @@ class Results:
         """The path and how much is there."""
         plan = self.plan
         return f"Results({str(self.path)!r}: {plan.rows:,} rows in {len(plan):,} parts)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how much is there, and the rows by status."""
+        spec, plan, missing = self.manifest["spec"], self.plan, len(self.missing)
+        parts = f"{len(plan) - missing} of {len(plan)}" + (": unfinished" if missing else "")
+        counts = ((name, f"{number:,}") for name, number in self.counts().items() if number)
+        rows = [("folder", self.path), ("rows", f"{plan.rows:,}"), ("parts", parts), *counts]
+        return table_html(str(spec.get("name", self.path.name)), rows)
 
     @property
     def sweep(self) -> "Sweep":
