@@ -711,7 +711,7 @@ def test_settings_keep_the_functions():
         ("fixed.lr", 3, "fixed.lr", "given 2 times"),
         ("fixed.q", 3, "fixed.q", "is no coordinate"),
         ("horizon", "soon", "horizon", "'soon' is text"),
-        ("experiment.activation", "sigmod", "experiment", "'sigmod'"),
+        ("experiment.activation", "sigmod", "experiment.activation", "'sigmod'"),
     ],
 )
 def test_a_setting_that_leads_nowhere_is_refused(setting, value, path, told):

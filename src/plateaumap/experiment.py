@@ -7,6 +7,7 @@ enough, and everything else has a default.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -80,7 +81,7 @@ class Experiment(ABC):
 
     def speed(self, gradients: PyTree) -> Array:
         """Return the scalar that measures take for the gradient; by default its norm."""
-        return optax.global_norm(gradients)
+        return optax.tree.norm(gradients)
 
     def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss as a function of parameters and updates, if known."""
@@ -164,9 +165,20 @@ class Experiment(ABC):
         del choice, name, values
         return None
 
-    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready description that stands for this experiment in a spec."""
+        """Return the JSON-ready description that stands for this experiment in a spec.
+
+        By default the name of its class and, of a dataclass, the fields that JSON can hold. The
+        spec adds a digest of the source, so that a changed experiment is another sweep.
+        """
+        fields: tuple[dataclasses.Field, ...] = ()
+        if dataclasses.is_dataclass(self):
+            fields = dataclasses.fields(self)
+        told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields}
+        plain: dict[str, Any] = {
+            k: v for k, v in told.items() if isinstance(v, (bool, int, str)) or _is_finite(v)
+        }
+        return {"kind": type(self).__name__, **plain}
 
     def problem(self, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
         """Bind everything to one point."""
@@ -325,6 +337,10 @@ class SingleNeuron(Experiment):
         return {"kind": "single_neuron", "activation": self.activation}
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
 def _largest_unit(start: np.ndarray, moved: np.ndarray, digits: int) -> np.ndarray:
     """Return the unit in the last place of a parameter, where it was largest by T10."""
     size = np.maximum(np.abs(start), np.abs(start + np.nan_to_num(moved)))
@@ -351,10 +367,12 @@ def experiment_from(description: Mapping[str, Any]) -> Experiment:
     """
     fields = dict(description)
     kind = fields.pop("kind", "single_neuron")
-    if kind != "single_neuron":
+    if kind != "single_neuron" or "defined_in" in fields:
+        where = f" ({fields['defined_in']})" if "defined_in" in fields else ""
         raise PlateaumapError(
-            f"experiment.kind is {kind!r}; a file can only name 'single_neuron', "
-            "other experiments are given in Python"
+            f"experiment.kind is {kind!r}{where}; a file can only name 'single_neuron' and holds "
+            "no code: run the script that defines the experiment, or pass it in "
+            "Sweep(experiment=...)"
         )
     unknown = sorted(set(fields) - {"activation"})
     if unknown:

@@ -95,6 +95,45 @@ def reference_to(function: Callable[..., Any]) -> FunctionReference:
     return FunctionReference(name, _place(plain), digest.hexdigest())
 
 
+def definition_of(experiment: object) -> dict[str, str]:
+    """What stands in a spec for the code of an experiment whose class, or measures, a user wrote.
+
+    Args:
+        experiment: an experiment. What it and its `measures` hold counts where their classes are
+            dataclasses.
+
+    Returns:
+        `{"defined_in": "module:class", "sha256": digest}`, the digest over the sources of the
+        classes and those that they derive from; empty if all of them are this package's.
+
+    Raises:
+        PlateaumapError: if a field holds something without stable form.
+    """
+    parts = [
+        part
+        for value in (experiment, *getattr(experiment, "measures", ()))
+        for part in _instance_parts(value)
+    ]
+    if not parts:
+        return {}
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return {"defined_in": _place(type(experiment)), "sha256": digest.hexdigest()}
+
+
+def _instance_parts(value: object) -> Iterator[bytes]:
+    """The sources of an object's own classes, and its fields; nothing for a library's object."""
+    own = [c for c in type(value).__mro__ if c.__module__.split(".")[0] not in _LIBRARIES]
+    own = [c for c in own if c is not object]
+    for definition in own:
+        yield from _parts(definition, frozenset())
+    if own and dataclasses.is_dataclass(value):
+        yield from _all_parts(
+            (getattr(value, f.name) for f in dataclasses.fields(value)), frozenset()
+        )
+
+
 def _underlying(value: object) -> object:
     """The Python function within what `jax.jit` and its like return; else `value` itself.
 

@@ -1,5 +1,6 @@
 """Changes to a spec as a user types them: `axes.w0.num=65`, `fixed.y=0.3`, `horizon=5000`."""
 
+import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,7 +43,7 @@ def apply_settings(fields: Mapping[str, Any], settings: Mapping[str, Any]) -> di
     """Changes the fields of a spec.
 
     Args:
-        fields: all fields; `axes`, `fixed` and `experiment` in the words of JSON.
+        fields: all fields; `axes` and `fixed` in the words of JSON.
         settings: new values by path: a field's name, `axes.COORDINATE.SETTING`,
             `fixed.COORDINATE` or `experiment.SETTING`.
 
@@ -73,13 +74,28 @@ def _apply(fields: dict[str, Any], path: str, value: Any) -> None:
         fields[root] = value
     elif root == "axes" and len(rest) == 2:
         _edit_axis(fields["axes"], rest[0], rest[1], value)
-    elif root in ("fixed", "experiment") and len(rest) == 1:
+    elif root == "fixed" and len(rest) == 1:
         fields[root] = {**fields[root], rest[0]: value}
+    elif root == "experiment" and len(rest) == 1:
+        fields[root] = _replaced(fields[root], rest[0], value)
     else:
         raise PlateaumapError(
             f"{path!r} is no setting; write a field's name, axes.COORDINATE.SETTING, "
             "fixed.COORDINATE or experiment.SETTING"
         )
+
+
+def _replaced(experiment: Any, setting: str, value: Any) -> Any:
+    known = [f.name for f in dataclasses.fields(experiment)] if _has_fields(experiment) else []
+    if setting not in known:
+        raise PlateaumapError(
+            f"the experiment has no setting {setting!r}; {advice(setting, known)}"
+        )
+    return dataclasses.replace(experiment, **{setting: value})
+
+
+def _has_fields(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _edit_axis(axes: Any, coordinate: str, setting: str, value: Any) -> None:

@@ -23,7 +23,7 @@ from typing_extensions import TypeIs, override
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
 from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
-from plateaumap.functions import FunctionReference, reference_to
+from plateaumap.functions import FunctionReference, definition_of, reference_to
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
 from plateaumap.settings import apply_settings, parse_setting
 from plateaumap.validation import (
@@ -84,6 +84,10 @@ def _as_experiment(value: Any) -> ExperimentDescription:
             raise refusal(str(error)) from error
     if not _is_experiment(value):
         raise refusal(f"{show(value)} is no experiment; give one, such as SingleNeuron()")
+    try:
+        definition_of(value)
+    except PlateaumapError as error:
+        raise refusal(str(error)) from error
     return value
 
 
@@ -238,14 +242,14 @@ class Sweep(BaseModel):
         """
         fields = {key: getattr(self, key) for key in type(self).model_fields}
         words = self.to_dict()
-        fields.update({key: words[key] for key in ("axes", "fixed", "experiment")})
+        fields.update({key: words[key] for key in ("axes", "fixed")})
         return type(self)(**apply_settings(fields, settings))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields in the words of JSON, the values of every axis included."""
         return {
             "name": self.name,
-            "experiment": self.experiment.describe(),
+            "experiment": {**self.experiment.describe(), **definition_of(self.experiment)},
             "losses": [_loss_words(loss) for loss in self.losses],
             "axes": [axis.to_dict() for axis in self.axes],
             "fixed": dict(self.fixed),
@@ -393,11 +397,11 @@ def _execute(source: Path) -> Sweep:
     name = source.stem
     module_spec = importlib.util.spec_from_file_location(name, source)
     assert module_spec is not None
-    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     with _importable(name, module, source.parent):
         try:
-            module_spec.loader.exec_module(module)
+            # Not by its loader: cached byte code may be that of an edit in the same second.
+            exec(compile(source.read_bytes(), str(source), "exec"), module.__dict__)
         except PlateaumapError:
             raise
         except Exception as error:
@@ -411,11 +415,16 @@ def _execute(source: Path) -> Sweep:
     return sweep
 
 
+_scripts: dict[str, Any] = {}
+"""The modules of scripts that were read, by name."""
+
+
 @contextmanager
 def _importable(name: str, module: Any, folder: Path) -> Iterator[None]:
     """Lets a script import its neighbours and its functions be found again by their module."""
-    if name not in sys.modules:
-        sys.modules[name] = module
+    # A script of the same name, from another folder or before an edit, gives way; others do not.
+    if sys.modules.get(name) is _scripts.get(name):
+        sys.modules[name] = _scripts[name] = module
     sys.path.insert(0, str(folder.resolve()))
     try:
         yield
