@@ -182,6 +182,8 @@ def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
     lengths = pm.load(tmp_path / "other").query("loss == 'quadratic'")["plateau_epochs"]
     wanted = lengths.to_numpy(np.float64, na_value=np.nan)
     assert sorted(image(page)) == pytest.approx(sorted(wanted), nan_ok=True)
+    if shape != "logarithmic":
+        assert page.evaluate("PlateauPage.model().scales.log.bar.visible") is False
     if shape == "one point":
         assert curves(page, 0)["w"][0] == 2.0
     assert seen.complaints == []

@@ -13,6 +13,7 @@ import pandas as pd
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.findings import findings
 from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.pack import Column, packed
 from plateaumap.report.page.picture import Picture, picture_of
@@ -131,7 +132,7 @@ def _meta(
     names = [column.name for column in columns]
     return {
         "losses": list(lattice.losses),
-        "measures": _measures(lattice, columns),
+        "measures": _measures(lattice, picture, columns),
         "columns": [{"name": c.name, "kind": c.kind, "words": list(c.words)} for c in columns],
         "status": names.index("status"),
         "looks": [{"label": label, "colour": colour} for label, colour in LOOKS],
@@ -166,7 +167,9 @@ def _named(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "values": values.tolist()} for name, values in columns.items()]
 
 
-def _measures(lattice: Lattice, columns: Sequence[Column]) -> list[dict[str, Any]]:
+def _measures(
+    lattice: Lattice, picture: Picture, columns: Sequence[Column]
+) -> list[dict[str, Any]]:
     places = {column.name: number for number, column in enumerate(columns)}
     measures: list[dict[str, Any]] = [
         {
@@ -177,6 +180,8 @@ def _measures(lattice: Lattice, columns: Sequence[Column]) -> list[dict[str, Any
         for name, label in _MEASURES.items()
         if name in places
     ]
+    if picture.up is None:  # Dots stand on a logarithmic scale.
+        measures = [measure for measure in measures if measure["scale"] == "log"]
     if len(lattice.losses) > 1:
         first, second = lattice.losses[:2]
         measures.insert(
@@ -191,12 +196,17 @@ def _measures(lattice: Lattice, columns: Sequence[Column]) -> list[dict[str, Any
     return measures
 
 
-def _first(picture: Picture) -> list[float] | None:
-    """Where the first curves are drawn: at a table's only cell."""
-    if picture.size > 1:
-        return None
-    up = 0.0 if picture.up is None else float(picture.up.positions[0])
-    return [float(picture.across.positions[0]), up]
+def _first(picture: Picture) -> list[float]:
+    """Where the first curves are drawn: the unlucky start of a map of w0 and b0, or the middle."""
+    sides = [picture.across] if picture.up is None else [picture.across, picture.up]
+    middle = [float(side.positions[len(side.positions) // 2]) for side in sides]
+    inside = all(
+        side.kind == "linear" and side.edges[0] <= value <= side.edges[-1]
+        for side, value in zip(sides, UNLUCKY, strict=False)
+    )
+    if [side.label for side in sides] == ["w0", "b0"] and inside:
+        return list(UNLUCKY)
+    return [*middle, 0.0][:2]
 
 
 def _dynamics(results: Results) -> dict[str, Any] | None:

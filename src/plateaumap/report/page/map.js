@@ -77,8 +77,7 @@ const PlateauPage = (() => {
     for (const [name, { mapper, bar, renderer }] of Object.entries(model.scales)) {
       const shown = name === scale;
       if (shown) mapper.setv({ low, high });
-      bar.visible = shown;
-      renderer.visible = shown && model.dots === null;
+      bar.visible = renderer.visible = shown && model.dots === null;
     }
     model.image.change.emit();
     model.cover.change.emit();
@@ -99,7 +98,7 @@ const PlateauPage = (() => {
       const sample = document.createElement("span");
       sample.style.background = colour;
       const item = document.createElement("li");
-      item.append(sample, label);
+      item.append(sample, model.dots === null ? label : `not drawn: ${label}`);
       list.append(item);
     });
   }
@@ -230,7 +229,7 @@ const PlateauPage = (() => {
     attach(Bokeh.documents[0]);
     await fill();
     while (!Bokeh.documents[0].is_idle) await frame();
-    if (meta.first !== null) await tap(...meta.first);
+    await tap(...meta.first);
     document.documentElement.dataset.ready = String(Math.round(performance.now()));
   }
 
