@@ -62,7 +62,7 @@ def browser() -> Iterator[Any]:
 
 
 def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
-    """A page that has said that it is ready."""
+    """A page that has said that its map and first curves are drawn."""
     page, seen = chromium.new_page(viewport={"width": 1250, "height": 1400}), Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
@@ -72,7 +72,7 @@ def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
     )
     page.goto(path.as_uri())
     try:
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
+        page.wait_for_selector("html[data-curves]", state="attached", timeout=30_000)
     except Exception as error:
         raise AssertionError(f"the page never became ready: {seen.complaints}") from error
     return page, seen

@@ -229,8 +229,9 @@ const PlateauPage = (() => {
     attach(Bokeh.documents[0]);
     await fill();
     while (!Bokeh.documents[0].is_idle) await frame();
-    await tap(...meta.first);
     document.documentElement.dataset.ready = String(Math.round(performance.now()));
+    await tap(...meta.first);
+    document.documentElement.dataset.curves = String(Math.round(performance.now()));
   }
 
   window.addEventListener("DOMContentLoaded", start);
