@@ -1,8 +1,11 @@
 """Every activation under its quadratic and its matching loss, over initial weight and bias.
 
-`sweep` is the one of the tanh; run by itself, the script makes one folder for each activation.
+`sweep` is the one of the tanh; run by itself, the script makes one folder for each activation with
+a map in it, and one figure that compares them all.
 `plateaumap run sweeps/activations.py --set 'experiment.activation="atan"'` makes another one.
 """
+
+import pandas as pd
 
 import plateaumap as pm
 
@@ -17,6 +20,7 @@ TARGETS = {
     "algebraic": -1.0,
     "leaky_relu": 0.0,
     "identity": 0.0,
+    "exp": 0.0,
     "relu": 0.0,
 }
 """A target at the lower end of the outputs; within it where the end has no matching loss."""
@@ -38,12 +42,17 @@ sweep = sweep_of("tanh")
 
 
 def draw(*results: pm.Results) -> None:
-    """Draw the plateau map of each activation into its folder."""
+    """Draw the plateau map of each activation into its folder, and one figure of them all."""
+    frames = []
     for result in results:
+        frame = result.frame()
+        frames.append(frame.assign(activation=result.path.name))
         figures = result.path / "figures"
         figures.mkdir(exist_ok=True)
-        pm.figures.plateau_map(result.frame()).savefig(figures / "plateau_map.png")
-    print(f"figures are in {results[0].path.parent}/*/figures")
+        pm.figures.save(pm.figures.plateau_map(frame), figures / "plateau_map.png")
+    together = results[0].path.parent / "activations.png"
+    pm.figures.save(pm.figures.activation_lines(pd.concat(frames)), together)
+    print(f"figures are {together} and {results[0].path.parent}/*/figures")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Every function takes `size="page"` (180 mm wide) or `size="column"` (85 mm). `ap
 which of them a table can be drawn as.
 """
 
+from plateaumap.report.activations import activation_lines
 from plateaumap.report.catalogue import Applicable, applicable
 from plateaumap.report.comparison import difference_map, ratio_map
 from plateaumap.report.curves import learning_curves
@@ -22,6 +23,7 @@ from plateaumap.report.survival import survival
 __all__ = [
     "Applicable",
     "acceleration",
+    "activation_lines",
     "applicable",
     "collapse",
     "cut",

@@ -1,0 +1,97 @@
+"""Every activation in one figure: plateau lengths along the pre-activation, loss by loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from plateaumap.report.lattice import require
+from plateaumap.report.series import few_ticks, legend_below, loss_panels
+from plateaumap.report.style import (
+    DASHES,
+    INKS,
+    LENGTH_LABEL,
+    SizeName,
+    plain,
+    size_named,
+    styled,
+)
+
+_NEEDED = ("activation", "loss", "w0", "b0", "lr", "x", "status", "plateau_epochs", "epochs_run")
+
+
+@styled
+def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
+    """Draws the plateau lengths T10 of several activations against the first pre-activation.
+
+    A neuron's plateau depends on its start through `z0 = w0 x + b0` alone, so that a whole map of
+    w0 and b0 is one line. A line is broken where a start has no length; a triangle there, at the
+    epochs that were run, says that the run was censored.
+
+    Args:
+        frame: tables of results of several activations below each other, each told by a column
+            `activation`; each with one learning rate, input and target.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Returns:
+        The figure, a panel for each loss; the lines' labels are the activations.
+
+    Raises:
+        PlateaumapError: the table lacks a column.
+    """
+    require(frame, _NEEDED, "activation_lines")
+    room = size_named(size)
+    losses = list(dict.fromkeys(frame["loss"].astype(str)))
+    names = list(dict.fromkeys(frame["activation"].astype(str)))
+    looks = {name: _look(place) for place, name in enumerate(names)}
+    figure, panels = loss_panels(room, losses, len(names) + 1)
+    for panel, loss in zip(panels, losses, strict=True):
+        panel.set_yscale("log")
+        panel.set_xlabel("first pre-activation $z_0$", fontsize=room.font)
+        for name in names:
+            ours = (frame["activation"].astype(str) == name) & (frame["loss"].astype(str) == loss)
+            _draw(panel, frame[ours], name, looks[name])
+        few_ticks(panel, room, len(panels))
+    panels[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
+    legend_below(figure, room, _handles(looks, bool((frame["status"] == "censored").any())))
+    return figure
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": INKS[place % len(INKS)], "linestyle": DASHES[place % len(DASHES)]}
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> None:
+    z = (rows["w0"] * rows["x"] + rows["b0"]).rename("z")
+    first = rows.assign(z=z).drop_duplicates("z").sort_values("z")
+    escaped = first["status"] == "escaped"
+    lengths = (
+        first["plateau_epochs"].astype("Float64").where(escaped).to_numpy(float, na_value=np.nan)
+    )
+    panel.plot(first["z"].to_numpy(), lengths, label=name, linewidth=1.1, **look)
+    censored = first[(first["status"] == "censored").to_numpy()]
+    panel.plot(
+        censored["z"].to_numpy(),
+        censored["epochs_run"].to_numpy(float, na_value=np.nan),
+        label=f"{name}, censored",
+        linestyle="none",
+        marker="^",
+        markersize=2.5,
+        color=look["color"],
+    )
+
+
+def _handles(looks: dict[str, dict[str, Any]], any_censored: bool) -> list[Artist]:
+    handles: list[Artist] = [
+        Line2D([], [], label=plain(name), linewidth=1.1, **look) for name, look in looks.items()
+    ]
+    if any_censored:
+        mark = {"linestyle": "none", "marker": "^", "markersize": 2.5, "color": "0.3"}
+        handles.append(Line2D([], [], label="censored", **mark))  # type: ignore[arg-type]
+    return handles
