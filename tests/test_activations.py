@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 
+import plateaumap as pm
 from plateaumap import activations
 from plateaumap.activations import ACTIVATIONS, get, increasing
 from plateaumap.errors import PlateaumapError
@@ -188,3 +189,22 @@ def test_closed_forms_agree_with_quadrature(name):
 def test_a_function_that_falls_is_refused():
     with pytest.raises(PlateaumapError, match=r"'sine' falls at z = -29\.\d\d; only an increasing"):
         increasing("sine", jnp.sin)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_a_sweep_puts_out_what_numpy_or_the_function_itself_does(name: str) -> None:
+    """Sweeps are compiled with options of their own, under which an operation can be wrong."""
+    sweep = pm.Sweep(
+        experiment=pm.SingleNeuron(name),
+        losses="quadratic",
+        axes=[pm.linspace("w0", -8, 8, 65)],
+        fixed={"b0": 0.0, "lr": 0.01, "y": 0.5},
+        horizon=1,
+        until="plateau",
+    )
+    frame = pm.run(sweep)
+    with jax.enable_x64(True):
+        expected = np.asarray(get(name)(frame["w0"].to_numpy()))
+    if name == "atan":
+        expected = 2 / np.pi * np.arctan(frame["w0"].to_numpy())
+    np.testing.assert_allclose(frame["initial_output"], expected, rtol=1e-15, atol=1e-15)
