@@ -2,12 +2,15 @@
 
 import dataclasses
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import plateaumap as pm
+from plateaumap.experiment import Experiment
+from plateaumap.grid import Coordinate
 from plateaumap.spec import load_spec
 from tests.program import Done, plateaumap, settings_restored
 
@@ -130,3 +133,41 @@ def test_opening_results_of_an_own_experiment_runs_none_of_its_code(tmp_path: Pa
     assert len(again.frame()) == 3
     with pytest.raises(pm.SpecError, match=r"well.*run the script that defines the experiment"):
         again.sweep  # noqa: B018
+
+
+class Plain(Experiment):
+    """No dataclass: what `__init__` sets counts all the same."""
+
+    coordinates = (Coordinate("w0", "start", None), Coordinate("lr", "learning rate", None, 0.0))
+
+    def __init__(self, depth: object) -> None:
+        self.depth = depth
+
+    def init(self, point: Any) -> Any:
+        return point["w0"]
+
+    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        return self.depth * parameters**2
+
+    @cached_property
+    def twice(self) -> Any:
+        return 2 * self.depth
+
+
+def sweep_with(experiment: Experiment) -> pm.Sweep:
+    return pm.Sweep(experiment=experiment, losses="loss", fixed={"w0": 1.0, "lr": 0.1}, horizon=9)
+
+
+def test_attributes_of_a_plain_class_are_in_the_fingerprint(tmp_path: Path) -> None:
+    assert sweep_with(Plain(1.0)).fingerprint == sweep_with(Plain(1.0)).fingerprint
+    pm.run(sweep_with(Plain(1.0)), out=tmp_path / "out")
+    with pytest.raises(pm.PlateaumapError, match="experiment"):
+        pm.run(sweep_with(Plain(2.0)), out=tmp_path / "out")
+    with pytest.raises(pm.SpecError, match="no stable form"):
+        sweep_with(Plain(object()))
+
+
+def test_what_is_only_cached_is_not_in_the_fingerprint() -> None:
+    used = Plain(1.0)
+    assert used.twice == 2
+    assert sweep_with(used).fingerprint == sweep_with(Plain(1.0)).fingerprint

@@ -99,8 +99,7 @@ def definition_of(experiment: object) -> dict[str, str]:
     """What stands in a spec for the code of an experiment whose class, or measures, a user wrote.
 
     Args:
-        experiment: an experiment. What it and its `measures` hold counts where their classes are
-            dataclasses.
+        experiment: an experiment; what it and its `measures` hold counts, too.
 
     Returns:
         `{"defined_in": "module:class", "sha256": digest}`, the digest over the sources of the
@@ -123,15 +122,22 @@ def definition_of(experiment: object) -> dict[str, str]:
 
 
 def _instance_parts(value: object) -> Iterator[bytes]:
-    """The sources of an object's own classes, and its fields; nothing for a library's object."""
+    """The sources of an object's own classes, and what it holds; nothing for a library's object."""
     own = [c for c in type(value).__mro__ if c.__module__.split(".")[0] not in _LIBRARIES]
     own = [c for c in own if c is not object]
     for definition in own:
         yield from _parts(definition, frozenset())
-    if own and dataclasses.is_dataclass(value):
-        yield from _all_parts(
-            (getattr(value, f.name) for f in dataclasses.fields(value)), frozenset()
-        )
+    if own:
+        yield from _parts(_held_by(value), frozenset())
+
+
+def _held_by(value: object) -> dict[str, object]:
+    """The fields of a dataclass, else all attributes but those that only cache something."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    cached = functools.cached_property
+    held = getattr(value, "__dict__", {})
+    return {k: held[k] for k in sorted(held) if not isinstance(getattr(type(value), k, 0), cached)}
 
 
 def _underlying(value: object) -> object:
