@@ -9,6 +9,7 @@ from benchmarks.engine.main import main
 from benchmarks.engine.measure import faults, measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", all_jobs(quick=True), ids=lambda job: job.title)
 def test_all_programs_give_the_same_answers(job) -> None:
     timings = measure(job, threads=2, rounds=1)

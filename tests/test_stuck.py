@@ -66,7 +66,10 @@ def trained(start: pm.Initialisation, asked: dict, random: np.random.Generator) 
     return stuck
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n != "a slope" else []) for n in SETTINGS],
+)
 def test_the_chance_is_the_share_of_trained_units(name: str) -> None:
     start, asked = SETTINGS[name]
     share = trained(start, asked, np.random.default_rng(7)).mean()
