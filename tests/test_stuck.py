@@ -80,7 +80,7 @@ def test_the_chance_is_the_share_of_trained_units(name: str) -> None:
 
 def test_stuck_starts_are_where_plateaus_are_longer() -> None:
     found = pm.risk(NORMAL, lr=0.15, epochs=200)
-    (low, _),  = found.starts  # fmt: skip
+    [(low, _)] = found.starts
     lengths = pm.plateau_epochs(w0=0.0, b0=[low - 1e-6, low + 1e-6], lr=0.15, x=NORMAL.input_norm)
     assert lengths.tolist() == [200, 201]
 

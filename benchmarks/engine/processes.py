@@ -123,7 +123,7 @@ import plateaumap as pm
 from plateaumap import cli
 from benchmarks.engine.stages import compiling
 imported = time.perf_counter() - begin
-cli._cache_compilations()
+cli.cache_compilations()
 sweep = pm.Sweep(losses=("quadratic", "cross_entropy"), horizon=50, axes=[
     pm.linspace("w0", -8, 8, 64), pm.linspace("b0", -8, 8, 64)], fixed={"lr": 0.15})
 with compiling() as seconds:

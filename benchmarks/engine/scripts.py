@@ -68,7 +68,7 @@ def with_plateaumap(steps: int, rates: int, file: str) -> None:
     import plateaumap as pm
     from plateaumap import cli
 
-    cli._cache_compilations()
+    cli.cache_compilations()
     sweep = pm.Sweep(
         name="grid",
         losses="quadratic",

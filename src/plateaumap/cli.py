@@ -145,7 +145,7 @@ def extend(
     from plateaumap.settings import parse_setting
     from plateaumap.spec import load_spec
 
-    _cache_compilations()
+    cache_compilations()
     changes = dict(map(parse_setting, settings or []))
     sweep = None if file is None else load_spec(file)
     extension = Extension(folder, changes, out, sweep, mix_versions)
@@ -208,7 +208,7 @@ def _run(
     """Run a sweep and return its results; None after a dry run."""
     from plateaumap.settings import parse_setting
 
-    _cache_compilations()
+    cache_compilations()
     if settings:
         sweep = sweep.with_settings(dict(map(parse_setting, settings)))
     folder = out or Path("results") / sweep.name
@@ -308,7 +308,7 @@ def point(
     """Tell the story of one neuron: its plateau, its steepest epoch, its curve."""
     from plateaumap.story import tell
 
-    _cache_compilations()
+    cache_compilations()
     values = {"w0": w0, "b0": b0, "lr": lr, "x": x, "y": y}
     story = tell(loss, values, activation, horizon)
     typer.echo(story.to_text())
@@ -359,12 +359,12 @@ def risk(
     from plateaumap.initialisation import Initialisation
     from plateaumap.stuck import risk
 
-    _cache_compilations()
+    cache_compilations()
     start = Initialisation.named(weights, fan_in, scale, fan_out, input_rms, bias_scale)
     typer.echo(risk(start, lr, epochs, loss, activation, y, slope).to_text())
 
 
-def _cache_compilations() -> None:
+def cache_compilations() -> None:
     """Keep what JAX compiles on disk, so that the second start need not compile.
 
     Only the program does so; importing the library changes no setting.

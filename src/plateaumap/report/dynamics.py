@@ -19,6 +19,7 @@ from plateaumap.report.lattice import Lattice, choose, read, require
 from plateaumap.report.series import few_ticks, group, ink, legend_below, loss_panels, thinned
 from plateaumap.report.style import (
     INKS,
+    MARKERS,
     Size,
     SizeName,
     loss_words,
@@ -35,7 +36,6 @@ MATCHING_FRACTION = 1 / 9
 _MOST_POINTS = 3000
 _CLOSEST = 1e-6
 _APART = 0.02
-_MARKERS = ("o", "s", "^", "D", "v")
 _THEORY: dict[str, Any] = {
     "color": "black",
     "linewidth": 0.8,
@@ -86,7 +86,7 @@ def speed_against_error(
     handles: list[Artist] = []
     for number, loss in enumerate(chosen):
         error, gradient = speeds(lattice, loss, target)
-        colour, mark = INKS[number % len(INKS)], _MARKERS[number % len(_MARKERS)]
+        colour, mark = INKS[number % len(INKS)], MARKERS[number % len(MARKERS)]
         look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 2.5}
         look |= {"linewidth": 0.8, "markevery": max(1, len(error) // 15)}
         speed.plot(error, gradient, **look)
@@ -226,7 +226,7 @@ def _logit(shares: Float64) -> tuple[float, float]:
 def _dots(number: int) -> dict[str, Any]:
     return {
         "color": INKS[number % len(INKS)],
-        "marker": _MARKERS[number % len(_MARKERS)],
+        "marker": MARKERS[number % len(MARKERS)],
         "markersize": 2.2,
         "markerfacecolor": "none",
         "markeredgewidth": 0.5,
@@ -317,7 +317,7 @@ def plateau_fraction(
         own = lattice.loss_codes == lattice.losses.index(loss)
         by_rate = fraction[own].groupby(axis.columns["lr"][axis.places[own]])
         told = by_rate.agg(["min", "median", "max"]).dropna()
-        colour, mark = INKS[number % len(INKS)], _MARKERS[number % len(_MARKERS)]
+        colour, mark = INKS[number % len(INKS)], MARKERS[number % len(MARKERS)]
         panel.fill_between(told.index, told["min"], told["max"], color=colour, alpha=0.2, lw=0)
         look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 3}
         panel.plot(told.index, told["median"], **look)

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from plateaumap.report.lattice import require
 from plateaumap.report.series import dash, few_ticks, ink, legend_below
 from plateaumap.report.style import (
+    MARKERS,
     Size,
     SizeName,
     count,
@@ -24,7 +25,6 @@ from plateaumap.report.style import (
 )
 
 _NEEDED = ("loss", "fan_in", "half_width", "slope", "event", "drawn", "formula", "draws")
-_MARKERS = ("o", "s", "^", "D", "v")
 
 
 @styled
@@ -80,7 +80,7 @@ def _looks(lines: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
         (fan_in, slope): {
             "color": ink(fan_ins.index(fan_in), len(fan_ins)),
             "linestyle": dash(slopes.index(slope)),
-            "marker": _MARKERS[fan_ins.index(fan_in) % len(_MARKERS)],
+            "marker": MARKERS[fan_ins.index(fan_in) % len(MARKERS)],
         }
         for fan_in, slope in lines.itertuples(index=False)
     }

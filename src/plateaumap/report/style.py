@@ -195,6 +195,7 @@ _SHORT = {"w0": "$w_0$", "b0": "$b_0$", "lr": "learning rate $\\eta$", "x": "$x$
 
 # Okabe and Ito's colours, in an order that also differs in grey; dashes tell them apart anyway.
 INKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
 
 
