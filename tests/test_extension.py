@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap import extension as module
 from plateaumap.errors import PlateaumapError
 from plateaumap.execution.backend import Backend
-from plateaumap.extension import Extension, extend
+from plateaumap.extension import Extension, _is_right, extend
+from plateaumap.task import Task
 from tests.program import plateaumap, settings_restored
 
 W0 = (-9.0, -3.0, -1.0, 0.0, 1.0, 2.5, 5.0, 6.0, 30.0)
@@ -162,7 +162,7 @@ def test_an_interrupted_extension_goes_on(
     monkeypatch.setattr("plateaumap.plan._FEWEST_ROWS", 9)
     out = tmp_path / "new"
     settings = {"horizon": 900}
-    real = module.Rows.submit_points
+    real = Task.begin
     calls = []
 
     def interrupted(*arguments: Any) -> Any:
@@ -171,12 +171,12 @@ def test_an_interrupted_extension_goes_on(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module.Rows, "submit_points", interrupted)
+    monkeypatch.setattr(Task, "begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extend(old, settings, out)
     there = len(list((out / "parts").iterdir()))
     assert 0 < there < 6
-    monkeypatch.setattr(module.Rows, "submit_points", real)
+    monkeypatch.setattr(Task, "begin", real)
     results = extend(old, settings, out)
     pd.testing.assert_frame_equal(results.frame(), pm.run(results.sweep), check_exact=True)
 
@@ -264,7 +264,7 @@ def test_rows_counted_by_another_integer_are_computed_anew(old: Path, tmp_path: 
     extension = Extension(old, {"horizon": 2**31})
     part = extension._part(0)
     assert part is not None
-    assert not module._is_right(part, SWEEP.to_dict(), extension.sweep).any()
+    assert not _is_right(part, SWEEP.to_dict(), extension.sweep).any()
 
 
 SCRIPT = """

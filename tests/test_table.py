@@ -99,7 +99,8 @@ def test_chunks_placed_in_any_order_make_the_whole() -> None:
     cuts = [(60, 100), (0, 7), (7, 60)]
     whole = table.allocate(COLUMNS, 100)
     for start, stop in cuts:
-        table.place(whole, start, {name: array[start:stop] for name, array in arrays.items()})
+        some = slice(start, stop)
+        table.put(whole, some, {name: array[some] for name, array in arrays.items()})
     pd.testing.assert_frame_equal(table.frame(COLUMNS, whole), expected_frame(arrays))
 
 

@@ -91,13 +91,10 @@ def _seconds_per_row(rows: Rows, threads: int | None) -> float:
     with LocalExecutor(threads) as executor:
         for _ in ("compile", "measure"):
             begin = time.perf_counter()
-            waits = [
-                rows.submit_points(executor, index, points)
-                for index in range(len(rows.sweep.losses))
-            ]
+            waits = [executor.begin(task, points) for task in rows.tasks]
             for wait in waits:
                 wait()
-    return (time.perf_counter() - begin) / (len(numbers) * len(rows.sweep.losses))
+    return (time.perf_counter() - begin) / (len(numbers) * len(rows.tasks))
 
 
 def _duration(seconds: float) -> str:

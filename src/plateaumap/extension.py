@@ -25,12 +25,13 @@ from plateaumap.functions import FunctionReference
 from plateaumap.grid import Grid
 from plateaumap.leap import FALLBACK_HORIZON
 from plateaumap.measures import LEVELS, STATUSES
-from plateaumap.rows import Executor, Rows, epoch_counter
+from plateaumap.rows import Executor, Rows
 from plateaumap.runner import run_into
 from plateaumap.spec import Sweep
 from plateaumap.storage.manifest import describe_difference
 from plateaumap.storage.results import Results, open_results
 from plateaumap.table import Arrays
+from plateaumap.task import epoch_counter
 
 _MAY_DIFFER = {"name", "losses", "axes", "fixed", "horizon"}
 _MAKERS = ("versions", "platform", "compiler")
@@ -124,13 +125,13 @@ class Extension:
         points = self.sweep.grid.coordinates_at(numbers)
         known, measured = self._known(loss_index, points)
         new = {name: column[~known] for name, column in points.items()}
-        wait = None if known.all() else self._rows.submit_points(executor, loss_index, new)
+        wait = None if known.all() else executor.begin(self._rows.tasks[loss_index], new)
 
         def arrays() -> Arrays:
             if wait is not None:
-                _put(measured, ~known, wait())
+                table.put(measured, ~known, wait())
             self.taken += int(known.sum())
-            return {**self._rows.identity(loss_index, numbers), **measured}
+            return {**self._rows.identity(loss_index, numbers, points), **measured}
 
         return arrays
 
@@ -148,7 +149,7 @@ class Extension:
             here = np.flatnonzero(chunks == index)
             right = _is_right(part, self._old.manifest["spec"], self.sweep)[places[here]]
             rows = {c.name: part[c.name][places[here][right]] for c in self._rows.measured}
-            _put(measured, here[right], rows)
+            table.put(measured, here[right], rows)
             known[here[right]] = True
         return known, measured
 
@@ -291,13 +292,3 @@ def _is_right(part: Arrays, old: Mapping[str, Any], new: Sweep) -> np.ndarray:
 def _last_crossing(until: str) -> str:
     names: Sequence[str] = tuple(LEVELS)
     return names[0] if until == "plateau" else names[-1]
-
-
-def _put(into: Arrays, at: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
-    """Copy rows to places given by a mask or by numbers, nulls included."""
-    for name, whole in into.items():
-        if isinstance(whole, np.ma.MaskedArray):
-            whole.data[at] = np.ma.getdata(rows[name])
-            np.ma.getmaskarray(whole)[at] = np.ma.getmaskarray(rows[name])
-        else:
-            whole[at] = rows[name]

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from plateaumap import table
 from plateaumap.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
 from plateaumap.table import Arrays
 from plateaumap.theory.descents import EpochState
@@ -95,8 +96,7 @@ class Lengths:
             "path": np.full(len(rows), -1),
             "shape": _shape(acceleration, fraction),
         }
-        for name, values in by_theory.items():
-            write(arrays[name], rows, values[rows])
+        table.put(arrays, rows, {name: values[rows] for name, values in by_theory.items()})
 
     def _epochs(self, name: str, horizon: int | None) -> np.ma.MaskedArray:
         if name not in self.counts:
@@ -120,16 +120,6 @@ def forget(arrays: Arrays) -> None:
         arrays[name] = np.ma.masked_all(len(arrays[name]), np.int64)
     for name in UNKNOWN_NUMBERS:
         arrays[name] = np.full(len(arrays[name]), np.nan)
-
-
-def write(column: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-    """Write values into some rows of a column, nulls included."""
-    if isinstance(column, np.ma.MaskedArray):
-        column.mask = np.ma.getmaskarray(column).copy()
-        column.mask[rows] = np.ma.getmaskarray(values)
-        column.data[rows] = np.ma.getdata(values)
-    else:
-        column[rows] = values
 
 
 @lru_cache(maxsize=8)

@@ -207,7 +207,8 @@ def _run_in_memory(
         for chunk, outcome in _evaluated(rows.submit, session, chunks, plan.chunk_points):
             if isinstance(outcome, Exception):
                 _raise_failures({chunk.index: _message(outcome)}, plan, "nothing is kept", outcome)
-            table.place(whole, chunk.first_row - wanted.start, outcome)
+            first = chunk.first_row - wanted.start
+            table.put(whole, slice(first, first + chunk.rows), outcome)
             advance(chunk.rows)
     return table.frame(rows.columns, whole)
 

@@ -119,9 +119,9 @@ def _codes_outside(column: Column, codes: np.ndarray) -> bool:
 
 
 def allocate(columns: Sequence[Column], rows: int) -> Arrays:
-    """Arrays of `rows` rows with unspecified values, to be filled by `place`.
+    """Arrays of `rows` rows with unspecified values, to be filled by `put`.
 
-    Many chunks become one table without a second copy: allocate once, then place each chunk
+    Many chunks become one table without a second copy: allocate once, then put each chunk
     where it belongs and let it go.
     """
     return {column.name: _allocate(column, rows) for column in columns}
@@ -134,20 +134,20 @@ def _allocate(column: Column, rows: int) -> np.ndarray:
     return data
 
 
-def place(into: Arrays, first_row: int, chunk: Mapping[str, np.ndarray]) -> None:
-    """Copies `chunk` into rows `first_row`… of the arrays made by `allocate`.
+def put(into: Arrays, at: slice | np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
+    """Copies rows, nulls included, to places told by a slice, a mask or numbers.
 
-    Threads may place chunks at once, as long as their rows do not overlap.
+    Columns that `rows` lacks stay as they are. Threads may put rows at once, as long as their
+    places do not overlap.
     """
-    for name, whole in into.items():
-        part = chunk[name]
-        rows = slice(first_row, first_row + len(part))
+    for name, part in rows.items():
+        whole = into[name]
         if isinstance(whole, np.ma.MaskedArray):
             # Through data and mask: assigning to the masked array itself is many times slower.
-            whole.data[rows] = np.ma.getdata(part)
-            np.ma.getmaskarray(whole)[rows] = np.ma.getmaskarray(part)
+            whole.data[at] = np.ma.getdata(part)
+            np.ma.getmaskarray(whole)[at] = np.ma.getmaskarray(part)
         else:
-            whole[rows] = part
+            whole[at] = part
 
 
 def digest(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> str:

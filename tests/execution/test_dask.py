@@ -131,10 +131,10 @@ def test_a_poisoned_chunk_takes_no_other_down(
 ) -> None:
     real = dask.evaluate_piece
 
-    def poisoned(payload: bytes, points: Any, limits: Any, length: Any) -> Any:
+    def poisoned(payload: bytes, points: Any) -> Any:
         if (points["w0"] > 3.9).any():
             raise ValueError("the well is poisoned")
-        return real(payload, points, limits, length)
+        return real(payload, points)
 
     with monkeypatch.context() as patch:
         patch.setattr(dask, "evaluate_piece", poisoned)
@@ -154,10 +154,10 @@ def test_a_piece_that_kills_its_workers_takes_no_other_down(
 ) -> None:
     real = dask.evaluate_piece
 
-    def deadly(payload: bytes, points: Any, limits: Any, length: Any) -> Any:
+    def deadly(payload: bytes, points: Any) -> Any:
         if (points["w0"] > 3.9).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(payload, points, limits, length)
+        return real(payload, points)
 
     with monkeypatch.context() as patch:
         patch.setattr(dask, "evaluate_piece", deadly)
@@ -177,9 +177,9 @@ def test_killing_workers_costs_nothing_but_time(
     """Three kills -9 of a worker that is at work; the run ends complete, nothing twice."""
     real = dask.evaluate_piece
 
-    def slow(payload: bytes, points: Any, limits: Any, length: Any) -> Any:
+    def slow(payload: bytes, points: Any) -> Any:
         time.sleep(1.5)
-        return real(payload, points, limits, length)
+        return real(payload, points)
 
     monkeypatch.setattr(dask, "evaluate_piece", slow)
     killed: list[int] = []
@@ -338,7 +338,7 @@ def test_pieces_come_back_in_the_order_of_their_points(
 ) -> None:
     order = np.random.default_rng(0).permutation(SWEEP.size)
     points = SWEEP.grid.coordinates_at(np.arange(SWEEP.size))
-    wait = Rows(SWEEP).submit_points(cluster, 0, {k: v[order] for k, v in points.items()})
+    wait = cluster.begin(Rows(SWEEP).tasks[0], {k: v[order] for k, v in points.items()})
     assert (wait()["epochs_run"] == wanted["epochs_run"].to_numpy()[order]).all()
 
 

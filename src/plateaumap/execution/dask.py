@@ -1,10 +1,11 @@
 """Evaluates points in the processes of a Dask cluster, on this machine or on many.
 
-A submission is cut into pieces that are small beside a sweep, the longest runs first, so that
-workers finish together and a worker that dies costs the piece that it was at. Results come back
-to the caller at once and their futures are released: nothing is kept by the cluster, the truth
-is what the caller stores. Each worker is one process with one thread, or with one accelerator,
-and evaluates its pieces as the local backend does.
+The points of a task are dealt out like cards into pieces that are small beside a sweep and about
+equally long, so that workers finish together and a worker that dies costs the piece that it was
+at. Results come back to the caller at once and their futures are released: nothing is kept by the
+cluster, the truth is what the caller stores. Each worker is one process with one thread, or with
+one accelerator, and does all that is to be done for its points, as the local backend would: the
+caller only hands out coordinates and stores rows.
 
 Dask's wire format is pickle: join only clusters, and networks, that you trust.
 """
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plateaumap import table
 from plateaumap.errors import PlateaumapError
 from plateaumap.execution.errors import ExecutionError
 
@@ -101,49 +103,38 @@ class DaskExecutor:
         future = self._client.submit(function, *arguments, pure=False)
         return self._result(future)
 
-    def submit(
-        self, evaluation: Any, points: Points, limits: Any, length: np.ndarray | None = None
-    ) -> Callable[[], Records]:
-        """Begin to evaluate points; see `plateaumap.execution.local.LocalExecutor.submit`.
+    def begin(self, task: Any, points: Points) -> Callable[[], Records]:
+        """Begin what a task does for points; see `plateaumap.execution.local.LocalExecutor.begin`.
 
         Raises:
             ExecutionError: here, or from the function returned: the cluster is lost.
         """
         count = len(next(iter(points.values())))
-        guess = np.zeros(count) if length is None else np.nan_to_num(length)
-        order = np.argsort(-guess, kind="stable")
-        size = math.ceil(count / math.ceil(count / PIECE))
-        pieces = [order[at : at + size] for at in range(0, count, size)]
-        payload = self._payload(evaluation)
+        pieces = math.ceil(count / PIECE)
+        payload = self._payload(task)
         with self._lost_told():
             futures = [
                 self._client.submit(
                     evaluate_piece,
                     payload,
-                    {name: array[piece] for name, array in points.items()},
-                    limits,
-                    None if length is None else length[piece],
+                    {name: array[at::pieces] for name, array in points.items()},
                     pure=False,
                 )
-                for piece in pieces
+                for at in range(pieces)
             ]
-        return lambda: self._gathered(count, pieces, futures)
+        return lambda: self._gathered(table.allocate(task.columns, count), futures)
 
-    def _gathered(self, count: int, pieces: list[np.ndarray], futures: list[Future]) -> Records:
-        records: Records = {}
+    def _gathered(self, arrays: Records, futures: list[Future]) -> Records:
         try:
-            for place, piece in enumerate(pieces):
-                part = self._result(futures[place])
-                futures[place].release()
-                for name, values in part.items():
-                    if name not in records:
-                        records[name] = np.empty(count, values.dtype)
-                    records[name][piece] = values
+            for at, future in enumerate(futures):
+                part = self._result(future)
+                future.release()
+                table.put(arrays, slice(at, None, len(futures)), part)
         except BaseException:
             with contextlib.suppress(Exception):
                 self._client.cancel(futures)
             raise
-        return records
+        return arrays
 
     def _result(self, future: Future) -> Any:
         """Wait for a result; for ever only where somebody else may still send workers."""
@@ -177,12 +168,12 @@ class DaskExecutor:
                 "same command again to go on"
             ) from error
 
-    def _payload(self, evaluation: Any) -> bytes:
-        """Return what a worker needs to know of an evaluation, the same bytes each time."""
+    def _payload(self, task: Any) -> bytes:
+        """Return what a worker needs to know of a task, the same bytes each time."""
         with self._guard:
-            if evaluation not in self._payloads:
-                self._payloads[evaluation] = _packed(evaluation)
-            return self._payloads[evaluation]
+            if task not in self._payloads:
+                self._payloads[task] = _packed(task)
+            return self._payloads[task]
 
 
 def dask_setup(worker: Any) -> None:
@@ -198,9 +189,9 @@ def dask_setup(worker: Any) -> None:
             jax.config.update(name, kind(os.environ[name.upper()]))
 
 
-def evaluate_piece(payload: bytes, points: Points, limits: Any, length: Any) -> Records:
-    """Evaluate some points; runs in a worker."""
-    return _worker_executor().submit(_unpacked(payload), points, limits, length)()
+def evaluate_piece(payload: bytes, points: Points) -> Records:
+    """Do a task for some points; runs in a worker."""
+    return _worker_executor().begin(_unpacked(payload), points)()
 
 
 @functools.lru_cache(maxsize=1)
@@ -227,15 +218,15 @@ def _versions() -> dict[str, str]:
     return {package: version(package) for package in ("plateaumap", "jax", "jaxlib", "numpy")}
 
 
-def _packed(evaluation: Any) -> bytes:
-    """Pickle an evaluation, with the source of those modules that no worker can import."""
+def _packed(task: Any) -> bytes:
+    """Pickle a task, with the source of those modules that no worker can import."""
     import cloudpickle
 
     own = _scripts()
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
-        packed = cloudpickle.dumps(evaluation)
+        packed = cloudpickle.dumps(task)
     finally:
         for module in own:
             cloudpickle.unregister_pickle_by_value(module)

@@ -45,6 +45,12 @@ class Evaluation(Protocol):
     def evaluate(self, point: Any, limits: Any) -> dict[str, Array]: ...  # noqa: D102
 
 
+class Task(Protocol):
+    """What is done for many points; `plateaumap.task` has the real one."""
+
+    def begin(self, lanes: Any, points: Points) -> Callable[[], Records]: ...  # noqa: D102
+
+
 @lru_cache(maxsize=32)
 def _compiled(evaluation: Evaluation) -> Callable[..., Any]:
     """Return the block function of an evaluation, compiled when it is first called."""
@@ -103,10 +109,14 @@ class LocalExecutor:
         """Wait for the blocks that are being worked on, and drop the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(
+    def begin(self, task: Task, points: Points) -> Callable[[], Records]:
+        """Begin what a task does for points, and return a function that waits for its arrays."""
+        return task.begin(self, points)
+
+    def simulate(
         self, evaluation: Evaluation, points: Points, limits: Any, length: np.ndarray | None = None
     ) -> Callable[[], Records]:
-        """Begin to evaluate points, and return a function that waits for their records.
+        """Begin to simulate points, and return a function that waits for their records.
 
         Args:
             evaluation: what is done for one point.

@@ -151,11 +151,12 @@ class Results:
         for chunk in chunks:
             path = parts.part_path(self.path, self.plan, chunk.index)
             try:
-                table.place(arrays, row, parts.read_part(path, columns))
+                part = parts.read_part(path, columns)
             except DamagedPartError as error:
                 raise StorageError(
                     f"{self.path} is damaged: {error}; run the sweep again to recompute this part"
                 ) from error
+            table.put(arrays, slice(row, row + chunk.rows), part)
             row += chunk.rows
         return arrays
 

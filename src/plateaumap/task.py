@@ -1,0 +1,184 @@
+"""What is done for any points of a sweep, under one of its losses: the cells of their rows.
+
+A task knows no grid and no file, so that it can be sent wherever points are evaluated. It binds
+what is simulated to what theory tells beforehand, or instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from plateaumap import leap, table
+from plateaumap.evaluation import Evaluation, Limits
+from plateaumap.experiment import Experiment, LossChoice
+from plateaumap.measures import LEVELS, PLATEAU_DROP
+from plateaumap.table import Arrays, Column
+
+PREDICTION = Column(
+    "predicted_epochs",
+    "float64",
+    "epochs",
+    "length of the plateau by theory; NaN where none applies",
+)
+UNCERTAIN = Column(
+    "uncertain",
+    "bool",
+    "1",
+    "whether uncompensated rounding may have shifted a crossing by more than one epoch",
+)
+LARGEST_SHIFT = 1.0
+"""Epochs by which rounding may shift a row that is not marked as uncertain."""
+
+_UNCOMPENSATED = {"float32_plain": 24}
+"""Precisions whose rows need that mark, and their binary digits."""
+
+_LONGEST_INT32_HORIZON = 2**31 - 1024
+
+Points = Mapping[str, np.ndarray]
+
+
+class Lanes(Protocol):
+    """Whoever simulates points; see `plateaumap.execution.local`."""
+
+    def simulate(
+        self, evaluation: Any, points: Points, limits: Any, length: np.ndarray | None = None
+    ) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin to simulate points; the function returned waits for their records."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured of points under one loss.
+
+    Attributes:
+        experiment: what is trained.
+        choice: the loss, a name or a function.
+        precision: a key of `plateaumap.evaluation.PRECISIONS`.
+        method: "simulate" or "leap".
+        until: "tenth" for all levels of the loss, "plateau" for the first only.
+        horizon: epochs after which a run is censored; None for never, with "leap".
+        tolerance: a start with |output − target| up to this is converged.
+    """
+
+    experiment: Experiment
+    choice: LossChoice
+    precision: str
+    method: str
+    until: str
+    horizon: int | None
+    tolerance: float
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the columns that are measured, in order."""
+        return (
+            *_with_prediction(self._evaluation.columns),
+            *((UNCERTAIN,) if self.precision in _UNCOMPENSATED else ()),
+        )
+
+    def begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
+        """Begin to evaluate points.
+
+        Args:
+            lanes: who simulates them.
+            points: float64 arrays of shape (n,), one for each coordinate of the experiment.
+
+        Returns:
+            A function that waits for the arrays of `columns`, each of shape (n,).
+        """
+        how = self._leap if self.method == "leap" else self._simulate
+        wait = how(lanes, points)
+        predicted = self._predict(points, PLATEAU_DROP)
+
+        def arrays() -> Arrays:
+            measured = wait()
+            converged = measured["status"] == leap.CONVERGED
+            known = np.nan if predicted is None else predicted
+            return {**measured, PREDICTION.name: np.where(converged, np.nan, known)}
+
+        return arrays
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        counter = epoch_counter(self.horizon or leap.FALLBACK_HORIZON)
+        return Evaluation(self.experiment, self.choice, self.precision, self.until, counter)
+
+    def _simulate(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
+        assert self.horizon is not None
+        length = self._predict(points, self._last_level)
+        return self._evaluate(lanes, points, self.horizon, length)
+
+    def _leap(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
+        horizon = self.horizon
+        starts = self._evaluate(lanes, points, 0)
+        loss = self.experiment.theory(self.choice)
+        lengths = None if loss is None else leap.Lengths(points, loss, self.until)
+
+        def arrays() -> Arrays:
+            measured = starts()
+            running = measured["status"] == leap.CENSORED
+            simulated = running if lengths is None else running & lengths.unanswered
+            if lengths is not None:
+                lengths.fill(measured, running & ~simulated, horizon)
+            if simulated.any():
+                some = {name: column[simulated] for name, column in points.items()}
+                limit = min(horizon or leap.FALLBACK_HORIZON, leap.FALLBACK_HORIZON)
+                length = self._predict(some, self._last_level)
+                made = self._evaluate(lanes, some, limit, length)()
+                table.put(measured, simulated, made)
+            leap.forget(measured)
+            return measured
+
+        return arrays
+
+    @property
+    def _last_level(self) -> float:
+        return LEVELS["tenth_epochs"] if self.until == "tenth" else PLATEAU_DROP
+
+    def _predict(self, points: Points, drop: float) -> np.ndarray | None:
+        return self.experiment.predict(points, self.choice, drop)
+
+    def _evaluate(
+        self,
+        lanes: Lanes,
+        points: Points,
+        horizon: int,
+        length: np.ndarray | None = None,
+    ) -> Callable[[], Arrays]:
+        evaluation = self._evaluation
+        limits = Limits(
+            np.asarray(horizon, evaluation.counter),
+            np.asarray(self.tolerance, evaluation.dtype),
+        )
+        wait = lanes.simulate(evaluation, points, limits, length)
+        return lambda: self._marked(points, horizon, evaluation.arrays(wait()))
+
+    def _marked(self, points: Points, horizon: int, measured: Arrays) -> Arrays:
+        """Add which rows are uncertain, where the precision asks for it."""
+        digits = _UNCOMPENSATED.get(self.precision)
+        if digits is None:
+            return measured
+        shift = self.experiment.rounding_shift(points, measured, digits)
+        within = False if shift is None else shift <= LARGEST_SHIFT
+        # Rounding has also ended a run that left its plateau and stopped with nothing reached.
+        last = measured["tenth_epochs" if self.until == "tenth" else "plateau_epochs"]
+        cut = (measured["status"] == leap.ESCAPED) & np.ma.getmaskarray(last)
+        cut &= np.ma.getdata(measured["epochs_run"]) < horizon
+        running = measured["status"] != leap.CONVERGED
+        return {**measured, UNCERTAIN.name: running & (cut | ~np.bool_(within))}
+
+
+def epoch_counter(horizon: int) -> str:
+    """Return the dtype that counts epochs up to a horizon."""
+    return "int32" if horizon <= _LONGEST_INT32_HORIZON else "int64"
+
+
+def _with_prediction(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Put theory's length behind what the run itself tells of its length."""
+    place = [column.name for column in columns].index("epochs_run") + 1
+    return (*columns[:place], PREDICTION, *columns[place:])
