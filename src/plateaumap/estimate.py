@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from plateaumap.execution.local import LocalExecutor
-from plateaumap.plan import Plan
 from plateaumap.rows import Rows
 from plateaumap.runner import bytes_to_write, find_store
 from plateaumap.spec import Sweep
@@ -68,7 +67,7 @@ def estimate(sweep: Sweep, folder: Path, threads: int | None = None) -> Estimate
     """
     rows = Rows(sweep)
     store = find_store(rows, folder)
-    plan = Plan(sweep.size, sweep.loss_names) if store is None else store.plan
+    plan = rows.plan if store is None else store.plan
     missing = list(range(len(plan))) if store is None else store.missing()
     left = sum(plan[index].rows for index in missing)
     return Estimate(
@@ -85,10 +84,12 @@ def estimate(sweep: Sweep, folder: Path, threads: int | None = None) -> Estimate
 def _seconds_per_row(rows: Rows, threads: int | None) -> float:
     """Time a sample spread evenly over the grid, once it has been compiled."""
     size = rows.sweep.size
-    numbers = np.unique(np.linspace(0, size - 1, min(size, SAMPLE)).round().astype(np.int64))
-    points = rows.sweep.grid.coordinates_at(numbers)
     begin = 0.0
     with LocalExecutor(threads) as executor:
+        lanes = rows.sweep.experiment.lanes
+        count = min(size, SAMPLE, SAMPLE if lanes is None else lanes * executor.threads)
+        numbers = np.unique(np.linspace(0, size - 1, count).round().astype(np.int64))
+        points = rows.sweep.grid.coordinates_at(numbers)
         for _ in ("compile", "measure"):
             begin = time.perf_counter()
             waits = [executor.begin(task, points) for task in rows.tasks]

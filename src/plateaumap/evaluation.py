@@ -82,6 +82,11 @@ class Evaluation:
         return self.measures.columns
 
     @property
+    def lanes(self) -> int | None:
+        """Return how many runs are advanced together at most, if the experiment says so."""
+        return self.experiment.lanes
+
+    @property
     def dtype(self) -> Any:
         """Return the dtype of the arithmetic."""
         return PRECISIONS[self.precision].dtype

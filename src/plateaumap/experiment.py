@@ -58,6 +58,13 @@ class Experiment(ABC):
     output: Callable[[PyTree, Point], Array] | None = None
     """The one number that the model puts out, from parameters and point, if there is one."""
 
+    lanes: int | None = None
+    """Runs that are advanced together, at most; None: as many as suit a model of a few numbers.
+
+    A multiple of 64. With 64, a run that works on thousands of numbers is faster and takes less
+    memory, and fewer runs are lost where a sweep is interrupted.
+    """
+
     @abstractmethod
     def init(self, point: Point) -> PyTree:
         """Return the parameters at which the run of `point` starts."""

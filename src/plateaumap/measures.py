@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +82,15 @@ class Measure(Protocol):
         ...
 
 
+@runtime_checkable
+class LongMeasure(Measure, Protocol):
+    """A measure for whose sake a run goes on after its last crossing, to the horizon at most."""
+
+    def done(self, state: PyTree) -> Array:
+        """Return whether this measure has seen all that it waits for, a boolean scalar."""
+        ...
+
+
 @dataclass(frozen=True)
 class Measures:
     """The observer of an evaluation: the crossings of a plateau, then any other measures.
@@ -113,8 +122,12 @@ class Measures:
         return tuple(m.step(s, start, now) for m, s in zip(self.all, state, strict=True))
 
     def done(self, state: tuple) -> Array:
-        """Return whether the last crossing that is asked for has come."""
-        return self.crossings.done(state[0])
+        """Return whether the last crossing that is asked for has come, and nobody waits on."""
+        done = self.crossings.done(state[0])
+        for measure, own in zip(self.others, state[1:], strict=True):
+            if isinstance(measure, LongMeasure):
+                done &= measure.done(own)
+        return done
 
     def landmarks(self, state: tuple) -> tuple[Array, ...] | None:
         """Return the landmarks of all measures, or None if one of them has to see every epoch."""

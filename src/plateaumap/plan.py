@@ -19,6 +19,8 @@ _MOST_ROWS = 131_072
 _FEWEST_ROWS = 16_384
 # In between, as many chunks for each loss as keep several workers busy to the end.
 _CHUNKS_PER_LOSS = 8
+# Of large models: enough that several threads share a chunk.
+_FEWEST_BLOCKS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,17 @@ def default_chunk_points(points: int) -> int:
     """
     wanted = min(max(_ceil_div(points, _CHUNKS_PER_LOSS), _FEWEST_ROWS), _MOST_ROWS)
     return _ceil_div(points, _ceil_div(points, wanted))
+
+
+def block_chunk(points: int, block: int) -> int:
+    """Points per chunk where a block of runs is so much work that a chunk holds a few of them.
+
+    Args:
+        points: of the sweep, for each loss.
+        block: runs that are advanced together.
+    """
+    blocks = max(_ceil_div(points, _CHUNKS_PER_LOSS * block), _FEWEST_BLOCKS)
+    return min(blocks * block, _MOST_ROWS)
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from plateaumap.plan import Plan, block_chunk
 from plateaumap.spec import Sweep
 from plateaumap.table import Arrays, Column
 from plateaumap.task import Task
@@ -56,6 +57,13 @@ class Rows:
         )
         self.measured = self.tasks[0].columns
         self.columns = (*_identity(sweep), *self.measured)
+
+    @property
+    def plan(self) -> Plan:
+        """Return how the rows are cut into chunks."""
+        lanes = self.sweep.experiment.lanes
+        size = self.sweep.size
+        return Plan(size, self.sweep.loss_names, 0 if lanes is None else block_chunk(size, lanes))
 
     def submit(
         self, executor: Executor, loss_index: int, start: int, stop: int

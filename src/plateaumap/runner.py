@@ -198,7 +198,7 @@ def _run_in_memory(
     rows = Rows(sweep)
     wanted = _checked(wanted, sweep.rows)
     whole = table.allocate(rows.columns, len(wanted))
-    plan = Plan(sweep.size, sweep.loss_names)
+    plan = rows.plan
     chunks = _overlapping(plan, wanted)
     with (
         backend.open() as session,
@@ -287,16 +287,14 @@ def find_store(rows: Rows, out: Path) -> Store | None:
         StorageError: the folder holds something else.
     """
     sweep = rows.sweep
-    plan = Plan(sweep.size, sweep.loss_names)
-    return Store.find(out, sweep.to_dict(), sweep.fingerprint, rows.columns, plan)
+    return Store.find(out, sweep.to_dict(), sweep.fingerprint, rows.columns, rows.plan)
 
 
 def bytes_to_write(rows: Rows, store: Store | None) -> int:
     """Return about how many bytes are still to be written for a sweep."""
     if store is not None:
         return store.expected_bytes(store.missing())
-    plan = Plan(rows.sweep.size, rows.sweep.loss_names)
-    return estimate_bytes(rows.columns, plan.rows, len(plan))
+    return estimate_bytes(rows.columns, rows.plan.rows, len(rows.plan))
 
 
 def _require_space(rows: Rows, out: Path, force: bool) -> None:
@@ -317,7 +315,7 @@ def _open_store(rows: Rows, out: Path, told: Mapping[str, Any], force: bool) -> 
         sweep.to_dict(),
         sweep.fingerprint,
         rows.columns,
-        Plan(sweep.size, sweep.loss_names),
+        rows.plan,
         told,
         force=force,
     )

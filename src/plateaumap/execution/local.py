@@ -35,8 +35,12 @@ about 16 lanes; from 64 on a lane's bits do not depend on its block.
 class Evaluation(Protocol):
     """What is done for one point; `plateaumap.evaluation` has the real one.
 
-    `limits` is a pytree of scalars. Equal evaluations must have equal hashes.
+    `limits` is a pytree of scalars. Equal evaluations must have equal hashes. `lanes` bounds the
+    runs in one block, if it is not None.
     """
+
+    @property
+    def lanes(self) -> int | None: ...  # noqa: D102
 
     def __hash__(self) -> int: ...  # noqa: D105
 
@@ -98,7 +102,7 @@ class LocalExecutor:
             lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`.
         """
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.lanes = -(-lanes // FEWEST_LANES) * FEWEST_LANES
+        self.lanes = _padded(lanes)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
     def __enter__(self) -> LocalExecutor:
@@ -132,13 +136,17 @@ class LocalExecutor:
         order = np.arange(count)
         if length is not None:
             order = np.argsort(-np.nan_to_num(length), kind="stable")
-        lanes = min(self.lanes, -(-count // FEWEST_LANES) * FEWEST_LANES)
+        lanes = min(_padded(evaluation.lanes or self.lanes), self.lanes, _padded(count))
         blocks = [order[at : at + lanes] for at in range(0, count, lanes)]
         futures: list[Future[Records]] = [
             self._pool.submit(_evaluate, evaluation, points, limits, block, lanes)
             for block in blocks
         ]
         return lambda: _gather(count, blocks, futures)
+
+
+def _padded(lanes: int) -> int:
+    return -(-lanes // FEWEST_LANES) * FEWEST_LANES
 
 
 def _evaluate(
