@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from plateaumap import training
 from plateaumap.experiment import Experiment, LossChoice, Point
@@ -91,11 +90,11 @@ class Evaluation:
         """Return the dtype of the arithmetic."""
         return PRECISIONS[self.precision].dtype
 
-    def cast(self, points: Mapping[str, Any]) -> dict[str, Array]:
+    def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return points in the dtype of the arithmetic."""
         # A value beyond float32 becomes infinite, and its run `not_finite`.
         with np.errstate(over="ignore"):
-            return {name: jnp.asarray(value, self.dtype) for name, value in points.items()}
+            return {name: np.asarray(value, self.dtype) for name, value in points.items()}
 
     def evaluate(self, point: Point, limits: Limits) -> Record:
         """Return the record of one point: a scalar for each column."""

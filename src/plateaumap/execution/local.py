@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -44,7 +43,7 @@ class Evaluation(Protocol):
 
     def __hash__(self) -> int: ...  # noqa: D105
 
-    def cast(self, points: Mapping[str, Any]) -> dict[str, Array]: ...  # noqa: D102
+    def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]: ...  # noqa: D102
 
     def evaluate(self, point: Any, limits: Any) -> dict[str, Array]: ...  # noqa: D102
 
@@ -115,7 +114,9 @@ class LocalExecutor:
 
     def begin(self, task: Task, points: Points) -> Callable[[], Records]:
         """Begin what a task does for points, and return a function that waits for its arrays."""
-        return task.begin(self, points)
+        # What a task does before it simulates is work for a thread, too.
+        begun = self._pool.submit(task.begin, self, points)
+        return lambda: begun.result()()
 
     def simulate(
         self, evaluation: Evaluation, points: Points, limits: Any, length: np.ndarray | None = None
@@ -156,7 +157,7 @@ def _evaluate(
     padded = np.concatenate([block, np.repeat(block[-1:], lanes - len(block))])
     with jax.enable_x64(True):
         lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
-        records = _compiled(evaluation)(lane_points, jax.tree.map(jnp.asarray, limits))
+        records = _compiled(evaluation)(lane_points, limits)
         return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
 
 
