@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plateaumap import figures as figures
     from plateaumap import losses as losses
+    from plateaumap import measures as measures
     from plateaumap import neuron as neuron
+    from plateaumap.coordinates import Coordinate as Coordinate
     from plateaumap.errors import PlateaumapError as PlateaumapError
     from plateaumap.errors import SpecError as SpecError
     from plateaumap.experiment import Experiment as Experiment
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from plateaumap.stuck import risk as risk
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
 
-_MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "neuron")}
+_MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "measures", "neuron")}
 
 _NAMES = {
+    "Coordinate": "plateaumap.coordinates:Coordinate",
     "PlateaumapError": "plateaumap.errors:PlateaumapError",
     "SpecError": "plateaumap.errors:SpecError",
     "Experiment": "plateaumap.experiment:Experiment",

@@ -12,10 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from pydantic_core import PydanticCustomError
 
+from plateaumap.coordinates import Coordinate
 from plateaumap.errors import Fault, advice
 from plateaumap.functions import FunctionReference, name_of
-from plateaumap.grid import AxisModel, Coordinate
-from plateaumap.validation import MAX_COUNT, as_real, path_of, show
+from plateaumap.grid import AxisModel
+from plateaumap.validation import MAX_COUNT, as_item, as_real, path_of, show
 
 LossChoice = str | Callable[..., Any] | FunctionReference
 
@@ -66,11 +67,11 @@ class Draft:
     horizon: Any
     method: Any
 
-    def defaults(self) -> dict[str, float]:
+    def defaults(self) -> dict[str, float | str]:
         """The coordinates that are not given but have a default."""
         given = {place.name for place in self.places()}
         return {
-            coordinate.name: float(coordinate.default)
+            coordinate.name: as_item(coordinate.default)
             for coordinate in self.coordinates
             if coordinate.default is not None and coordinate.name not in given
         }
@@ -171,7 +172,7 @@ def _coordinate_faults(draft: Draft) -> Iterator[Fault]:
         if coordinate.default is None and coordinate.name not in paths:
             yield Fault(
                 f"fixed.{coordinate.name}",
-                f"{coordinate.name!r} ({coordinate.meaning}) is not given; "
+                f"{_told(coordinate, repr)} is not given; "
                 "put it on an axis or give its value in fixed",
             )
 
@@ -183,11 +184,11 @@ def _range_faults(draft: Draft) -> Iterator[Fault]:
             yield from (fault.under(f"axes[{index}]") for fault in _outside(axis, by_name))
     for name, given in (draft.fixed or {}).items():
         try:
-            value = as_real(given)
+            value = as_item(given)
         except PydanticCustomError:
             continue
         if name in by_name and not by_name[name].allows(value):
-            yield Fault(f"fixed.{name}", _out_of_range(by_name[name], value))
+            yield Fault(f"fixed.{name}", _not_allowed(by_name[name], value))
 
 
 def _value_faults(draft: Draft) -> Iterator[Fault]:
@@ -217,7 +218,7 @@ def _allowed_values(draft: Draft) -> Iterator[tuple[str, str, np.ndarray]]:
     ]
     for name, value in (draft.fixed or {}).items():
         try:
-            given.append((f"fixed.{name}", name, np.array([as_real(value)])))
+            given.append((f"fixed.{name}", name, np.array([as_item(value)])))
         except PydanticCustomError:
             continue
     for path, name, column in given:
@@ -233,16 +234,26 @@ def _outside(axis: AxisModel, by_name: Mapping[str, Coordinate]) -> Iterator[Fau
             continue
         (bad,) = np.nonzero(~by_name[name].allows(column))
         if bad.size:
-            text = _out_of_range(by_name[name], float(column[bad[0]]))
+            text = _not_allowed(by_name[name], column[bad[0]].item())
             more = f" ({bad.size - 1} more values of this axis are not)" if bad.size > 1 else ""
             yield Fault(path_of(axis.location(name, int(bad[0]))), text + more)
 
 
-def _out_of_range(coordinate: Coordinate, value: float) -> str:
+def _not_allowed(coordinate: Coordinate, value: float | str) -> str:
+    if isinstance(value, str) and not coordinate.is_text:
+        try:
+            as_real(value)
+        except PydanticCustomError as error:
+            return error.message()
     return (
         f"{coordinate.name} = {value!r} is out of range; "
-        f"give values of {coordinate.name} ({coordinate.meaning}) that are {coordinate.range}"
+        f"give values of {_told(coordinate)} that are {coordinate.range}"
     )
+
+
+def _told(coordinate: Coordinate, show_name: Callable[[str], str] = str) -> str:
+    meaning = f" ({coordinate.meaning})" if coordinate.meaning else ""
+    return show_name(coordinate.name) + meaning
 
 
 def _names(axis: Any) -> tuple[str, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from plateaumap import training
+from plateaumap.data import arrays_of, with_arrays
 from plateaumap.experiment import Experiment, LossChoice, Point
+from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
@@ -54,7 +57,8 @@ class Limits(NamedTuple):
 class Evaluation:
     """One run of an experiment under one loss, as a pure function of a point.
 
-    Everything in here is static: two evaluations that are equal share one compilation.
+    Everything in here is static: two evaluations that are equal share one compilation. An
+    experiment is compared by its `identity`, as it may hold arrays.
 
     Attributes:
         experiment: what is trained.
@@ -62,18 +66,30 @@ class Evaluation:
         precision: a key of `PRECISIONS`.
         until: "tenth" or "plateau".
         counter: the dtype that counts epochs, "int32" or "int64".
+        static: names and values of coordinates with choices.
+        identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
     """
 
-    experiment: Experiment
+    experiment: Experiment = field(compare=False)
     choice: LossChoice
     precision: str = "float64"
     until: str = "tenth"
     counter: str = "int32"
+    static: tuple[tuple[str, Any], ...] = ()
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        """Find the experiment's identity."""
+        if not self.identity:
+            object.__setattr__(self, "identity", identity_of(self.experiment))
 
     @property
     def measures(self) -> Measures:
         """Return what is measured of the run."""
-        return Measures(Crossings(self.until), self.experiment.measures)
+        return self._measures(self.experiment)
+
+    def _measures(self, experiment: Experiment) -> Measures:
+        return Measures(Crossings(self.until), experiment.measures)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -91,19 +107,34 @@ class Evaluation:
         return PRECISIONS[self.precision].dtype
 
     def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return points in the dtype of the arithmetic."""
+        """Return points in the dtype of the arithmetic; whole numbers stay what they are."""
         # A value beyond float32 becomes infinite, and its run `not_finite`.
         with np.errstate(over="ignore"):
-            return {name: np.asarray(value, self.dtype) for name, value in points.items()}
+            return {
+                name: np.asarray(value, None if np.asarray(value).dtype.kind == "i" else self.dtype)
+                for name, value in points.items()
+            }
 
-    def evaluate(self, point: Point, limits: Limits) -> Record:
-        """Return the record of one point: a scalar for each column."""
-        problem = self.experiment.problem(point, self.choice, limits.tolerance)
+    def data(self) -> list[Array]:
+        """Return the arrays of the experiment, which all points share."""
+        return arrays_of(self.experiment, self.dtype)
+
+    def evaluate(self, point: Point, limits: Limits, data: list[Array]) -> Record:
+        """Return the record of one point: a scalar for each column.
+
+        Args:
+            point: a scalar for each coordinate.
+            limits: what ends the run from outside.
+            data: see `data`.
+        """
+        experiment = with_arrays(self.experiment, data) if data else self.experiment
+        measures = self._measures(experiment)
+        problem = experiment.problem({**point, **dict(self.static)}, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
         begin, state = training.run(
-            problem, self.measures, precision.apply, limits.horizon, precision.strides
+            problem, measures, precision.apply, limits.horizon, precision.strides
         )
-        return self.measures.finish(state.observed, begin, training.finish(problem, state))
+        return measures.finish(state.observed, begin, training.finish(problem, state))
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
         """Return records as a chunk of results, negative integers as nulls.

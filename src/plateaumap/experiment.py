@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from plateaumap import activations, losses
+from plateaumap.coordinates import Coordinate
 from plateaumap.errors import PlateaumapError
-from plateaumap.grid import Coordinate
 from plateaumap.losses import Loss
 from plateaumap.measures import (
     ENDINGS,
@@ -38,15 +39,19 @@ from plateaumap.theory.epochs import predict_epochs
 from plateaumap.training import Problem
 
 PyTree = Any
-Point = Mapping[str, Array]
+Point = Mapping[str, Any]
 LossChoice = str | Callable
 
 
 class Experiment(ABC):
     """A family of training runs, one for each point of a sweep.
 
-    A point is a mapping from the names of `coordinates` to scalars. All methods that take one
-    are pure, written for one point and traced by JAX; `predict` is not.
+    A point is a mapping from the names of `coordinates` to scalars: numbers of the sweep's
+    precision, int64 for whole numbers, and plain Python values for choices. All methods that
+    take one are pure, written for one point and traced by JAX; `predict` is not.
+
+    Arrays in an experiment's attributes are its data: inside of these methods they have the
+    sweep's precision (see `plateaumap.data`). An "epoch" is one update.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -65,9 +70,26 @@ class Experiment(ABC):
     memory, and fewer runs are lost where a sweep is interrupted.
     """
 
+    descent: Callable[[PyTree, Point, LossChoice, Array], Array] | None = None
+    """What an update descends where that is not `loss`, such as the loss of a minibatch.
+
+    `descent(parameters, point, choice, epoch)`, a differentiable scalar; `epoch` is an integer
+    scalar, 0 for the first update, to draw a batch by `jax.random.fold_in`. `loss` is what is
+    measured all the same, and the gradients of the measures are those of `descent`.
+    """
+
+    @property
+    def default_losses(self) -> tuple[str, ...]:
+        """Return what a sweep takes that names no loss."""
+        return self.known_losses
+
     @abstractmethod
     def init(self, point: Point) -> PyTree:
-        """Return the parameters at which the run of `point` starts."""
+        """Return the parameters at which the run of `point` starts: a pytree of float arrays.
+
+        They are cast to the sweep's precision. A random start takes its key from a coordinate:
+        `jax.random.key(point["seed"])`.
+        """
 
     @abstractmethod
     def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
@@ -77,10 +99,10 @@ class Experiment(ABC):
         """Return the optimizer of a run; by default gradient descent with rate `lr`."""
         return optax.sgd(point["lr"])
 
-    def floor(self, point: Point, choice: LossChoice) -> Array:
+    def floor(self, point: Point, choice: LossChoice) -> ArrayLike:
         """Return the least that the loss can be; measures see the excess over it."""
-        del choice
-        return jnp.zeros_like(next(iter(point.values())))
+        del point, choice
+        return 0.0
 
     def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
         """Return the loss above its floor, without cancellation if that is possible."""
@@ -110,7 +132,10 @@ class Experiment(ABC):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Return what is measured beside the crossings, in the order of the columns."""
+        """Return what is measured beside the crossings, in the order of the columns.
+
+        To add some of your own: `(*super().measures, MyMeasure())`; see `plateaumap.measures`.
+        """
         return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 
     def predict(
@@ -118,18 +143,16 @@ class Experiment(ABC):
     ) -> np.ndarray | None:
         """Return the predicted epoch at which `drop` of the loss excess is gone, if known.
 
-        By default from `theory`; an experiment with one of its own overrides this.
-
         Args:
-            points: float64 arrays of shape (n,), one for each coordinate.
+            points: arrays of shape (n,), one for each coordinate.
             choice: what the sweep names.
             drop: share of the loss excess, in (0, 1).
 
         Returns:
             float64 of shape (n,), NaN where no prediction applies; None without a theory.
         """
-        loss = self.theory(choice)
-        return None if loss is None else predict_epochs(**points, loss=loss, drop=drop)
+        del points, choice, drop
+        return None
 
     def theory(self, choice: LossChoice) -> str | None:
         """Return what `plateaumap.theory` calls a loss of this experiment; None: it has no theory.
@@ -151,7 +174,7 @@ class Experiment(ABC):
         """Return by how many epochs uncompensated updates may have shifted a run, if known.
 
         Args:
-            points: float64 arrays of shape (n,), one for each coordinate.
+            points: arrays of shape (n,), one for each coordinate.
             measured: the measured columns of these points.
             digits: binary digits of the arithmetic.
 
@@ -167,7 +190,7 @@ class Experiment(ABC):
         Args:
             choice: what the sweep names.
             name: a coordinate.
-            values: finite values within the coordinate's range, float64 of shape (n,).
+            values: those that the coordinate allows, float64 or strings of shape (n,).
         """
         del choice, name, values
         return None
@@ -188,19 +211,28 @@ class Experiment(ABC):
         return {"kind": type(self).__name__, **plain}
 
     def problem(self, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
-        """Bind everything to one point."""
-        parameters = self.init(point)
-        output = self.output
+        """Bind everything to one point.
+
+        Args:
+            point: the point.
+            choice: what the sweep names.
+            tolerance: a start with |output − target| up to this is converged; its dtype is that
+                of the arithmetic.
+        """
+        dtype = tolerance.dtype
+        parameters = jax.tree.map(lambda leaf: _cast(leaf, dtype), self.init(point))
+        output, descent = self.output, self.descent
         return Problem(
             parameters=parameters,
             optimizer=self.optimizer(point),
             excess=lambda p: self.excess(p, point, choice),
-            floor=self.floor(point, choice),
+            floor=jnp.asarray(self.floor(point, choice), dtype),
             speed=self.speed,
             fall=self.fall(point, choice),
             steady=self.steady(point, choice),
             converged=self.converged(parameters, point, tolerance),
             output=None if output is None else lambda p: output(p, point),
+            descent=None if descent is None else lambda p, n: descent(p, point, choice, n),
         )
 
 
@@ -240,6 +272,12 @@ class SingleNeuron(Experiment):
     def known_losses(self) -> tuple[str, ...]:  # type: ignore[override]
         """Return the losses that can be named."""
         return losses.known_losses(self.activation)
+
+    @property
+    def default_losses(self) -> tuple[str, ...]:
+        """Return the quadratic loss, and the one that the activation is made for, if any."""
+        matching = "cross_entropy" if self.activation == "sigmoid" else "matching"
+        return tuple(name for name in ("quadratic", matching) if name in self.known_losses)
 
     def why_not_loss(self, choice: LossChoice) -> str | None:
         """Return why the neuron cannot be trained with a loss, or None."""
@@ -286,6 +324,13 @@ class SingleNeuron(Experiment):
         if self.activation != "sigmoid" or not isinstance(choice, str):
             return None
         return "cross_entropy" if choice == "matching" else choice
+
+    def predict(
+        self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
+    ) -> np.ndarray | None:
+        """Return the length by theory, if it knows this loss of this activation."""
+        loss = self.theory(choice)
+        return None if loss is None else predict_epochs(**points, loss=loss, drop=drop)
 
     def steady(self, point: Point, choice: LossChoice) -> Array | None:
         """Return whether z is known to run down its loss without going past the target."""
@@ -346,6 +391,12 @@ class SingleNeuron(Experiment):
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
+
+
+def _cast(leaf: Any, dtype: Any) -> Any:
+    """Return a float leaf in a dtype; others as they are, for JAX to tell what is wrong."""
+    floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jnp.asarray(leaf, dtype) if floating or isinstance(leaf, float) else leaf
 
 
 def _largest_unit(start: np.ndarray, moved: np.ndarray, digits: int) -> np.ndarray:

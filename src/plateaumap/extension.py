@@ -225,7 +225,7 @@ class _SamePoints:
         wanted = [_words(loss) for loss in new.to_dict()["losses"]]
         self._losses = [words.index(loss) if loss in words else None for loss in wanted]
         self._grid: Grid = Sweep(**{**spec, "experiment": new.experiment}).grid
-        self._axes = [_Positions(axis.columns) for axis in self._grid.axes]
+        self._axes = [_Positions(self._grid.columns_of(axis)) for axis in self._grid.axes]
         self._plan = old.plan
 
     def find(
@@ -241,8 +241,8 @@ class _SamePoints:
             position = axis.find(points)
             found &= position >= 0
             flat = flat * size + position
-        for name, value in self._grid.fixed.items():
-            found &= _bits(points[name]) == _bits(np.array(value))
+        for name, value in self._grid.constants.items():
+            found &= _bits(points[name]) == _bits(value)
         chunks, places = np.divmod(flat, self._plan.chunk_points)
         return np.where(found, loss * self._plan.chunks_per_loss + chunks, -1), places
 

@@ -2,14 +2,16 @@
 
 A reference can be compared and shown but not called, so that opening somebody's results runs
 none of their code. The digest is the sha256 of the function's source text, followed by what the
-function captured (defaults and closure), if anything; libraries' functions count by name.
-Globals are not followed.
+function uses: what it captured (defaults and closure), and the functions, classes and values among
+its module's globals that it names, and so on. Libraries' functions count by name. Not followed are
+attributes of modules (`helpers.forward`) and globals without stable form.
 """
 
 import dataclasses
 import functools
 import hashlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -89,10 +91,14 @@ def reference_to(function: Callable[..., Any]) -> FunctionReference:
     if name is None:
         raise PlateaumapError(f"{show(function)} has no name; define a function: def NAME(z, y)")
     plain = _underlying(function)
+    return FunctionReference(name, _place(plain), _sha256(_Uses().parts(plain)))
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for part in _parts(plain, frozenset()):
+    for part in parts:
         digest.update(part)
-    return FunctionReference(name, _place(plain), digest.hexdigest())
+    return digest.hexdigest()
 
 
 def definition_of(experiment: object) -> dict[str, str]:
@@ -108,30 +114,22 @@ def definition_of(experiment: object) -> dict[str, str]:
     Raises:
         PlateaumapError: if a field holds something without stable form.
     """
-    parts = [
-        part
-        for value in (experiment, *getattr(experiment, "measures", ()))
-        for part in _instance_parts(value)
-    ]
+    uses = _Uses()
+    parts = list(uses.instance(experiment))
+    for measure in getattr(experiment, "measures", ()):
+        parts += uses.instance(measure)
     if not parts:
         return {}
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return {"defined_in": _place(type(experiment)), "sha256": digest.hexdigest()}
+    return {"defined_in": _place(type(experiment)), "sha256": _sha256(parts)}
 
 
-def _instance_parts(value: object) -> Iterator[bytes]:
-    """The sources of an object's own classes, and what it holds; nothing for a library's object."""
-    own = [c for c in type(value).__mro__ if c.__module__.split(".")[0] not in _LIBRARIES]
-    own = [c for c in own if c is not object]
-    for definition in own:
-        yield from _parts(definition, frozenset())
-    if own:
-        yield from _parts(_held_by(value), frozenset())
+def identity_of(experiment: Any) -> str:
+    """One line of JSON by which experiments can be compared: description and definition."""
+    words = {**experiment.describe(), **definition_of(experiment)}
+    return json.dumps(words, sort_keys=True)
 
 
-def _held_by(value: object) -> dict[str, object]:
+def held_by(value: object) -> dict[str, Any]:
     """The fields of a dataclass, else all attributes but those that only cache something."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -162,56 +160,140 @@ def _module_name(module: str) -> str:
     return Path(path).stem if path else module
 
 
-def _parts(value: object, seen: frozenset[int]) -> Iterator[bytes]:
-    """What makes up `value`, as bytes that are the same in every process."""
-    if id(value) in seen:
-        return
-    seen = seen | {id(value)}
-    value = _underlying(value)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        yield repr(value).encode("utf-8", "backslashreplace")
-    elif isinstance(value, (tuple, list)):
-        yield from _all_parts(value, seen)
-    elif isinstance(value, dict):
-        yield from _all_parts(value.items(), seen)
-    elif isinstance(value, ModuleType):
-        yield value.__name__.encode()
-    elif isinstance(value, functools.partial):
-        yield from _all_parts((value.func, value.args, value.keywords), seen)
-    elif isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
-        yield from _definition_parts(value, seen)
-    elif dataclasses.is_dataclass(value):
-        yield from _parts(type(value), seen)
-        yield from _all_parts((getattr(value, f.name) for f in dataclasses.fields(value)), seen)
-    elif hasattr(value, "__array__"):
-        array = np.asarray(value)
-        yield f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-    else:
-        raise PlateaumapError(
-            f"the function uses {show(value)}, which has no stable form to be recorded; "
-            "let it capture numbers, strings, arrays, dataclasses and functions only"
-        )
+class _Uses:
+    """What values are made of, as bytes that are the same in every process; definitions once."""
+
+    def __init__(self) -> None:
+        self._told: set[int] = set()
+        self._kept: list[object] = []
+
+    def instance(self, value: object) -> Iterator[bytes]:
+        """An object's own classes, and what it holds; of a library's object what is not its own."""
+        own = [c for c in type(value).__mro__ if c is not object and not _is_of_library(c)]
+        for definition in own:
+            yield from self._definition(definition, frozenset())
+        if own:
+            yield from self.parts(held_by(value))
+        else:
+            for held in held_by(value).values():
+                if callable(held) and not _is_of_library(_underlying(held)):
+                    yield from self.parts(held)
+
+    def parts(self, value: object, path: frozenset[int] = frozenset()) -> Iterator[bytes]:
+        """All that makes up a value.
+
+        Raises:
+            PlateaumapError: it has no stable form.
+        """
+        if id(value) in path:
+            return
+        path = path | {id(value)}
+        value = _underlying(value)
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            yield repr(value).encode("utf-8", "backslashreplace")
+        elif isinstance(value, (tuple, list)):
+            yield from self._all(value, path)
+        elif isinstance(value, dict):
+            yield from self._all(value.items(), path)
+        elif isinstance(value, ModuleType):
+            yield value.__name__.encode()
+        elif isinstance(value, functools.partial):
+            yield from self._all((value.func, value.args, value.keywords), path)
+        elif isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
+            yield from self._definition(value, path)
+        elif dataclasses.is_dataclass(value):
+            yield from self.parts(type(value), path)
+            yield from self._all(held_by(value).values(), path)
+        elif hasattr(value, "__array__"):
+            yield from _array_parts(value)
+        else:
+            raise _without_form(value)
+
+    def _all(self, values: Iterable[object], path: frozenset[int]) -> Iterator[bytes]:
+        for value in values:
+            yield from self.parts(value, path)
+
+    def _definition(self, value: Any, path: frozenset[int]) -> Iterator[bytes]:
+        """A function or class: its source and what that names, unless it belongs to a library."""
+        if _is_of_library(value):
+            # Not by source: the fingerprint must not hang on a library's version.
+            yield f"{_package(value)}:{value.__name__}".encode()
+            return
+        if id(value) in self._told:
+            return
+        self._told.add(id(value))
+        self._kept.append(value)  # so that no other object gets its id
+        if isinstance(value, FunctionType):
+            yield from _source_parts(value.__code__)
+            for captured in (value.__defaults__, value.__kwdefaults__):
+                if captured:
+                    yield from self.parts(captured, path)
+            yield from self._all(inspect.getclosurevars(value).nonlocals.values(), path)
+        else:
+            yield from _source_parts(value)
+        for function in _functions_of(value):
+            yield from self._globals(function, path)
+
+    def _globals(self, function: FunctionType, path: frozenset[int]) -> Iterator[bytes]:
+        for name in sorted(_names_in(function.__code__) & set(function.__globals__)):
+            used = function.__globals__[name]
+            if isinstance(used, ModuleType):
+                continue
+            try:
+                parts = list(self.parts(used, path))
+            except PlateaumapError:  # not everything that a module holds can be told
+                continue
+            yield name.encode()
+            yield from parts
 
 
-def _all_parts(values: Iterable[object], seen: frozenset[int]) -> Iterator[bytes]:
-    for value in values:
-        yield from _parts(value, seen)
+def _functions_of(value: object) -> list[FunctionType]:
+    """A function, or the functions in the body of a class, the accessors of properties included."""
+    if not isinstance(value, type):
+        return [value] if isinstance(value, FunctionType) else []
+    found = []
+    for held in vars(value).values():
+        for name in ("__func__", "fget", "func"):  # static and class methods, properties
+            held = getattr(held, name, held)
+        if isinstance(_underlying(held), FunctionType):
+            found.append(_underlying(held))
+    return [function for function in found if isinstance(function, FunctionType)]
 
 
-def _definition_parts(value: Any, seen: frozenset[int]) -> Iterator[bytes]:
-    """A function or class: its source, unless it belongs to a library."""
-    package = str(getattr(value, "__module__", None) or type(value).__module__).split(".")[0]
+def _names_in(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return names
+
+
+def _package(value: Any) -> str:
+    return str(getattr(value, "__module__", None) or type(value).__module__).split(".")[0]
+
+
+def _is_of_library(value: object) -> bool:
+    """Whether a definition is not a user's to edit: of a library, or an installed package."""
+    package = _package(value)
     if package in _LIBRARIES:
-        # Not by source: the fingerprint must not hang on a library's version.
-        yield f"{package}:{value.__name__}".encode()
-    elif isinstance(value, FunctionType):
-        yield from _source_parts(value.__code__)
-        for captured in (value.__defaults__, value.__kwdefaults__):
-            if captured:
-                yield from _parts(captured, seen)
-        yield from _all_parts(inspect.getclosurevars(value).nonlocals.values(), seen)
-    else:
-        yield from _source_parts(value)
+        return True
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+
+
+def _array_parts(value: Any) -> Iterator[bytes]:
+    try:
+        array = np.asarray(value)
+    except TypeError:  # such as JAX's typed keys
+        raise _without_form(value) from None
+    yield f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
+
+
+def _without_form(value: object) -> PlateaumapError:
+    return PlateaumapError(
+        f"the function uses {show(value)}, which has no stable form to be recorded; "
+        "let it capture numbers, strings, arrays, dataclasses and functions only"
+    )
 
 
 def _source_parts(definition: Any) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ as little as ten until a slice of them is asked for.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
@@ -24,10 +23,12 @@ from pydantic import (
 )
 from typing_extensions import override
 
+from plateaumap.coordinates import Coordinate
 from plateaumap.errors import SpecError
 from plateaumap.validation import (
     MAX_VALUES,
     Count,
+    Items,
     Real,
     Reals,
     Seed,
@@ -41,41 +42,7 @@ from plateaumap.validation import (
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Coordinate:
-    """What an experiment tells about one of its coordinates.
-
-    Attributes:
-        name: as in axes, in `fixed` and in the table.
-        meaning: in words, for messages and legends.
-        default: the value taken where none is given; None: it must be given.
-        minimum: the smallest value allowed, may be -inf.
-        maximum: the largest value allowed, may be inf.
-        minimum_excluded: whether `minimum` itself is refused.
-    """
-
-    name: str
-    meaning: str
-    default: float | None
-    minimum: float = -math.inf
-    maximum: float = math.inf
-    minimum_excluded: bool = False
-
-    def allows(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Which of `values` lie in the range; the shape is kept."""
-        array = np.asarray(values, dtype=np.float64)
-        above = array > self.minimum if self.minimum_excluded else array >= self.minimum
-        return above & (array <= self.maximum)
-
-    @property
-    def range(self) -> str:
-        """The range in words, such as `greater than 0`."""
-        low = "greater than" if self.minimum_excluded else "at least"
-        bounds = [f"{low} {self.minimum:g}"] if math.isfinite(self.minimum) else []
-        bounds += [f"at most {self.maximum:g}"] if math.isfinite(self.maximum) else []
-        return " and ".join(bounds) or "any finite number"
+Column = NDArray[Any]
 
 
 class AxisModel(BaseModel):
@@ -98,8 +65,8 @@ class AxisModel(BaseModel):
         raise NotImplementedError
 
     @property
-    def columns(self) -> dict[str, Float64]:
-        """For each coordinate its values, float64 of shape `(size,)`."""
+    def columns(self) -> dict[str, Column]:
+        """For each coordinate its values, float64 or strings, of shape `(size,)`."""
         raise NotImplementedError
 
     def location(self, name: str, index: int) -> tuple[str | int, ...]:
@@ -129,6 +96,10 @@ def _as_name(value: Any) -> str:
 Name = Annotated[str, BeforeValidator(_as_name)]
 
 
+def _column(values: Sequence[float] | Sequence[str]) -> Column:
+    return np.array(values, dtype=np.float64 if isinstance(values[0], float) else np.str_)
+
+
 class _OneName(AxisModel):
     name: Name
 
@@ -144,27 +115,27 @@ class _OneName(AxisModel):
 
     @property
     @override
-    def columns(self) -> dict[str, Float64]:
-        return {self.name: np.array(self._stored, dtype=np.float64)}
+    def columns(self) -> dict[str, Column]:
+        return {self.name: _column(self._stored)}
 
     @override
     def name_location(self, name: str) -> tuple[str | int, ...]:
         return ("name",)
 
     @property
-    def _stored(self) -> tuple[float, ...]:
+    def _stored(self) -> tuple[float, ...] | tuple[str, ...]:
         raise NotImplementedError
 
 
 class Values(_OneName):
-    """The values of one coordinate, listed."""
+    """The values of one coordinate, listed: numbers, or strings for one with choices."""
 
     kind: Literal["values"] = "values"
     settings = ("name", "values")
-    values: Reals
+    values: Items
 
     @property
-    def _stored(self) -> tuple[float, ...]:
+    def _stored(self) -> tuple[float, ...] | tuple[str, ...]:
         return self.values
 
     @override
@@ -347,11 +318,11 @@ class Points(AxisModel):
 
     kind: Literal["points"] = "points"
     settings = ("values",)
-    values: Annotated[dict[str, Reals], BeforeValidator(as_mapping)]
+    values: Annotated[dict[str, Items], BeforeValidator(as_mapping)]
 
     @field_validator("values", mode="after")
     @classmethod
-    def _columns_match(cls, values: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    def _columns_match(cls, values: dict[str, Items]) -> dict[str, Items]:
         if not values:
             raise refusal("no coordinate is given; give at least one, such as w0=[1.0, 2.0]")
         lengths = {name: len(column) for name, column in values.items()}
@@ -372,8 +343,8 @@ class Points(AxisModel):
 
     @property
     @override
-    def columns(self) -> dict[str, Float64]:
-        return {name: np.array(column, dtype=np.float64) for name, column in self.values.items()}
+    def columns(self) -> dict[str, Column]:
+        return {name: _column(values) for name, values in self.values.items()}
 
     @override
     def location(self, name: str, index: int) -> tuple[str | int, ...]:
@@ -421,7 +392,7 @@ class Zip(AxisModel):
 
     @property
     @override
-    def columns(self) -> dict[str, Float64]:
+    def columns(self) -> dict[str, Column]:
         return {name: column for axis in self.axes for name, column in axis.columns.items()}
 
     @override
@@ -476,20 +447,21 @@ def geomspace(name: str, start: float, stop: float, num: int) -> Geomspace:
     return _build(Geomspace, name=name, start=start, stop=stop, num=num)
 
 
-def values(name: str, values: Iterable[float]) -> Values:
-    """An axis of the given values, in the given order.
+def values(name: str, values: Iterable[float] | Iterable[str]) -> Values:
+    """An axis of the given values, in the given order: numbers, or strings.
 
     Raises:
-        SpecError: unless `values` is a non-empty list of finite numbers.
+        SpecError: unless `values` is a non-empty list of finite numbers or of strings.
     """
     return _build(Values, name=name, values=values)
 
 
-def points(**columns: Iterable[float]) -> Points:
+def points(**columns: Iterable[float] | Iterable[str]) -> Points:
     """An axis of points: `points(w0=[0.6, 2], b0=[0.9, 2])` holds (0.6, 0.9) and (2, 2).
 
     Raises:
-        SpecError: unless all are non-empty lists of finite numbers and of one length.
+        SpecError: unless all are non-empty lists of finite numbers, or of strings, and of one
+            length.
     """
     return _build(Points, values=columns)
 
@@ -527,6 +499,7 @@ class Grid:
     Attributes:
         axes: the axes.
         fixed: the value of each coordinate that is on no axis.
+        constants: the same as they are stored, arrays of shape () and of the coordinate's dtype.
         names: all coordinates, in the experiment's order.
         shape: the axes' sizes.
         size: the number of points, a Python integer of any magnitude.
@@ -535,7 +508,7 @@ class Grid:
     def __init__(
         self,
         axes: Sequence[AxisModel],
-        fixed: Mapping[str, float],
+        fixed: Mapping[str, float | str],
         coordinates: Sequence[Coordinate],
     ) -> None:
         """Takes parts that a `Sweep` has checked: each coordinate on one axis or in `fixed`."""
@@ -544,12 +517,14 @@ class Grid:
         self.names = tuple(coordinate.name for coordinate in coordinates)
         self.shape = tuple(axis.size for axis in self.axes)
         self.size = math.prod(self.shape)
+        by_name = {coordinate.name: coordinate for coordinate in coordinates}
         held = {
-            name: (place, column)
+            name: (place, by_name[name].stored(column))
             for place, axis in enumerate(self.axes)
             for name, column in axis.columns.items()
         }
         self._columns = {name: column for name, (_, column) in held.items()}
+        self.constants = {name: by_name[name].stored(self.fixed[name]) for name in self.fixed}
         self._places = {name: held[name][0] for name in self.names if name in held}
         self._strides = [math.prod(self.shape[place + 1 :]) for place in range(len(self.shape))]
 
@@ -584,14 +559,19 @@ class Grid:
             f"{name}_index": index.astype(np.int32) for name, index in self.indices(rows).items()
         }
 
-    def coordinates_at(self, rows: ArrayLike) -> dict[str, Float64]:
+    def columns_of(self, axis: AxisModel) -> dict[str, Column]:
+        """The values on an axis as they are stored, of each coordinate's dtype."""
+        return {name: self._columns[name] for name in axis.names}
+
+    def coordinates_at(self, rows: ArrayLike) -> dict[str, Column]:
         """All coordinates of some points, in the experiment's order.
 
         Args:
             rows: flat numbers of points, integers of any shape.
 
         Returns:
-            For each coordinate its values, float64 of the shape of `rows`.
+            For each coordinate its values, of the shape of `rows` and of the coordinate's
+            dtype: float64, int64 for whole numbers, for strings their places in the choices.
 
         Raises:
             IndexError: for a row outside 0 … size − 1.
@@ -602,12 +582,12 @@ class Grid:
             name: (
                 self._columns[name][indices[name]]
                 if name in indices
-                else np.full(shape, self.fixed[name], dtype=np.float64)
+                else np.full(shape, self.constants[name])
             )
             for name in self.names
         }
 
-    def coordinates(self, start: int, stop: int) -> dict[str, Float64]:
+    def coordinates(self, start: int, stop: int) -> dict[str, Column]:
         """All coordinates of the points `start` … `stop` − 1; see `coordinates_at`."""
         return self.coordinates_at(np.arange(start, stop, dtype=np.int64))
 

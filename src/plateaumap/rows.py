@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
+from plateaumap.coordinates import Coordinate
 from plateaumap.plan import Plan, block_chunk
 from plateaumap.spec import Sweep
-from plateaumap.table import Arrays, Column
+from plateaumap.table import Arrays, Column, Dtype
 from plateaumap.task import Task
 
 
@@ -106,9 +107,17 @@ def _identity(sweep: Sweep) -> tuple[Column, ...]:
     index_of = {f"{coordinate.name}_index": coordinate for coordinate in coordinates}
     return (
         Column("loss", "category", "1", "the loss that is trained", sweep.loss_names),
-        *(Column(c.name, "float64", "1", c.meaning) for c in coordinates),
+        *(_coordinate_column(coordinate) for coordinate in coordinates),
         *(
             Column(name, "int32", "1", f"position of {index_of[name].name} on its axis")
             for name in sweep.grid.index_names
         ),
     )
+
+
+def _coordinate_column(coordinate: Coordinate) -> Column:
+    if coordinate.is_text:
+        choices = tuple(map(str, coordinate.choices))
+        return Column(coordinate.name, "category", "1", coordinate.meaning, choices)
+    dtype: Dtype = "Int64" if coordinate.dtype is np.int64 else "float64"
+    return Column(coordinate.name, dtype, "1", coordinate.meaning)

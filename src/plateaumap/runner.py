@@ -180,7 +180,7 @@ def _scalar(column: pd.Series) -> Any:
     return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
 
 
-def _completed(sweep: Sweep, point: Mapping[str, float]) -> dict[str, float]:
+def _completed(sweep: Sweep, point: Mapping[str, float | str]) -> dict[str, float | str]:
     """Return a point with the coordinates that the sweep holds fixed."""
     on_axes = {name for axis in sweep.axes for name in axis.names}
     missing = sorted(on_axes - set(point))

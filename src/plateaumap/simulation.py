@@ -72,7 +72,7 @@ def simulate(
     with jax.enable_x64(True):
         lanes = {
             name: jnp.full(FEWEST_LANES, value, PRECISIONS[precision].dtype)
-            for name, value in sweep.fixed.items()
+            for name, value in sweep.grid.constants.items()
         }
         begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision)
         carry, stretches = begin(lanes), []
@@ -115,15 +115,15 @@ def _compiled(
 
     All lanes but the first only serve to give it the bits that it has in a sweep.
     """
-    apply = PRECISIONS[precision].apply
+    dtype, apply, _ = PRECISIONS[precision]
 
     def begin(point: dict[str, Array]) -> Any:
-        problem = experiment.problem(point, choice, jnp.zeros(()))
+        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
         start = problem.parameters
         return start, problem.optimizer.init(start), apply.init(start)
 
     def advance(point: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        problem = experiment.problem(point, choice, jnp.zeros(()))
+        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
 
         def step(carry: Any, _: None) -> tuple[Any, _Row]:
             parameters, optimizer, compensation = carry

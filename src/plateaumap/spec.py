@@ -21,13 +21,14 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
+from plateaumap.coordinates import Coordinate
 from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.functions import FunctionReference, definition_of, reference_to
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
 from plateaumap.settings import apply_settings, parse_setting
 from plateaumap.validation import (
-    Real,
+    Item,
     as_count,
     as_list,
     as_mapping,
@@ -143,7 +144,8 @@ class Sweep(BaseModel):
     Attributes:
         name: names the folder of results; not part of the fingerprint.
         experiment: what is trained; by default one sigmoid neuron.
-        losses: names that the experiment knows, or functions `loss(z, y)`.
+        losses: names that the experiment knows, or functions `loss(z, y)`; by default all that
+            it knows, and of a neuron the quadratic loss and that of its activation.
         axes: they multiply, the first one is the slowest.
         fixed: the value of each coordinate that is on no axis, defaults filled in.
         horizon: epochs after which a run is censored; None, with the method "leap" only: never.
@@ -164,7 +166,7 @@ class Sweep(BaseModel):
         tuple[Annotated[Any, BeforeValidator(_as_loss)], ...], BeforeValidator(_as_loss_list)
     ] = ("quadratic", "cross_entropy")
     axes: Annotated[tuple[Axis, ...], BeforeValidator(as_list("axes"))] = ()
-    fixed: Annotated[dict[str, Real], BeforeValidator(as_mapping)] = {}
+    fixed: Annotated[dict[str, Item], BeforeValidator(as_mapping)] = {}
     horizon: Annotated[int | None, BeforeValidator(_as_horizon)]
     precision: Annotated[str, one_of("float64", "float32", "float32_plain")] = "float64"
     method: Annotated[str, one_of("simulate", "leap")] = "simulate"
@@ -186,6 +188,11 @@ class Sweep(BaseModel):
             order = [*type(self).model_fields]
             faults.sort(key=lambda fault: _rank(fault, order))
             raise SpecError(faults, f"the sweep {show(settings.get('name', 'sweep'))}")
+        plain = {name: self._coordinate(name).given(value) for name, value in self.fixed.items()}
+        object.__setattr__(self, "fixed", plain)
+
+    def _coordinate(self, name: str) -> Coordinate:
+        return next(c for c in self.experiment.coordinates if c.name == name)
 
     @cached_property
     def grid(self) -> Grid:
@@ -251,7 +258,7 @@ class Sweep(BaseModel):
             "name": self.name,
             "experiment": {**self.experiment.describe(), **definition_of(self.experiment)},
             "losses": [_loss_words(loss) for loss in self.losses],
-            "axes": [axis.to_dict() for axis in self.axes],
+            "axes": [self._axis_words(axis.to_dict()) for axis in self.axes],
             "fixed": dict(self.fixed),
             "horizon": self.horizon,
             "precision": self.precision,
@@ -259,6 +266,18 @@ class Sweep(BaseModel):
             "until": self.until,
             "tolerance": self.tolerance,
         }
+
+    def _axis_words(self, words: dict[str, Any]) -> dict[str, Any]:
+        """The words of an axis, whole numbers as such."""
+        if "axes" in words:
+            return {**words, "axes": [self._axis_words(part) for part in words["axes"]]}
+        if "name" in words:
+            return {**words, "values": self._plain(words["name"], words["values"])}
+        return {**words, "values": {k: self._plain(k, v) for k, v in words["values"].items()}}
+
+    def _plain(self, name: str, values: list[Any]) -> list[Any]:
+        coordinate = self._coordinate(name)
+        return values if coordinate.is_text else coordinate.stored(values).tolist()
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -347,7 +366,7 @@ class Sweep(BaseModel):
         rows: list[tuple[str, object]] = [
             ("losses", ", ".join(self.loss_names)),
             *axes,
-            *((name, f"{value:g}, fixed") for name, value in self.fixed.items()),
+            *((name, f"{_short(value)}, fixed") for name, value in self.fixed.items()),
             ("horizon", f"{self.horizon:,} epochs" if self.horizon else "none"),
             *((name, words[name]) for name in rest),
             ("rows", f"{self.rows:,}"),
@@ -445,10 +464,12 @@ def _read(settings: Mapping[str, Any], model: type[Sweep]) -> dict[str, Any]:
         if "experiment" not in settings
         else _converted(_as_experiment, settings["experiment"])
     )
-    fields["losses"] = _each(
-        _as_loss,
-        _converted(_as_loss_list, settings.get("losses", model.model_fields["losses"].default)),
-    )
+    if "losses" not in settings and _is_experiment(fields["experiment"]):
+        told = fields["experiment"]
+        losses: Any = getattr(told, "default_losses", told.known_losses)
+    else:
+        losses = settings.get("losses", model.model_fields["losses"].default)
+    fields["losses"] = _each(_as_loss, _converted(_as_loss_list, losses))
     fields["axes"] = _each(
         _AXIS.validate_python, _converted(as_list("axes"), settings.get("axes", ()))
     )
@@ -509,6 +530,10 @@ def _known_keys(location: Any) -> tuple[str, ...]:
 def _rank(fault: Fault, order: list[str]) -> int:
     root = fault.path.split(".")[0].split("[")[0]
     return order.index(root) if root in order else len(order)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _loss_words(loss: LossChoice) -> str | dict[str, str]:

@@ -7,7 +7,7 @@ what is simulated to what theory tells beforehand, or instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from plateaumap import leap, table
 from plateaumap.evaluation import Evaluation, Limits
 from plateaumap.experiment import Experiment, LossChoice
+from plateaumap.functions import identity_of
 from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
 
@@ -63,15 +64,24 @@ class Task:
         until: "tenth" for all levels of the loss, "plateau" for the first only.
         horizon: epochs after which a run is censored; None for never, with "leap".
         tolerance: a start with |output − target| up to this is converged.
+        static: names and values of coordinates with choices, if all points share them.
+        identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
     """
 
-    experiment: Experiment
+    experiment: Experiment = field(compare=False)
     choice: LossChoice
     precision: str
     method: str
     until: str
     horizon: int | None
     tolerance: float
+    static: tuple[tuple[str, Any], ...] = ()
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        """Find the experiment's identity."""
+        if not self.identity:
+            object.__setattr__(self, "identity", identity_of(self.experiment))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -86,11 +96,50 @@ class Task:
 
         Args:
             lanes: who simulates them.
-            points: float64 arrays of shape (n,), one for each coordinate of the experiment.
+            points: arrays of shape (n,), one for each coordinate of the experiment, as
+                `Coordinate.stored` gives them.
 
         Returns:
             A function that waits for the arrays of `columns`, each of shape (n,).
         """
+        groups = self._groups(points)
+        if len(groups) == 1:
+            return groups[0][1]._begin(lanes, points)
+        waits = [
+            (where, task._begin(lanes, {name: column[where] for name, column in points.items()}))
+            for where, task in groups
+        ]
+
+        def arrays() -> Arrays:
+            measured = table.allocate(self.columns, len(next(iter(points.values()))))
+            for where, wait in waits:
+                table.put(measured, where, wait())
+            return measured
+
+        return arrays
+
+    def _groups(self, points: Points) -> list[tuple[np.ndarray, Task]]:
+        """Return numbers of points that share all choices, and the task for these choices."""
+        chosen = [coordinate for coordinate in self.experiment.coordinates if coordinate.choices]
+        if not chosen:
+            return [(np.arange(0), self)]
+        stored = np.stack([points[coordinate.name] for coordinate in chosen])
+        combinations, group = np.unique(stored, axis=1, return_inverse=True)
+        return [
+            (
+                np.flatnonzero(group.ravel() == number),
+                replace(
+                    self,
+                    static=tuple(
+                        (coordinate.name, coordinate.plain(value))
+                        for coordinate, value in zip(chosen, combination, strict=True)
+                    ),
+                ),
+            )
+            for number, combination in enumerate(combinations.T)
+        ]
+
+    def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         how = self._leap if self.method == "leap" else self._simulate
         wait = how(lanes, points)
         predicted = self._predict(points, PLATEAU_DROP)
@@ -106,7 +155,15 @@ class Task:
     @property
     def _evaluation(self) -> Evaluation:
         counter = epoch_counter(self.horizon or leap.FALLBACK_HORIZON)
-        return Evaluation(self.experiment, self.choice, self.precision, self.until, counter)
+        return Evaluation(
+            self.experiment,
+            self.choice,
+            self.precision,
+            self.until,
+            counter,
+            self.static,
+            self.identity,
+        )
 
     def _simulate(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         assert self.horizon is not None
@@ -141,7 +198,11 @@ class Task:
         return LEVELS["tenth_epochs"] if self.until == "tenth" else PLATEAU_DROP
 
     def _predict(self, points: Points, drop: float) -> np.ndarray | None:
-        return self.experiment.predict(points, self.choice, drop)
+        return self.experiment.predict(self._values(points), self.choice, drop)
+
+    def _values(self, points: Points) -> Points:
+        coordinates = self.experiment.coordinates
+        return {c.name: c.values(points[c.name]) for c in coordinates}
 
     def _evaluate(
         self,
@@ -163,7 +224,7 @@ class Task:
         digits = _UNCOMPENSATED.get(self.precision)
         if digits is None:
             return measured
-        shift = self.experiment.rounding_shift(points, measured, digits)
+        shift = self.experiment.rounding_shift(self._values(points), measured, digits)
         within = False if shift is None else shift <= LARGEST_SHIFT
         # Rounding has also ended a run that left its plateau and stopped with nothing reached.
         last = measured["tenth_epochs" if self.until == "tenth" else "plateau_epochs"]

@@ -58,6 +58,7 @@ class Problem(NamedTuple):
             cancellation; None to take the difference of two losses.
         converged: whether the start is already good enough, boolean scalar.
         output: what the model puts out, scalar, from its parameters; None if it has no one output.
+        descent: what an update descends, from parameters and epoch, if that is not `excess`.
         steady: whether it is known that from epoch to epoch the loss falls, and that `speed` and
             `fall` rise to one peak at most, boolean scalar; None if nothing is known. Without
             `fall` it must be None.
@@ -72,6 +73,7 @@ class Problem(NamedTuple):
     converged: Array
     output: Callable[[PyTree], Array] | None = None
     steady: Array | None = None
+    descent: Callable[[PyTree, Array], Array] | None = None
 
 
 class Observation(NamedTuple):
@@ -195,6 +197,7 @@ class CompensatedApply(NamedTuple):
 
     def __call__(self, parameters: PyTree, updates: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
         """Return the compensated sum and what it still lacks."""
+        updates = jax.tree.map(lambda u, p: u.astype(p.dtype), updates, parameters)
         wanted = jax.tree.map(jnp.subtract, updates, carry)
         summed = jax.tree.map(jnp.add, parameters, wanted)
         lacking = jax.tree.map(lambda new, old, w: (new - old) - w, summed, parameters, wanted)
@@ -299,8 +302,8 @@ def start(
         apply: how updates are added.
         counter: the integer dtype that counts epochs.
     """
-    excess, gradients = jax.value_and_grad(problem.excess)(problem.parameters)
     zero = jnp.zeros((), counter)
+    excess, gradients = _slope(problem, problem.parameters, zero)
     begin = Start(
         epoch=zero,
         parameters=problem.parameters,
@@ -351,6 +354,8 @@ def step(
     """
     seen = _look(problem, observer, apply, begin, state)
     unchanged = _all(seen.frozen) & _same(state.position.optimizer, seen.ahead.optimizer)
+    if problem.descent is not None:  # the next batch may change what this one has not
+        unchanged = jnp.zeros_like(unchanged)
     lost = state.lost + jnp.where(unchanged, 0, seen.share_lost())
 
     reasons = (
@@ -422,8 +427,8 @@ def _look(
 ) -> _Seen:
     parameters = state.position.parameters
     one = jnp.where(state.epoch >= 0, 1, jnp.nan).astype(state.lost.dtype)
-    excess, gradients = jax.value_and_grad(problem.excess)(parameters)
-    excess, gradients = jax.tree.map(lambda v: v / one, (excess, gradients))
+    excess, gradients = _slope(problem, parameters, state.epoch)
+    excess, gradients = jax.tree.map(lambda v: v if v.ndim else v / one, (excess, gradients))
     updates, ahead = _update(problem, apply, state.position, gradients)
     now = _observe(problem, state, excess, gradients, updates)
     now = now._replace(fall=now.fall / one)
@@ -436,6 +441,13 @@ def _look(
         gradients=gradients,
         updates=updates,
     )
+
+
+def _slope(problem: Problem, parameters: PyTree, epoch: Array) -> tuple[Array, PyTree]:
+    """Return the excess, and the gradients that the update of an epoch follows."""
+    if problem.descent is None:
+        return jax.value_and_grad(problem.excess)(parameters)
+    return problem.excess(parameters), jax.grad(problem.descent)(parameters, epoch)
 
 
 def _update(

@@ -77,6 +77,20 @@ def as_reals(value: Any) -> tuple[float, ...]:
     return _reals_one_by_one(items)
 
 
+def as_item(value: Any) -> float | str:
+    """A finite real number, or a string that is not empty: the name of a choice."""
+    item = _unwrapped(value)
+    return item if isinstance(item, str) and item else as_real(item)
+
+
+def as_items(value: Any) -> tuple[float, ...] | tuple[str, ...]:
+    """A non-empty list (or one-dimensional array) of finite real numbers, or of strings."""
+    items = _items(value)
+    if items and len(items) <= MAX_VALUES and all(isinstance(item, str) and item for item in items):
+        return tuple(items)
+    return as_reals(items)
+
+
 def as_count(value: Any, minimum: int = 1) -> int:
     """A whole number from `minimum` to 2⁶³ − 1; 1e5 is one, 2.5, True and "7" are not."""
     number = _unwrapped(value)
@@ -134,6 +148,8 @@ def one_of(*options: str) -> BeforeValidator:
 
 Real = Annotated[float, BeforeValidator(as_real)]
 Reals = Annotated[tuple[float, ...], BeforeValidator(as_reals)]
+Item = Annotated[float | str, BeforeValidator(as_item)]
+Items = Annotated[tuple[float, ...] | tuple[str, ...], BeforeValidator(as_items)]
 Count = Annotated[int, BeforeValidator(as_count)]
 Seed = Annotated[int, BeforeValidator(as_seed)]
 

@@ -8,6 +8,7 @@ stop at about the same time.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -31,11 +32,15 @@ about 16 lanes; from 64 on a lane's bits do not depend on its block.
 """
 
 
+MOST_COMPILED = 256
+"""Evaluations whose compiled blocks are kept, those used last."""
+
+
 class Evaluation(Protocol):
     """What is done for one point; `plateaumap.evaluation` has the real one.
 
-    `limits` is a pytree of scalars. Equal evaluations must have equal hashes. `lanes` bounds the
-    runs in one block, if it is not None.
+    `limits` is a pytree of scalars, `data()` one of arrays that all points share. Equal
+    evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None.
     """
 
     @property
@@ -45,7 +50,9 @@ class Evaluation(Protocol):
 
     def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]: ...  # noqa: D102
 
-    def evaluate(self, point: Any, limits: Any) -> dict[str, Array]: ...  # noqa: D102
+    def data(self) -> Any: ...  # noqa: D102
+
+    def evaluate(self, point: Any, limits: Any, data: Any) -> dict[str, Array]: ...  # noqa: D102
 
 
 class Task(Protocol):
@@ -54,13 +61,39 @@ class Task(Protocol):
     def begin(self, lanes: Any, points: Points) -> Callable[[], Records]: ...  # noqa: D102
 
 
-@lru_cache(maxsize=32)
-def _compiled(evaluation: Evaluation) -> Callable[..., Any]:
-    """Return the block function of an evaluation, compiled when it is first called."""
+class _Block:
+    """The block function of an evaluation, compiled when it is first called with so many lanes."""
 
-    # This is the one place where the runs of a sweep are vectorised.
-    block = jax.vmap(evaluation.evaluate, (0, None))
-    return jax.jit(block, compiler_options=compiler_options())
+    def __init__(self, evaluation: Evaluation) -> None:
+        # This is the one place where the runs of a sweep are vectorised.
+        block = jax.vmap(evaluation.evaluate, (0, None, None))
+        self._block = jax.jit(block, compiler_options=compiler_options())
+        self._data = evaluation.data()
+        self._compiled: set[int] = set()
+        self._guard = threading.Lock()
+
+    def __call__(self, lane_points: Mapping[str, np.ndarray], limits: Any) -> dict[str, Array]:
+        lanes = len(next(iter(lane_points.values())))
+        if lanes in self._compiled:
+            return self._block(lane_points, limits, self._data)
+        with self._guard:  # or else every thread would compile it for itself
+            records = self._block(lane_points, limits, self._data)
+            self._compiled.add(lanes)
+            return records
+
+
+_blocks: dict[Evaluation, _Block] = {}
+_blocks_guard = threading.Lock()
+
+
+def _compiled(evaluation: Evaluation) -> _Block:
+    """Return the block function of an evaluation, the same for equal ones; keep the last ones."""
+    with _blocks_guard:
+        block = _blocks.pop(evaluation, None) or _Block(evaluation)
+        _blocks[evaluation] = block
+        while len(_blocks) > MOST_COMPILED:
+            del _blocks[next(iter(_blocks))]
+        return block
 
 
 @lru_cache(maxsize=1)
@@ -125,7 +158,7 @@ class LocalExecutor:
 
         Args:
             evaluation: what is done for one point.
-            points: float64 arrays of shape (n,).
+            points: arrays of shape (n,).
             limits: a pytree of numbers.
             length: a guess of how long each run is, of shape (n,); runs of like length share a
                 block, and the longest begin first. NaN counts as short.

@@ -18,8 +18,10 @@ def dataset(sweep: Sweep, columns: Sequence[Column], arrays: Arrays) -> xr.Datas
     dims = ("loss", *("_".join(axis.names) for axis in sweep.axes))
     shape = (len(loss.categories), *(axis.size for axis in sweep.axes))
     coords: dict[str, Any] = {"loss": ("loss", list(loss.categories))}
+    coordinates = {coordinate.name: coordinate for coordinate in sweep.experiment.coordinates}
     for dim, axis in zip(dims[1:], sweep.axes, strict=True):
-        coords |= {name: (dim, values) for name, values in axis.columns.items()}
+        for name, values in sweep.grid.columns_of(axis).items():
+            coords[name] = (dim, coordinates[name].values(values))
     given = {*coords, *(f"{name}_index" for name in coords)}
     data = {}
     for column in columns:

@@ -1,0 +1,61 @@
+"""The arrays that an experiment holds: its data, handed to compiled functions as arguments.
+
+An array in an attribute would be compiled in as a constant, in its own dtype. It is handed over
+instead, in the dtype of a sweep's arithmetic: no copy of it in each compilation, and float64 data
+do not make a float32 sweep compute in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from plateaumap.functions import held_by
+
+T = TypeVar("T")
+
+
+def arrays_of(value: object, dtype: Any) -> list[Array]:
+    """Return the arrays in an object's attributes, or in pytrees there.
+
+    Args:
+        value: the object.
+        dtype: what floats are cast to; others are left as they are.
+    """
+    return [_cast(leaf, dtype) for leaf in jax.tree.leaves(held_by(value)) if _is_array(leaf)]
+
+
+def with_arrays(value: T, arrays: list[Array]) -> T:
+    """Return a copy of an object with others in place of the arrays of `arrays_of`.
+
+    NumPy's scalars become Python's numbers, which take the dtype of what they meet.
+    """
+    coming = iter(arrays)
+
+    def replaced(leaf: Any) -> Any:
+        if _is_array(leaf):
+            return next(coming)
+        return leaf.item() if isinstance(leaf, np.generic) else leaf
+
+    held = held_by(value)
+    changed = copy.copy(value)
+    for name in set(getattr(changed, "__dict__", {})) - set(held):
+        del changed.__dict__[name]  # what is only cached
+    for name, content in jax.tree.map(replaced, held).items():
+        object.__setattr__(changed, name, content)
+    return changed
+
+
+def _is_array(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array) or (
+        isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiubc"
+    )
+
+
+def _cast(array: Any, dtype: Any) -> Array:
+    return jnp.asarray(array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
