@@ -15,6 +15,8 @@ SMALL = {
     "plateau_atlas": ["axes.w0.num=17", "axes.b0.num=17", "horizon=2000"],
     "nielsen_chapter3": [],
     "premature_saturation": ["horizon=100"],
+    "confidently_wrong": ["axes.share.num=4", "horizon=500"],
+    "two_weights": ["axes.w.num=9", "axes.v.num=8", "horizon=300"],
     "learning_rate": ["axes.w0.num=9", "axes.lr.num=8", "horizon=20000"],
     "deep_saturation": ["axes.w0.num=19", "axes.b0.num=19"],
     "activations": ["axes.w0.num=9", "axes.b0.num=9", "horizon=500"],

@@ -16,8 +16,10 @@ from plateaumap.report.dynamics import (
 )
 from plateaumap.report.lines import cut, plateau_bars, plateau_points
 from plateaumap.report.maps import plateau_map
+from plateaumap.report.mistakes import confidently_wrong
 from plateaumap.report.saturation import premature_saturation
 from plateaumap.report.style import save
+from plateaumap.report.surface import loss_surface
 from plateaumap.report.survival import survival
 
 __all__ = [
@@ -26,9 +28,11 @@ __all__ = [
     "activation_lines",
     "applicable",
     "collapse",
+    "confidently_wrong",
     "cut",
     "difference_map",
     "learning_curves",
+    "loss_surface",
     "plateau_bars",
     "plateau_fraction",
     "plateau_map",

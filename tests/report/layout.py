@@ -35,7 +35,9 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def _tick_labels(axes: Axes) -> list[Text]:
-    labels = []
+    labels: list[Text] = []
+    if axes.name == "3d":  # placed while they are drawn, and moved away by asking for them
+        return labels
     for axis in (axes.xaxis, axes.yaxis):
         ticks = axis._update_ticks()
         labels += [label for t in ticks for label in (t.label1, t.label2) if label.get_visible()]

@@ -1,0 +1,151 @@
+"""A loss as a surface over two weights, coloured by how long its plateaus last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from plateaumap.report.cells import draw_region, draw_values
+from plateaumap.report.lattice import STATUSES, Stack, choose, read, require, stack
+from plateaumap.report.series import legend_below
+from plateaumap.report.style import (
+    LENGTH_LABEL,
+    LENGTHS,
+    STATUS_LOOKS,
+    Look,
+    SizeName,
+    axis_words,
+    colours,
+    loss_words,
+    new_figure,
+    short,
+    size_named,
+    styled,
+)
+
+_CONTOURS = 8
+
+
+@styled
+def loss_surface(
+    frame: pd.DataFrame,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    size: SizeName = "page",
+) -> Figure:
+    """Draws the loss at the start over two coordinates, coloured by the plateau length from there.
+
+    Above, for each loss, the surface in perspective; below the same from above: colours are the
+    plateau lengths T10 on one logarithmic scale for all losses, lines the loss at the start.
+
+    Args:
+        frame: a table of results with two axes and `initial_loss`.
+        x: the coordinate to the right; by default the largest axis.
+        y: the coordinate upward; by default the next largest.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Returns:
+        The figure: a surface for each loss, then a map for each loss, then the colour bar.
+
+    Raises:
+        PlateaumapError: the table lacks a column, or has not just two axes.
+    """
+    require(frame, ("initial_loss",), "loss_surface")
+    room = size_named(size)
+    lattice = read(frame, "loss_surface")
+    chosen = stack(lattice, choose(lattice, None, "loss_surface"), x, y, "loss_surface", 1)
+    heights = chosen.take(lattice.numbers("initial_loss"))[:, 0]
+    lengths = np.ma.masked_invalid(chosen.take(lattice.lengths))[:, 0]
+    statuses = chosen.take(lattice.status_codes)[:, 0]
+    norm, cmap = _scale(lengths), colours(LENGTHS)
+    count = len(chosen.losses)
+    figure = new_figure(room, 0.84 * room.width + 10, layout="constrained")
+    shape = (2, count)
+    above = [figure.add_subplot(*shape, 1 + i, projection="3d") for i in range(count)]
+    below = [figure.add_subplot(*shape, 1 + count + i) for i in range(count)]
+    looks = _looks(statuses)
+    for place, loss in enumerate(chosen.losses):
+        shown = heights[place], lengths[place]
+        _draw_surface(above[place], chosen, *shown, norm, cmap, room.font)
+        above[place].set_title(
+            loss_words(loss), fontsize=room.font, fontweight="bold", loc="center"
+        )
+        _draw_map(below[place], chosen, *shown, norm, cmap, room.font)
+        for code, look in looks:
+            draw_region(below[place], (chosen.x, chosen.y), statuses[place] == code, look)
+    bar = figure.colorbar(ScalarMappable(norm, cmap), ax=[*above, *below], shrink=0.5)
+    bar.set_label(LENGTH_LABEL, fontsize=room.font)
+    bar.ax.tick_params(labelsize=room.font)
+    legend_below(figure, room, _patches(looks))
+    return figure
+
+
+def _scale(lengths: np.ma.MaskedArray) -> LogNorm:
+    if not lengths.count():
+        return LogNorm(1, 10)
+    low, high = max(float(lengths.min()), 1.0), float(lengths.max())
+    return LogNorm(low, high if high > low else 10 * low)
+
+
+def _looks(statuses: np.ma.MaskedArray) -> list[tuple[int, Look]]:
+    found = set(np.unique(statuses.compressed()).tolist())
+    return [
+        (STATUSES.index(name), look)
+        for name, look in STATUS_LOOKS.items()
+        if STATUSES.index(name) in found
+    ]
+
+
+def _patches(looks: list[tuple[int, Look]]) -> list[Patch]:
+    return [look.patch() for _, look in looks]
+
+
+def _draw_surface(
+    panel: Any,
+    chosen: Stack,
+    heights: np.ma.MaskedArray,
+    lengths: np.ma.MaskedArray,
+    norm: LogNorm,
+    cmap: Colormap,
+    font: float,
+) -> None:
+    across, up = np.meshgrid(chosen.x.centres, chosen.y.centres)
+    painted = cmap(norm(lengths))
+    painted[np.ma.getmaskarray(lengths)] = (0.6, 0.6, 0.6, 1.0)
+    panel.plot_surface(
+        across, up, heights.filled(np.nan), facecolors=painted, rstride=1, cstride=1,
+        shade=False, linewidth=0, antialiased=False, rasterized=True,
+    )  # fmt: skip
+    panel.set_xlabel(short(chosen.x.name), fontsize=font, labelpad=-6)
+    panel.set_ylabel(short(chosen.y.name), fontsize=font, labelpad=-6)
+    panel.tick_params(labelsize=font, pad=-2)
+    panel.locator_params(nbins=5)
+    panel.view_init(elev=28, azim=-125)
+    panel.set_box_aspect(None, zoom=0.9)
+
+
+def _draw_map(
+    panel: Any,
+    chosen: Stack,
+    heights: np.ma.MaskedArray,
+    lengths: np.ma.MaskedArray,
+    norm: LogNorm,
+    cmap: Colormap,
+    font: float,
+) -> None:
+    draw_values(panel, (chosen.x, chosen.y), lengths, norm, cmap)
+    lines = panel.contour(
+        chosen.x.centres, chosen.y.centres, heights, levels=_CONTOURS, colors="white",
+        linewidths=0.6,
+    )  # fmt: skip
+    panel.clabel(lines, lines.levels[1::2], fontsize=font - 1)
+    panel.set_xlabel(axis_words(chosen.x.name), fontsize=font)
+    panel.set_ylabel(axis_words(chosen.y.name), fontsize=font)
+    panel.tick_params(labelsize=font)

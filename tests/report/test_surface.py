@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgba
+from tests.report.layout import legend_labels, problems
+from tests.report.tables import table
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.figures import loss_surface
+from plateaumap.report.style import colours
+
+W, B = np.linspace(-3, 3, 7), np.linspace(-2, 2, 5)
+
+
+def made_up() -> pd.DataFrame:
+    frame = table({"w0": W}, {"b0": B}, horizon=30)
+    return frame.assign(initial_loss=np.hypot(frame["w0"], 2 * frame["b0"]) + 1)
+
+
+def grid(frame: pd.DataFrame, loss: str, column: str) -> np.ndarray:
+    rows = frame[frame["loss"] == loss]
+    wide = rows.pivot(index="b0", columns="w0", values=column)
+    return wide.to_numpy(float, na_value=np.nan)
+
+
+def test_maps_hold_the_lengths_and_lines_the_loss() -> None:
+    frame = made_up()
+    figure = loss_surface(frame)
+    assert len(figure.axes) == 5
+    for panel, loss in zip(figure.axes[2:4], ("quadratic", "cross_entropy"), strict=True):
+        lengths = grid(frame, loss, "plateau_epochs")
+        np.testing.assert_array_equal(panel.images[0].get_array().filled(np.nan), lengths)
+        contours = panel.collections[0]
+        losses = grid(frame, loss, "initial_loss")
+        inner = [level for level in contours.levels if losses.min() < level < losses.max()]
+        assert len(inner) >= 4
+        for level, path in zip(contours.levels, contours.get_paths(), strict=True):
+            if level in inner:
+                w, b = path.vertices.T
+                # Linear between places, so close to the true contour of a coarse grid.
+                np.testing.assert_allclose(np.hypot(w, 2 * b) + 1, level, rtol=0.25)
+
+
+def test_surfaces_stand_at_the_loss_in_the_colour_of_the_length() -> None:
+    frame = made_up()
+    figure = loss_surface(frame)
+    norm, cmap = figure.axes[2].images[0].norm, colours("viridis")
+    for panel, loss in zip(figure.axes[:2], ("quadratic", "cross_entropy"), strict=True):
+        (surface,) = panel.collections
+        faces = np.asarray(surface._faces)
+        losses, lengths = (grid(frame, loss, name) for name in ("initial_loss", "plateau_epochs"))
+        corners = np.asarray([face[:4] for face in faces]).reshape(-1, 3)
+        for w, b, height in corners[::7]:
+            place = np.argmin(np.abs(B - b)), np.argmin(np.abs(W - w))
+            assert height == pytest.approx(losses[place])
+        first = surface._original_facecolor if hasattr(surface, "_original_facecolor") else None
+        painted = surface.get_facecolor() if first is None else first
+        wanted = cmap(norm(np.ma.masked_invalid(lengths)))
+        wanted[np.isnan(lengths)] = to_rgba("0.6")
+        seen = {tuple(np.round(c, 6)) for c in np.asarray(painted)[:, :3]}
+        assert seen <= {tuple(np.round(c, 6)) for c in wanted.reshape(-1, 4)[:, :3]}
+        assert len(seen) > 4
+
+
+@pytest.mark.parametrize("size", ["page", "column"])
+def test_nothing_lies_on_anything_else(size: str) -> None:
+    assert problems(loss_surface(made_up(), size=size)) == []
+
+
+def test_what_has_no_length_is_hatched_and_named() -> None:
+    frame = made_up()
+    assert (frame["status"] == "censored").any()
+    figure = loss_surface(frame)
+    assert "censored" in legend_labels(figure)
+    assert "censored" in [patch.get_label() for patch in figure.axes[2].patches]
+
+
+def test_a_table_without_a_loss_or_a_second_axis_is_refused() -> None:
+    with pytest.raises(PlateaumapError, match="initial_loss"):
+        loss_surface(made_up().drop(columns="initial_loss"))
+    line = table({"w0": W})
+    with pytest.raises(PlateaumapError, match="two axes"):
+        loss_surface(line.assign(initial_loss=1.0))
