@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from plateaumap import training
+from plateaumap import course, training
+from plateaumap.course import Course, Journey, Stage
 from plateaumap.data import arrays_of, with_arrays
 from plateaumap.experiment import Experiment, LossChoice, Point
 from plateaumap.functions import identity_of
@@ -25,13 +27,13 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of all numbers of a run.
         apply: how updates are added.
-        strides: how steady runs are looked at, see `training.run`; empty where rounding freezes
+        strides: how steady runs are looked at, see `course.run`; empty where rounding freezes
             parameters now and then, so that every epoch has to be seen.
     """
 
     dtype: Any
     apply: Apply
-    strides: tuple[int, ...] = training.STRIDES
+    strides: tuple[int, ...] = course.STRIDES
 
 
 PRECISIONS = {
@@ -127,14 +129,64 @@ class Evaluation:
             limits: what ends the run from outside.
             data: see `data`.
         """
+        made = self._course(point, limits, data)
+        return self._record(made, *course.run(made))
+
+    def depart(self, point: Point, limits: Limits, data: list[Array]) -> Journey:
+        """Return the run of one point before its first step; see `plateaumap.course.depart`."""
+        return course.depart(self._course(point, limits, data))
+
+    def round(
+        self,
+        point: Point,
+        limits: Limits,
+        data: list[Array],
+        journey: Journey,
+        until: Array,
+        stage: Array,
+        unroll: int = 1,
+    ) -> tuple[Journey, Record]:
+        """Return the run of one point, one round later, and its record.
+
+        All that a run in rounds needs is in here, so that it is compiled once.
+
+        Args:
+            point: a scalar for each coordinate.
+            limits: what ends the run from outside.
+            data: see `data`.
+            journey: the run so far; in the first round anything of that form.
+            until: the epoch to go to, integer scalar of the dtype that counts epochs.
+            stage: a `Stage`, integer scalar.
+            unroll: epochs in one turn of the compiled loop.
+
+        Returns:
+            The run, and its record; zeros before the stage `CONCLUDE`.
+        """
+        made = self._course(point, limits, data)._replace(unroll=unroll)
+
+        def conclude() -> Record:
+            return self._record(made, *course.arrive(made, journey))
+
+        def nothing() -> Record:
+            shapes = jax.eval_shape(conclude)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        record = jax.lax.cond(stage == Stage.CONCLUDE, conclude, nothing)
+        first = stage == Stage.FIRST
+        journey = jax.lax.cond(first, lambda: course.depart(made), lambda: journey)
+        return course.travel(made, journey, until), record
+
+    def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
-        measures = self._measures(experiment)
         problem = experiment.problem({**point, **dict(self.static)}, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
-        begin, state = training.run(
-            problem, measures, precision.apply, limits.horizon, precision.strides
-        )
-        return measures.finish(state.observed, begin, training.finish(problem, state))
+        measures = self._measures(experiment)
+        return Course(problem, measures, precision.apply, limits.horizon, precision.strides)
+
+    def _record(self, made: Course, begin: training.Start, state: training.RunState) -> Record:
+        assert isinstance(made.observer, Measures)
+        end = training.finish(made.problem, state)
+        return made.observer.finish(state.observed, begin, end)
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
         """Return records as a chunk of results, negative integers as nulls.

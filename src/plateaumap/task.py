@@ -172,7 +172,7 @@ class Task:
 
     def _leap(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         horizon = self.horizon
-        starts = self._evaluate(lanes, points, 0)
+        starts = self._evaluate(lanes, points, 0, np.zeros(len(next(iter(points.values())))))
         loss = self.experiment.theory(self.choice)
         lengths = None if loss is None else leap.Lengths(points, loss, self.until)
 

@@ -2,17 +2,12 @@
 
 A run is `start`, then `step`, an epoch at a time, until its `stop` is no longer `Stop.RUNNING`.
 That is the definition, and how any run can be made.
-
-Observing costs many times what an update does. A *steady* run can do with less: its loss falls
-from epoch to epoch, and its gradient and the fall of its loss have one peak each, so whatever an
-observer waits for happens next to a place that shows in every 64th epoch too. `run` looks for
-these places first, with long strides and then with shorter ones, and makes every `step` only
-around them.
+`plateaumap.course` makes whole runs, and can do without looking at every epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
 from functools import reduce
 from typing import Any, NamedTuple, Protocol
@@ -22,12 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from plateaumap.numerics.packing import Packing
-
 PyTree = Any
-
-STRIDES = (64, 8)
-"""Epochs between two looks at a steady run: a coarse search, then a finer one."""
 
 LOST_EPOCHS_ALLOWED = 0.5
 """Epochs that rounding may swallow before a run is called partially stalled."""
@@ -240,57 +230,6 @@ class RunState(NamedTuple):
     stop: Array
 
 
-class Mark(NamedTuple):
-    """A place to come back to: an epoch, and where the run was."""
-
-    epoch: Array
-    position: Position
-
-
-def run(
-    problem: Problem,
-    observer: Observer,
-    apply: Apply,
-    horizon: Array,
-    strides: Sequence[int] = STRIDES,
-) -> tuple[Start, RunState]:
-    """Return the start of a run and its state where it stopped.
-
-    Args:
-        problem: what is trained.
-        observer: what watches.
-        apply: how updates are added.
-        horizon: the last epoch to be observed, an integer scalar of the dtype that counts epochs.
-        strides: epochs between two looks at a steady run, coarse to fine; none to observe all.
-    """
-    begin, state = start(problem, observer, apply, horizon.dtype)
-    landmarks = observer.landmarks(state.observed)
-    marks: tuple[Mark, ...] = (Mark(state.epoch, state.position),)
-    reach = horizon
-    if strides and problem.steady is not None and landmarks is not None:
-        marks = (*(_nowhere(state) for _ in landmarks), *marks)
-        scales = jnp.asarray(strides, horizon.dtype)
-        reaches = 2 * jnp.asarray((0, *strides), horizon.dtype)
-
-        def closer(level: Array, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-            reach, stride = reaches[level], scales[level]
-            return _search(problem, observer, apply, begin, state, horizon, marks, reach, stride)
-
-        marks = jax.lax.fori_loop(0, len(strides), closer, marks)
-        reach = reaches[-1]
-
-    state = _visit(
-        marks,
-        reach,
-        state,
-        epoch=lambda state: state.epoch,
-        running=lambda state: state.stop == Stop.RUNNING,
-        go_to=lambda mark, state: state._replace(epoch=mark.epoch, position=mark.position),
-        advance=lambda state: step(problem, observer, apply, begin, state, horizon),
-    )
-    return begin, state
-
-
 def start(
     problem: Problem, observer: Observer, apply: Apply, counter: jnp.dtype
 ) -> tuple[Start, RunState]:
@@ -352,7 +291,7 @@ def step(
         state: the carry.
         horizon: the last epoch to be observed, integer scalar.
     """
-    seen = _look(problem, observer, apply, begin, state)
+    seen = look(problem, observer, apply, begin, state)
     unchanged = _all(seen.frozen) & _same(state.position.optimizer, seen.ahead.optimizer)
     if problem.descent is not None:  # the next batch may change what this one has not
         unchanged = jnp.zeros_like(unchanged)
@@ -391,7 +330,7 @@ def finish(problem: Problem, state: RunState) -> End:
     )
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What one epoch shows: the observer's new state, the position after the next update, …"""
 
     observed: PyTree
@@ -422,17 +361,16 @@ class _Seen(NamedTuple):
         return jnp.where(lost > 0, lost / total, 0)
 
 
-def _look(
-    problem: Problem, observer: Observer, apply: Apply, begin: Start, state: RunState
-) -> _Seen:
+def look(problem: Problem, observer: Observer, apply: Apply, begin: Start, state: RunState) -> Seen:
+    """Return what a run shows where it stands, and where its next update leads."""
     parameters = state.position.parameters
     one = jnp.where(state.epoch >= 0, 1, jnp.nan).astype(state.lost.dtype)
     excess, gradients = _slope(problem, parameters, state.epoch)
     excess, gradients = jax.tree.map(lambda v: v if v.ndim else v / one, (excess, gradients))
-    updates, ahead = _update(problem, apply, state.position, gradients)
+    updates, ahead = update(problem, apply, state.position, gradients)
     now = _observe(problem, state, excess, gradients, updates)
     now = now._replace(fall=now.fall / one)
-    return _Seen(
+    return Seen(
         observed=observer.step(state.observed, begin, now),
         ahead=ahead,
         frozen=_frozen(state.position, ahead),
@@ -450,150 +388,15 @@ def _slope(problem: Problem, parameters: PyTree, epoch: Array) -> tuple[Array, P
     return problem.excess(parameters), jax.grad(problem.descent)(parameters, epoch)
 
 
-def _update(
+def update(
     problem: Problem, apply: Apply, position: Position, gradients: PyTree
 ) -> tuple[PyTree, Position]:
+    """Return the optimizer's updates, and the position after they have been added."""
     updates, optimizer = problem.optimizer.update(
         gradients, position.optimizer, position.parameters
     )
     parameters, carry = apply(position.parameters, updates, position.carry)
     return updates, Position(parameters, optimizer, carry)
-
-
-def _unobserved(problem: Problem, apply: Apply, position: Position, epochs: Array) -> Position:
-    """Return the position after so many updates that nobody observes."""
-    packing = Packing.of(position)
-
-    def one(_: Array, packed: tuple[Array, ...]) -> tuple[Array, ...]:
-        position = packing.unpack(packed)
-        gradients = jax.grad(problem.excess)(position.parameters)
-        return packing.pack(_update(problem, apply, position, gradients)[1])
-
-    return packing.unpack(jax.lax.fori_loop(0, epochs, one, packing.pack(position)))
-
-
-class _SearchState(NamedTuple):
-    """A search for landmarks: the run, the look before this one, marks, whether it is over."""
-
-    run: RunState
-    before: Mark
-    marks: tuple[Mark, ...]
-    over: Array
-
-
-def _search(
-    problem: Problem,
-    observer: Observer,
-    apply: Apply,
-    begin: Start,
-    state: RunState,
-    horizon: Array,
-    marks: tuple[Mark, ...],
-    reach: Array,
-    stride: Array,
-) -> tuple[Mark, ...]:
-    """Look at a run every `stride` epochs within `reach` of marks; return closer marks.
-
-    A mark is the last look before the one that has moved a landmark, so the landmark's true
-    place is less than two strides after it. The last mark is the last look before the end.
-    """
-    assert problem.steady is not None
-
-    def look(search: _SearchState) -> _SearchState:
-        run = search.run
-        seen = _look(problem, observer, apply, begin, run)
-        old, new = observer.landmarks(run.observed), observer.landmarks(seen.observed)
-        assert old is not None
-        assert new is not None
-        here = Mark(run.epoch, run.position)
-        over = (
-            ~seen.finite
-            | observer.done(seen.observed)
-            | seen.stalls()
-            | (run.epoch + stride > horizon)
-        )
-        moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
-        return _SearchState(
-            run=run._replace(
-                position=_unobserved(problem, apply, run.position, stride),
-                epoch=run.epoch + stride,
-                observed=seen.observed,
-            ),
-            before=here,
-            marks=tuple(
-                _where(m, search.before, mark) for m, mark in zip(moved, search.marks, strict=True)
-            ),
-            over=over,
-        )
-
-    here = Mark(state.epoch, state.position)
-    unknown = _SearchState(
-        run=state,
-        before=here,
-        marks=(*(_nowhere(state) for _ in marks[:-1]), here),
-        over=(state.stop != Stop.RUNNING) | ~problem.steady,
-    )
-    found = _visit(
-        marks,
-        reach,
-        unknown,
-        epoch=lambda search: search.run.epoch,
-        running=lambda search: ~search.over,
-        go_to=lambda mark, search: search._replace(
-            before=mark, run=search.run._replace(epoch=mark.epoch, position=mark.position)
-        ),
-        advance=look,
-    )
-    return found.marks
-
-
-def _visit(
-    marks: tuple[Mark, ...],
-    reach: Array,
-    state: Any,
-    *,
-    epoch: Callable[[Any], Array],
-    running: Callable[[Any], Array],
-    go_to: Callable[[Mark, Any], Any],
-    advance: Callable[[Any], Any],
-) -> Any:
-    """Advance a state within `reach` of each mark in order of epochs, and from the last to the end.
-
-    Stretches that overlap are run through once: a state never goes back.
-    """
-    far = _far(marks[-1].epoch)
-
-    def visit(_: Array, carry: tuple[tuple[Array, ...], Any]) -> tuple[tuple[Array, ...], Any]:
-        waiting, state = carry
-        first = reduce(jnp.minimum, waiting)
-        to_the_end = waiting[-1] == first
-        mark, until = marks[-1], far
-        left = [jnp.where(to_the_end, far, waiting[-1])]
-        for other, at in zip(reversed(marks[:-1]), reversed(waiting[:-1]), strict=True):
-            chosen = at == first
-            mark = _where(chosen, other, mark)
-            # Where a landmark shares the last mark's place, the run still goes on to its end.
-            until = jnp.where(chosen & ~to_the_end, first + reach, until)
-            left.append(jnp.where(chosen, far, at))
-        until = jnp.where(first == far, 0, until)
-        ahead = (first != far) & (first > epoch(state)) & running(state)
-        state = _where(ahead, go_to(mark, state), state)
-        state = jax.lax.while_loop(
-            lambda state: running(state) & (epoch(state) < until), advance, state
-        )
-        return tuple(reversed(left)), state
-
-    waiting = tuple(mark.epoch for mark in marks)
-    return jax.lax.fori_loop(0, len(marks), visit, (waiting, state))[1]
-
-
-def _far(epoch: Array) -> Array:
-    """Return an epoch that never comes."""
-    return jnp.full_like(epoch, jnp.iinfo(epoch.dtype).max)
-
-
-def _nowhere(state: RunState) -> Mark:
-    return Mark(_far(state.epoch), state.position)
 
 
 def _output(problem: Problem, parameters: PyTree) -> Array | None:
@@ -651,7 +454,3 @@ def _any(tree: PyTree) -> Array:
 def _same(before: PyTree, after: PyTree) -> Array:
     leaves = jax.tree.leaves(jax.tree.map(jnp.array_equal, before, after))
     return reduce(jnp.logical_and, leaves, jnp.bool_(True))
-
-
-def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -11,18 +11,25 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 
+from plateaumap.course import Stage
+from plateaumap.execution.rounds import in_rounds
+
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
+Work = Callable[[Any, Points, Any, np.ndarray, int], Records]
 
 LANES = 1024
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
+
+WIDE = 131_072
+"""The same on an accelerator, which wants all of them at once."""
 
 FEWEST_LANES = 64
 """Smaller blocks are padded to this.
@@ -30,6 +37,12 @@ FEWEST_LANES = 64
 XLA treats the remainder of a vector loop differently, which changes last bits in blocks under
 about 16 lanes; from 64 on a lane's bits do not depend on its block.
 """
+
+GROUP = 16
+"""Blocks of runs of unknown length that one thread advances in rounds, packing the survivors."""
+
+UNROLL = 16
+"""Epochs in one turn of a loop on an accelerator, where each turn costs a launch."""
 
 
 MOST_COMPILED = 256
@@ -54,6 +67,22 @@ class Evaluation(Protocol):
 
     def evaluate(self, point: Any, limits: Any, data: Any) -> dict[str, Array]: ...  # noqa: D102
 
+    def depart(self, point: Any, limits: Any, data: Any) -> Any: ...  # noqa: D102
+
+    def round(  # noqa: D102
+        self,
+        point: Any,
+        limits: Any,
+        data: Any,
+        journey: Any,
+        until: Any,
+        stage: Any,
+        unroll: int,
+    ) -> tuple[Any, dict[str, Array]]: ...
+
+    @property
+    def counter(self) -> str: ...  # noqa: D102
+
 
 class Task(Protocol):
     """What is done for many points; `plateaumap.task` has the real one."""
@@ -62,35 +91,57 @@ class Task(Protocol):
 
 
 class _Block:
-    """The block function of an evaluation, compiled when it is first called with so many lanes."""
+    """The block functions of an evaluation, compiled when they are first called with so many lanes.
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        # This is the one place where the runs of a sweep are vectorised.
-        block = jax.vmap(evaluation.evaluate, (0, None, None))
-        self._block = jax.jit(block, compiler_options=compiler_options())
+    Attributes:
+        whole: makes runs from start to end.
+        round: makes one round of runs.
+    """
+
+    def __init__(self, evaluation: Evaluation, unroll: int) -> None:
         self._data = evaluation.data()
-        self._compiled: set[int] = set()
-        self._guard = threading.Lock()
+        self._depart = jax.jit(evaluation.depart)
+        one_round = partial(evaluation.round, unroll=unroll)
+        self.whole = _compiled_once(evaluation.evaluate, (0, None, None), self._data)
+        self.round = _compiled_once(one_round, (0, None, None, 0, None, None), self._data)
 
-    def __call__(self, lane_points: Mapping[str, np.ndarray], limits: Any) -> dict[str, Array]:
+    def blank(self, lane_points: Mapping[str, np.ndarray], limits: Any, lanes: int) -> Any:
+        """Return what has the form of runs in a block."""
+        one = {name: array[0] for name, array in lane_points.items()}
+        form = jax.eval_shape(self._depart, one, limits, self._data)
+        return jax.tree.map(lambda leaf: np.zeros((lanes, *leaf.shape), leaf.dtype), form)
+
+
+def _compiled_once(
+    function: Callable[..., Any], axes: tuple[int | None, ...], data: Any
+) -> Callable[..., Any]:
+    # This is the one place where the runs of a sweep are vectorised.
+    block = jax.jit(jax.vmap(function, axes), compiler_options=compiler_options())
+    compiled: set[int] = set()
+    guard = threading.Lock()
+
+    def call(lane_points: Mapping[str, np.ndarray], limits: Any, *others: Any) -> Any:
         lanes = len(next(iter(lane_points.values())))
-        if lanes in self._compiled:
-            return self._block(lane_points, limits, self._data)
-        with self._guard:  # or else every thread would compile it for itself
-            records = self._block(lane_points, limits, self._data)
-            self._compiled.add(lanes)
-            return records
+        if lanes in compiled:
+            return block(lane_points, limits, data, *others)
+        with guard:  # or else every thread would compile it for itself
+            result = block(lane_points, limits, data, *others)
+            compiled.add(lanes)
+            return result
+
+    return call
 
 
-_blocks: dict[Evaluation, _Block] = {}
+_blocks: dict[tuple[Evaluation, int], _Block] = {}
 _blocks_guard = threading.Lock()
 
 
-def _compiled(evaluation: Evaluation) -> _Block:
-    """Return the block function of an evaluation, the same for equal ones; keep the last ones."""
+def _block(evaluation: Evaluation, unroll: int = 1) -> _Block:
+    """Return the block functions of an evaluation, the same for equal ones; keep the last ones."""
+    key = (evaluation, unroll)
     with _blocks_guard:
-        block = _blocks.pop(evaluation, None) or _Block(evaluation)
-        _blocks[evaluation] = block
+        block = _blocks.pop(key, None) or _Block(evaluation, unroll)
+        _blocks[key] = block
         while len(_blocks) > MOST_COMPILED:
             del _blocks[next(iter(_blocks))]
         return block
@@ -124,17 +175,25 @@ class LocalExecutor:
     Attributes:
         threads: how many blocks are worked on at once.
         lanes: runs in one block.
+        unroll: epochs in one turn of a compiled loop.
     """
 
-    def __init__(self, threads: int | None = None, lanes: int = LANES) -> None:
+    def __init__(
+        self, threads: int | None = None, lanes: int | None = None, unroll: int | None = None
+    ) -> None:
         """Start the threads.
 
         Args:
             threads: as many as there are usable cores if None.
-            lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`.
+            lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`; if None, few on a
+                processor and many on an accelerator.
+            unroll: epochs in one turn of a compiled loop; if None, one on a processor and several
+                on an accelerator. With several, runs are always advanced in rounds.
         """
+        on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.lanes = _padded(lanes)
+        self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
+        self.unroll = unroll or (1 if on_processor else UNROLL)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
     def __enter__(self) -> LocalExecutor:
@@ -161,22 +220,30 @@ class LocalExecutor:
             points: arrays of shape (n,).
             limits: a pytree of numbers.
             length: a guess of how long each run is, of shape (n,); runs of like length share a
-                block, and the longest begin first. NaN counts as short.
+                block, and the longest begin first. NaN counts as short. Without a guess, runs
+                are advanced in rounds (see `plateaumap.execution.rounds`).
 
         Returns:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
-        order = np.arange(count)
-        if length is not None:
-            order = np.argsort(-np.nan_to_num(length), kind="stable")
         lanes = min(_padded(evaluation.lanes or self.lanes), self.lanes, _padded(count))
-        blocks = [order[at : at + lanes] for at in range(0, count, lanes)]
-        futures: list[Future[Records]] = [
-            self._pool.submit(_evaluate, evaluation, points, limits, block, lanes)
-            for block in blocks
+        if length is None or self.unroll > 1:
+            parts = self._dealt(count, lanes)
+            work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)
+        else:
+            order = np.argsort(-np.nan_to_num(length), kind="stable")
+            parts = [order[at : at + lanes] for at in range(0, count, lanes)]
+            work = _evaluate
+        futures = [
+            self._pool.submit(work, evaluation, points, limits, part, lanes) for part in parts
         ]
-        return lambda: _gather(count, blocks, futures)
+        return lambda: _gather(count, parts, futures)
+
+    def _dealt(self, count: int, lanes: int) -> list[np.ndarray]:
+        """Deal points out to groups that are advanced in rounds, each by one thread."""
+        groups = max(-(-count // (GROUP * lanes)), min(self.threads, count // lanes), 1)
+        return [np.arange(first, count, groups) for first in range(groups)]
 
 
 def _padded(lanes: int) -> int:
@@ -190,8 +257,29 @@ def _evaluate(
     padded = np.concatenate([block, np.repeat(block[-1:], lanes - len(block))])
     with jax.enable_x64(True):
         lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
-        records = _compiled(evaluation)(lane_points, limits)
+        records = _block(evaluation).whole(lane_points, limits)
         return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
+
+
+def _evaluate_in_rounds(
+    evaluation: Evaluation,
+    points: Points,
+    limits: Any,
+    numbers: np.ndarray,
+    lanes: int,
+    unroll: int,
+) -> Records:
+    lane_points = evaluation.cast({name: array[numbers] for name, array in points.items()})
+    counter = np.dtype(evaluation.counter)
+    with jax.enable_x64(True):
+        functions = _block(evaluation, unroll)
+
+        def advance(some: np.ndarray, runs: Any, until: int, stage: Stage) -> tuple[Any, Records]:
+            block = {name: array[some] for name, array in lane_points.items()}
+            return functions.round(block, limits, runs, counter.type(until), np.int32(stage))
+
+        blank = functions.blank(lane_points, limits, lanes)
+        return in_rounds(advance, blank, len(numbers), lanes, int(np.iinfo(counter).max) // 2)
 
 
 def _gather(count: int, blocks: list[np.ndarray], futures: list[Future[Records]]) -> Records:
