@@ -101,13 +101,19 @@ def test_the_horizon_ends_a_run_that_a_measure_waits_in_vain_for(plain: pd.DataF
 def test_an_experiment_bounds_the_runs_in_a_block(
     plain: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    evaluate = local._evaluate
-    monkeypatch.setattr(
-        local, "_evaluate", lambda *a: seen.append((len(a[3]), a[4])) or evaluate(*a)
-    )
-    pd.testing.assert_frame_equal(pm.run(sweep(lanes=64)), plain)
-    assert seen == [(64, 64), (16, 64)]
+    seen = set()
+    real = local.in_rounds
+
+    def noted(advance: Any, blank: Any, count: int, lanes: int, last: int) -> Any:
+        def counting(numbers: np.ndarray, *rest: Any) -> Any:
+            seen.add((len(numbers), len(np.unique(numbers))))
+            return advance(numbers, *rest)
+
+        return real(counting, blank, count, lanes, last)
+
+    monkeypatch.setattr(local, "in_rounds", noted)
+    pd.testing.assert_frame_equal(pm.run(sweep(lanes=64), threads=1), plain)
+    assert seen == {(64, 64), (64, 16)}
 
 
 def test_chunks_of_a_large_model_are_a_few_whole_blocks() -> None:
