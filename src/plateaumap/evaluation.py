@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +16,13 @@ from plateaumap import course, training
 from plateaumap.course import Course, Journey, Stage
 from plateaumap.data import arrays_of, with_arrays
 from plateaumap.experiment import Experiment, LossChoice, Point
+from plateaumap.footprint import lanes_for
 from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
+
+PyTree = Any
 
 
 class Precision(NamedTuple):
@@ -100,8 +104,22 @@ class Evaluation:
 
     @property
     def lanes(self) -> int | None:
-        """Return how many runs are advanced together at most, if the experiment says so."""
-        return self.experiment.lanes
+        """Return how many runs are advanced together; None: as many as suit a few numbers."""
+        return self.experiment.lanes or _lanes(self)
+
+    def _an_epoch(self, point: Point, data: list[Array]) -> PyTree:
+        """Return start and gradients of one run: what an epoch of it works on."""
+        experiment = with_arrays(self.experiment, data) if data else self.experiment
+        tolerance = jnp.zeros((), self.dtype)
+        problem = experiment.problem({**point, **dict(self.static)}, self.choice, tolerance)
+        return problem.parameters, jax.value_and_grad(problem.excess)(problem.parameters)
+
+    def a_point(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and dtypes of a point."""
+        return {
+            c.name: jax.ShapeDtypeStruct((), self.dtype if c.dtype is np.float64 else c.dtype)
+            for c in self.experiment.coordinates
+        }
 
     @property
     def dtype(self) -> Any:
@@ -197,6 +215,12 @@ class Evaluation:
         return {
             column.name: _array(column, np.asarray(record[column.name])) for column in self.columns
         }
+
+
+@lru_cache(maxsize=256)
+def _lanes(evaluation: Evaluation) -> int | None:
+    with jax.enable_x64(True):
+        return lanes_for(evaluation._an_epoch, evaluation.a_point(), evaluation.data())
 
 
 def _array(column: Column, values: np.ndarray) -> np.ndarray:

@@ -64,10 +64,10 @@ class Experiment(ABC):
     """The one number that the model puts out, from parameters and point, if there is one."""
 
     lanes: int | None = None
-    """Runs that are advanced together, at most; None: as many as suit a model of a few numbers.
+    """Runs that are advanced together; None: as many as the arrays of a run suggest.
 
-    A multiple of 64. With 64, a run that works on thousands of numbers is faster and takes less
-    memory, and fewer runs are lost where a sweep is interrupted.
+    A power of two from 8 on. Where it is given, chunks are small, too: a few of these blocks, so
+    that fewer runs are lost where a sweep of long runs is interrupted.
     """
 
     descent: Callable[[PyTree, Point, LossChoice, Array], Array] | None = None

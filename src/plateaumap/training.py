@@ -292,13 +292,13 @@ def step(
         horizon: the last epoch to be observed, integer scalar.
     """
     seen = look(problem, observer, apply, begin, state)
-    unchanged = _all(seen.frozen) & _same(state.position.optimizer, seen.ahead.optimizer)
+    finite, unchanged, share_lost = seen.health(problem, apply, state.position)
     if problem.descent is not None:  # the next batch may change what this one has not
         unchanged = jnp.zeros_like(unchanged)
-    lost = state.lost + jnp.where(unchanged, 0, seen.share_lost())
+    lost = state.lost + jnp.where(unchanged, 0, share_lost)
 
     reasons = (
-        (~seen.finite, Stop.NOT_FINITE),
+        (~finite, Stop.NOT_FINITE),
         (observer.done(seen.observed), Stop.FINISHED),
         (state.epoch >= horizon, Stop.HORIZON),
         (lost > LOST_EPOCHS_ALLOWED, Stop.PARTIALLY_STALLED),
@@ -346,19 +346,80 @@ class Seen(NamedTuple):
         lacking = jax.tree.map(lambda f, u: f & (u != 0), self.frozen, self.updates)
         return _any(lacking) | _all(self.frozen)
 
-    def share_lost(self) -> Array:
-        """Return the share of one epoch's first-order progress that frozen parameters lose.
+    def health(
+        self, problem: Problem, apply: Apply, position: Position
+    ) -> tuple[Array, Array, Array]:
+        """Return whether all is finite, whether an update changes nothing, and the share it loses.
 
-        To first order an update `u` changes the loss by `Σ g u`. For the neuron this is the share
-        of the change of z that is not applied; a parameter whose exact update is zero loses
-        nothing.
+        Of models with arrays these are found in one pass over the parameters; only where rounding
+        has frozen some, which is rare, there are more.
         """
-        # Relative to the largest of each, so that no product of small numbers underflows.
-        gradients, updates = _relative(self.gradients), _relative(self.updates)
-        work = jax.tree.map(jnp.multiply, gradients, updates)
-        lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), self.frozen, work))
-        total = _sum(work)
-        return jnp.where(lost > 0, lost / total, 0)
+        if all(leaf.ndim == 0 for leaf in jax.tree.leaves(position.parameters)):
+            same = _same(position.optimizer, self.ahead.optimizer)
+            return self.finite, _all(self.frozen) & same, self.share_lost()
+        found = _found(position.parameters, self.frozen, self.updates)
+        fine = (found & _MOVED != 0) & (found & _LACKING == 0)
+
+        def look_closer(place: tuple[Position, PyTree]) -> tuple[Array, Array]:
+            # The update is made anew: else it would have to be written out every time.
+            here, gradients = place
+            updates, ahead = update(problem, apply, here, gradients)
+            frozen = _frozen(here, ahead)
+            unchanged = _all(frozen) & _same(here.optimizer, ahead.optimizer)
+            return unchanged, _share_lost(frozen, gradients, updates)
+
+        healthy = (jnp.bool_(False), jnp.zeros_like(self.excess))
+        unchanged, lost = _only_where(~fine, look_closer, (position, self.gradients), healthy)
+        return jnp.isfinite(self.excess) & (found & _NOT_FINITE == 0), unchanged, lost
+
+    def share_lost(self) -> Array:
+        """Return the share of one epoch's first-order progress that frozen parameters lose."""
+        return _share_lost(self.frozen, self.gradients, self.updates)
+
+
+_MOVED, _LACKING, _NOT_FINITE = 1, 2, 4
+"""What can be found of parameters: one that moved, one frozen in spite of its update, …"""
+
+
+def _found(parameters: PyTree, frozen: PyTree, updates: PyTree) -> Array:
+    """Return the sum of all that is found of any parameter, an integer scalar."""
+
+    def of_leaf(parameter: Array, stays: Array, update: Array) -> Array:
+        moved = jnp.where(stays, jnp.where(update != 0, _LACKING, 0), _MOVED)
+        each = moved | jnp.where(jnp.isfinite(parameter), 0, _NOT_FINITE)
+        return jax.lax.reduce(
+            each.astype(jnp.int32), jnp.int32(0), jax.lax.bitwise_or, [*range(each.ndim)]
+        )
+
+    leaves = jax.tree.leaves(jax.tree.map(of_leaf, parameters, frozen, updates))
+    return reduce(jnp.bitwise_or, leaves)
+
+
+def _only_where(
+    needed: Array, compute: Callable[[PyTree], PyTree], argument: PyTree, otherwise: PyTree
+) -> PyTree:
+    """Return what is computed where it is needed; if that is nowhere in a block, at no cost."""
+
+    def once(carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        # The barrier keeps the compiler from computing it before the loop, needed or not.
+        waiting, inside = jax.lax.optimization_barrier((carry[0], argument))
+        return jnp.zeros_like(waiting), compute(inside)
+
+    return jax.lax.while_loop(lambda carry: carry[0], once, (needed, otherwise))[1]
+
+
+def _share_lost(frozen: PyTree, gradients: PyTree, updates: PyTree) -> Array:
+    """Return the share of one epoch's first-order progress that frozen parameters lose.
+
+    To first order an update `u` changes the loss by `Σ g u`. For the neuron this is the share of
+    the change of z that is not applied; a parameter whose exact update is zero loses nothing.
+    """
+    # Relative to the largest of each, so that no product of small numbers underflows.
+    gradients, updates = _relative(gradients), _relative(updates)
+    work = jax.tree.map(jnp.multiply, gradients, updates)
+    lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), frozen, work))
+    total = _sum(work)
+    return jnp.where(lost > 0, lost / total, 0)
 
 
 def look(problem: Problem, observer: Observer, apply: Apply, begin: Start, state: RunState) -> Seen:

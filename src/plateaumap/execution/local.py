@@ -102,8 +102,9 @@ class _Block:
         self._data = evaluation.data()
         self._depart = jax.jit(evaluation.depart)
         one_round = partial(evaluation.round, unroll=unroll)
-        self.whole = _compiled_once(evaluation.evaluate, (0, None, None), self._data)
-        self.round = _compiled_once(one_round, (0, None, None, 0, None, None), self._data)
+        options = compiler_options(own_threads=evaluation.lanes is not None)
+        self.whole = _compiled_once(evaluation.evaluate, (0, None, None), self._data, options)
+        self.round = _compiled_once(one_round, (0, None, None, 0, None, None), self._data, options)
 
     def blank(self, lane_points: Mapping[str, np.ndarray], limits: Any, lanes: int) -> Any:
         """Return what has the form of runs in a block."""
@@ -113,10 +114,13 @@ class _Block:
 
 
 def _compiled_once(
-    function: Callable[..., Any], axes: tuple[int | None, ...], data: Any
+    function: Callable[..., Any],
+    axes: tuple[int | None, ...],
+    data: Any,
+    options: Mapping[str, str | bool],
 ) -> Callable[..., Any]:
     # This is the one place where the runs of a sweep are vectorised.
-    block = jax.jit(jax.vmap(function, axes), compiler_options=compiler_options())
+    block = jax.jit(jax.vmap(function, axes), compiler_options=dict(options))
     compiled: set[int] = set()
     guard = threading.Lock()
 
@@ -147,17 +151,25 @@ def _block(evaluation: Evaluation, unroll: int = 1) -> _Block:
         return block
 
 
-@lru_cache(maxsize=1)
-def compiler_options() -> dict[str, str]:
+@lru_cache(maxsize=2)
+def compiler_options(own_threads: bool = False) -> dict[str, str | bool]:
     """Return options that make the most of this CPU.
 
     A block is one thread's work. XLA by itself would run independent operations of one block on
     several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for
     memory it runs them one after the other. Of vectors, its own choice is 256 bits.
+
+    Args:
+        own_threads: whether to forbid XLA to cut a large operation, such as a product of
+            matrices, into pieces for other threads, which have blocks of their own.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    options: dict[str, str | bool] = {
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    }
+    if own_threads:
+        options["xla_cpu_multi_thread_eigen"] = False
     if "avx512f" in _cpu_features():
         options["xla_cpu_prefer_vector_width"] = "512"
     return options
@@ -227,7 +239,8 @@ class LocalExecutor:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
-        lanes = min(_padded(evaluation.lanes or self.lanes), self.lanes, _padded(count))
+        # Of a model with arrays every block has the same lanes: one compilation, the same bits.
+        lanes = min(evaluation.lanes or _padded(count), self.lanes)
         if length is None or self.unroll > 1:
             parts = self._dealt(count, lanes)
             work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)
