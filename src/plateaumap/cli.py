@@ -292,6 +292,31 @@ def report(folder: Folder) -> None:
 
 @app.command()
 @_guarded
+def explore(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR|FILE", help="A folder of results or a spec; else a sigmoid neuron."
+        ),
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Interface to listen on; only this machine can reach the default.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="5006, or any free one, by default.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+) -> None:
+    """Look through a microscope: zoom, and the visible window is swept again at once."""
+    from plateaumap.explore.server import serve, sweep_at
+    from plateaumap.explore.view import View
+
+    cache_compilations()
+    serve(View.of(sweep_at(source)), address, port, not no_browser, typer.echo)
+
+
+@app.command()
+@_guarded
 def point(
     loss: Annotated[str, typer.Option(help="A loss, such as quadratic or cross_entropy.")],
     w0: Annotated[float, typer.Option(help="Weight at the start.")],

@@ -61,15 +61,21 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
-    """A page that has said that its map and first curves are drawn."""
-    page, seen = chromium.new_page(viewport={"width": 1250, "height": 1400}), Seen()
+def new_page(chromium: Any, width: int = 1250) -> tuple[Any, Seen]:
+    """An empty page, and a record of what it will do."""
+    page, seen = chromium.new_page(viewport={"width": width, "height": 1400}), Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on(
         "console",
         lambda said: said.type in ("error", "warning") and seen.complaints.append(said.text),
     )
+    return page, seen
+
+
+def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
+    """A page that has said that its map and first curves are drawn."""
+    page, seen = new_page(chromium)
     page.goto(path.as_uri())
     try:
         page.wait_for_selector("html[data-curves]", state="attached", timeout=30_000)

@@ -9,27 +9,25 @@ import numpy as np
 from bokeh.embed import components
 from bokeh.models import (
     ColorBar,
-    ColorMapper,
     ColumnDataSource,
     CustomJS,
     CustomJSTickFormatter,
-    Legend,
-    LegendItem,
     LinearColorMapper,
-    LogColorMapper,
     Range1d,
 )
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
-from matplotlib.colors import to_hex
 
-from plateaumap.report.page.looks import CLEAR, LOOKS
+from plateaumap.report.page.looks import LOOKS
+from plateaumap.report.page.parts import (
+    NUMBER_TICKS,
+    POSITION_TICKS,
+    TOOLS,
+    curve_plots,
+    mappers,
+)
 from plateaumap.report.page.picture import Picture, Side
-from plateaumap.report.style import INKS, LENGTHS, colours
-
-_TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
-_QUANTITIES = {"loss": "loss", "output": "output", "w": "weight w", "b": "bias b"}
-_DASHES = ("solid", [8, 4], [2, 3], [10, 3, 2, 3])
+from plateaumap.report.style import INKS
 
 
 def components_of(
@@ -38,13 +36,9 @@ def components_of(
     """The script that draws them, the map's element, and those of the curves."""
     drawn: dict[str, Any] = {"map": _map(picture, ratios)}
     if with_curves:
-        drawn |= _curves(losses)
+        drawn |= curve_plots(losses)
     script, elements = components(drawn)
     return script, elements["map"], [elements[name] for name in drawn if name != "map"]
-
-
-def _palette(name: str) -> list[str]:
-    return [to_hex(colour) for colour in colours(name)(np.linspace(0, 1, 256))]
 
 
 def _map(picture: Picture, ratios: str) -> figure:
@@ -55,7 +49,7 @@ def _map(picture: Picture, ratios: str) -> figure:
     left, right = float(across.edges[0]), float(across.edges[-1])
     plot = figure(
         name="map",
-        tools=_TOOLS,
+        tools=TOOLS,
         active_scroll="wheel_zoom",
         width=700,
         height=400 if strip else 620,
@@ -76,7 +70,7 @@ def _map(picture: Picture, ratios: str) -> figure:
     values = ColumnDataSource({"image": [empty], **box}, name="image")
     cover = ColumnDataSource({"image": [np.zeros((height, width))], **box}, name="cover")
     place = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}
-    for name, mapper in _mappers(ratios).items():
+    for name, mapper in mappers(ratios).items():
         mapper.name = f"mapper-{name}"
         renderer = plot.image(**place, source=values, color_mapper=mapper, visible=name == "log")
         renderer.name = f"map-{name}"
@@ -96,19 +90,11 @@ def _map(picture: Picture, ratios: str) -> figure:
     return plot
 
 
-def _mappers(ratios: str) -> dict[str, ColorMapper]:
-    return {
-        "log": LogColorMapper(palette=_palette(LENGTHS), low=1, high=10, nan_color=CLEAR),
-        "linear": LinearColorMapper(palette=_palette(LENGTHS), low=0, high=1, nan_color=CLEAR),
-        "ratio": LogColorMapper(palette=_palette(ratios), low=0.1, high=10, nan_color=CLEAR),
-    }
-
-
 def _ticks(side: Side) -> CustomJSTickFormatter:
     if side.kind == "log":
-        return CustomJSTickFormatter(code="return String(Number((10 ** tick).toPrecision(3)))")
+        return CustomJSTickFormatter(code=POSITION_TICKS)
     if side.kind == "linear":
-        return CustomJSTickFormatter(code="return String(Number(tick.toPrecision(6)))")
+        return CustomJSTickFormatter(code=NUMBER_TICKS)
     values = next(iter(side.columns.values()), np.zeros(1))
     if side.label in side.columns:
         values = side.columns[side.label]
@@ -117,33 +103,3 @@ def _ticks(side: Side) -> CustomJSTickFormatter:
     if not labels:
         code = "return Number.isInteger(tick) ? String(tick) : ''"
     return CustomJSTickFormatter(args={"labels": labels}, code=code)
-
-
-def _curves(losses: Sequence[str]) -> dict[str, figure]:
-    sources = [
-        ColumnDataSource(
-            {"epoch": [], **{name: [] for name in _QUANTITIES}}, name=f"curve-{number}"
-        )
-        for number in range(len(losses))
-    ]
-    plots = {}
-    for quantity, label in _QUANTITIES.items():
-        plot = figure(tools=_TOOLS, width=560, height=260, y_axis_label=label, x_axis_label="epoch")
-        lines = [
-            plot.line(
-                "epoch",
-                quantity,
-                source=source,
-                line_width=2,
-                color=INKS[number % len(INKS)],
-                line_dash=_DASHES[number % len(_DASHES)],
-            )
-            for number, source in enumerate(sources)
-        ]
-        items = [
-            LegendItem(label={"value": loss}, renderers=[line])
-            for loss, line in zip(losses, lines, strict=True)
-        ]
-        plot.add_layout(Legend(items=items, orientation="horizontal"), "above")
-        plots[quantity] = plot
-    return plots

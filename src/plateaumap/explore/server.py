@@ -1,0 +1,179 @@
+"""The server of the page: on loopback unless told otherwise, and ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.explore.view import View
+from plateaumap.spec import Sweep, load_spec
+from plateaumap.storage.results import open_results
+
+LOOPBACK = "127.0.0.1"
+USUAL_PORT = 5006
+_EVERYWHERE = ("", "0.0.0.0", "::")
+_LONGEST_MESSAGE = 100 * 2**20
+_MISSING_WORDS = "explore needs 'bokeh', which is not installed: pip install 'plateaumap[report]'"
+
+
+def sweep_at(source: Path | None) -> Sweep:
+    """The sweep of a folder of results, or of a file; without one a sigmoid neuron's.
+
+    Raises:
+        PlateaumapError: there is no such sweep, or it needs functions that the folder lacks.
+    """
+    if source is None:
+        return Sweep(name="neuron", fixed={"w0": 2.0, "b0": 2.0, "lr": 0.15})
+    return open_results(source).sweep if source.is_dir() else load_spec(source)
+
+
+def serve(
+    view: View,
+    address: str = LOOPBACK,
+    port: int | None = None,
+    browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the page until it is interrupted.
+
+    Args:
+        view: what every reader begins with.
+        address: of the interface to listen on; only this machine can reach the default.
+        port: 0 for any free one; by default 5006, or any free one if that is taken.
+        browser: whether to open a browser.
+        say: tells where the page is.
+
+    Raises:
+        PlateaumapError: bokeh is not installed, or nothing can listen there.
+    """
+    server = started(view, address, port)
+    where = page_address(address, server.port)
+    say(f"look at {where} (Ctrl-C ends it)")
+    if address not in (LOOPBACK, "localhost", "::1"):
+        say(f"anyone who can reach {address} can look and let this machine compute")
+    threading.Thread(target=warm_up, args=(view,), daemon=True).start()
+    if browser:
+        server.io_loop.add_callback(server.show, "/")
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        say("ended")
+    finally:
+        server.stop()
+
+
+def page_address(address: str, port: int) -> str:
+    """Where a browser finds the page."""
+    host = socket.gethostname() if address in _EVERYWHERE else address
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def started(view: View, address: str = LOOPBACK, port: int | None = None) -> Any:
+    """A server that listens, and answers once its `io_loop` runs.
+
+    Raises:
+        PlateaumapError: bokeh is not installed, or nothing can listen there.
+    """
+    try:
+        from bokeh.server.server import Server
+    except ImportError as error:
+        raise PlateaumapError(_MISSING_WORDS) from error
+    tries = [USUAL_PORT, 0] if port is None else [port]
+    for number in tries:
+        try:
+            server = Server(
+                {"/": _application(view)},
+                address=address,
+                port=number,
+                allow_websocket_origin=_origins(address),
+                websocket_max_message_size=_LONGEST_MESSAGE,
+            )
+        except OSError as error:
+            if number != tries[-1]:
+                continue
+            raise PlateaumapError(
+                f"cannot listen on {address}, port {number}: {error.strerror or error}; "
+                "give another --port (0: any free one) or --address"
+            ) from error
+        server.start()
+        return server
+    raise AssertionError
+
+
+def _origins(address: str) -> list[str]:
+    """The hosts, with any port, whose pages may talk to the server."""
+    hosts = {LOOPBACK, "localhost"}
+    if address in _EVERYWHERE:
+        hosts |= {socket.gethostname(), socket.getfqdn()}
+        hosts |= set(_own_addresses())
+    else:
+        hosts.add(address)
+    return sorted(hosts)
+
+
+def _own_addresses() -> list[str]:
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    except OSError:
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+def _application(view: View) -> Any:
+    from bokeh.application import Application
+    from bokeh.application.handlers.function import FunctionHandler
+
+    from plateaumap.explore.curves import QUANTITIES
+    from plateaumap.explore.document import Explorer
+
+    template = _template()
+
+    def fill(document: Any) -> None:
+        document.title = f"{view.name}: plateaus"
+        document.template = template
+        document.template_variables.update(
+            heading=view.name,
+            css=_read("explore", "page.css") + _read("report.page", "tooltip.css"),
+            tooltip=_read("report.page", "tooltip.js"),
+            script=_read("explore", "explorer.js"),
+            quantities=list(QUANTITIES),
+        )
+        explorer = Explorer(document, view)
+        document.on_session_destroyed(lambda context: explorer.close())
+
+    return Application(FunctionHandler(fill))
+
+
+def _template() -> Any:
+    from bokeh.core.templates import FILE
+
+    return FILE.environment.from_string(_read("explore", "page.html"))
+
+
+def _read(room: str, name: str) -> str:
+    return resources.files(f"plateaumap.{room}").joinpath(name).read_text("utf-8")
+
+
+def warm_up(view: View) -> None:
+    """Compile what windows and clicks need, before a reader asks for it."""
+    from plateaumap.explore.curves import story
+    from plateaumap.theory.epochs import plateau_epochs
+
+    middle = [float(np.mean(view.spans[name])) for name in (view.across, view.up)]
+    try:
+        story(view, *middle)
+    except PlateaumapError:
+        return
+    # Starts and rates whose lengths take every stage of the theory, towards both kinds of target.
+    w0, lr = np.meshgrid(np.linspace(-30, 30, 600), [1e-3, 0.15, 2.0])
+    for loss in view.losses:
+        name = view.experiment.theory(loss)
+        for y in (0.0, 0.3) if name is not None else ():
+            plateau_epochs(w0, 0.0, lr, 1.0, y, loss=name, errors="mask")

@@ -1,0 +1,43 @@
+// A tooltip that follows the pointer: names and values as text, never as markup.
+"use strict";
+const Tooltip = (() => {
+  const GAP = 16;
+  let box = null, pointer = { x: 0, y: 0 };
+  window.addEventListener("pointermove", (event) => {
+    pointer = { x: event.clientX, y: event.clientY };
+  }, true);
+
+  function place() {
+    const { width, height } = box.getBoundingClientRect();
+    const room = { x: window.innerWidth, y: window.innerHeight };
+    const beside = pointer.x + GAP + width > room.x ? pointer.x - GAP - width : pointer.x + GAP;
+    box.style.left = `${Math.max(0, beside)}px`;
+    box.style.top = `${Math.max(0, Math.min(pointer.y + GAP, room.y - height))}px`;
+  }
+
+  // Each row is a name followed by values.
+  function show(rows) {
+    if (box === null) {
+      box = document.createElement("table");
+      box.id = "tooltip";
+      box.setAttribute("role", "tooltip");
+      document.body.append(box);
+    }
+    const body = document.createElement("tbody");
+    rows.forEach(([name, ...values]) => {
+      const line = body.insertRow(), head = document.createElement("th");
+      head.textContent = name;
+      line.append(head);
+      values.forEach((value) => { line.insertCell().textContent = value; });
+    });
+    box.replaceChildren(body);
+    box.hidden = false;
+    place();
+  }
+
+  function hide() {
+    if (box !== null) box.hidden = true;
+  }
+
+  return { show, hide };
+})();

@@ -1,0 +1,276 @@
+"""The explorer in a real browser: what is zoomed, hovered, clicked, typed and saved there."""
+
+import io
+import socket
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.explore.server import (
+    change,
+    opened,
+    place,
+    press,
+    sampled,
+    served,
+    text,
+    told,
+    wait_drawn,
+)
+from tests.report.browser import browser
+
+import plateaumap as pm
+from plateaumap.explore.view import View
+
+ODD = "<img src=x onerror=alert(1)>"
+SWEEP = pm.Sweep(
+    name=ODD.replace("/", ""),
+    axes=[pm.linspace("w0", -4, 4, 33), pm.linspace("b0", -4, 4, 33)],
+    fixed={"lr": 0.15},
+    horizon=3000,
+)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served(View.of(SWEEP)) as where:
+        yield where
+
+
+@pytest.fixture(scope="module")
+def shared(chromium, address):
+    return opened(chromium, address)
+
+
+@pytest.fixture
+def page(shared):
+    """One page for all tests, brought back to where it began."""
+    page, seen = shared
+    seen.complaints.clear()
+    answers = told(page)["answers"]
+    page.mouse.move(0, 0)
+    for name, attribute, value in (
+        ("activation", "value", "sigmoid"),
+        ("loss", "value", "0"),
+        ("value-lr", "value", "0.15"),
+        ("value-y", "value", "0"),
+        ("method", "active", 0),
+    ):
+        change(page, name, attribute, value)
+    window(page, (-4, 4), (-4, 4))
+    page.evaluate("Bokeh.documents[0].get_model_by_name('map').x_range.change.emit()")
+    change(page, "measure", "value", "half_epochs")
+    change(page, "measure", "value", "plateau_epochs")
+    wait_drawn(page, answers)
+    page.wait_for_timeout(300)
+    yield page
+    assert seen.complaints == []
+
+
+def window(page, across, up) -> None:
+    page.evaluate(
+        """([[left, right], [bottom, top]]) => {
+          const { x_range, y_range } = Bokeh.documents[0].get_model_by_name("map");
+          x_range.setv({ start: left, end: right });
+          y_range.setv({ start: bottom, end: top });
+        }""",
+        [across, up],
+    )
+
+
+def drawn_sweep(page) -> pm.Sweep:
+    """The spec of the map as it is drawn, from the page alone."""
+    low, size, shape = page.evaluate(
+        """() => {
+          const { x, y, dw, dh, image } = Bokeh.documents[0].get_model_by_name("image").data;
+          return [[x[0], y[0]], [dw[0], dh[0]], image[0].shape];
+        }"""
+    )
+    view = View.of(SWEEP).moved((low[0], low[0] + size[0]), (low[1], low[1] + size[1]))
+    return view.sweep(shape[1], shape[0])
+
+
+def hovered(page, x, y) -> dict[str, str]:
+    page.mouse.move(0, 0)
+    page.mouse.move(*place(page, x, y), steps=3)
+    page.wait_for_function("document.querySelector('#tooltip')?.hidden === false")
+    return dict(
+        page.eval_on_selector_all(
+            "#tooltip tr", "rows => rows.map(r => [r.cells[0].textContent, r.cells[1].textContent])"
+        )
+    )
+
+
+def nearest(values: np.ndarray, wanted: float) -> float:
+    return float(values[np.argmin(np.abs(values - wanted))])
+
+
+def test_a_window_never_computed_is_swept_at_full_resolution_and_exactly(page):
+    answers = told(page)["answers"]
+    x, y = place(page, 1.7, 2.1)
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -600)
+    wait_drawn(page, answers)
+    page.wait_for_timeout(500)  # the wheel turns in steps, and each is a window of its own
+    map_range = page.evaluate(
+        "(() => { const r = Bokeh.documents[0].get_model_by_name('map').x_range;"
+        " return [r.start, r.end] })()"
+    )
+    sweep = drawn_sweep(page)
+    across, up = (sweep.axes[place].columns[n] for place, n in ((1, "w0"), (0, "b0")))
+    half = (across[1] - across[0]) / 2
+    assert [across[0] - half, across[-1] + half] == pytest.approx(map_range, rel=1e-9)
+    assert map_range[1] - map_range[0] < 4
+    # What is seen under three points is what theory says of the cells there.
+    for w0, b0 in ((1.7, 2.1), (1.45, 1.85), (1.77, 2.15)):
+        seen = hovered(page, w0, b0)
+        cell = nearest(across, w0), nearest(up, b0)
+        assert float(seen["w0"]) == pytest.approx(cell[0], abs=2.1 * half)
+        exact = pm.plateau_epochs(float(seen["w0"]), float(seen["b0"]), 0.15)
+        assert seen["T10, plateau length (epochs)"] == f"{exact:,}"
+    # And so is every number of the picture.
+    np.testing.assert_array_equal(
+        sampled(page, 97), pm.plateau_epochs(across, up[:, None], 0.15).ravel()[::97]
+    )
+
+
+def test_a_click_draws_both_curves_and_tells_their_rows(page):
+    page.mouse.click(*place(page, 2.0, 2.0))
+    page.wait_for_function(
+        "Bokeh.documents[0].get_model_by_name('rows').text.includes('predicted_epochs')"
+    )
+    drawn = [
+        page.evaluate(
+            "(i) => Object.fromEntries(Object.entries(Bokeh.documents[0]"
+            ".get_model_by_name(`curve-${i}`).data).map(([k, v]) => [k, Array.from(v)]))",
+            place,
+        )
+        for place in (0, 1)
+    ]
+    for loss, told_curve in zip(SWEEP.losses, drawn, strict=True):
+        at = {"w0": told_curve["w"][0], "b0": told_curve["b"][0], "lr": 0.15}
+        assert (at["w0"], at["b0"]) == pytest.approx((2, 2), abs=0.02)
+        epochs = np.array(told_curve["epoch"], dtype=int)
+        curve = pm.simulate(loss=loss, **at, epochs=epochs[-1])
+        for name in ("loss", "output", "w", "b"):
+            np.testing.assert_array_equal(told_curve[name], curve[name].to_numpy()[epochs])
+    length = pm.plateau_epochs(drawn[0]["w"][0], drawn[0]["b"][0], 0.15)
+    assert f"plateau_epochs{length:,}" in text(page, "rows")
+    assert drawn[0]["epoch"][-1] >= 1.05 * length
+
+
+def test_controls_change_what_is_swept(page):
+    def changed(name, attribute, value) -> np.ndarray:
+        answers = told(page)["answers"]
+        change(page, name, attribute, value)
+        wait_drawn(page, answers)
+        return sampled(page, 101)
+
+    sweep = drawn_sweep(page)
+    across, up = sweep.axes[1].columns["w0"], sweep.axes[0].columns["b0"]
+    z0 = across + up[:, None]
+
+    def exact(lr, y, loss) -> np.ndarray:
+        found = pm.plateau_epochs(across, up[:, None], lr, 1.0, y, loss, errors="mask")
+        converged = np.abs(1 / (1 + np.exp(-z0)) - y) <= 0.01
+        whole = np.where(found.mask | converged, np.nan, found.data)
+        return whole.ravel()[::101]
+
+    np.testing.assert_array_equal(changed("value-lr", "value", "1.5"), exact(1.5, 0, "quadratic"))
+    np.testing.assert_array_equal(changed("slider-lr", "value", -1), exact(0.1, 0, "quadratic"))
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('value-lr').value") == "0.1"
+    np.testing.assert_array_equal(changed("loss", "value", "1"), exact(0.1, 0, "cross_entropy"))
+    ratio = exact(0.1, 0, "quadratic") / exact(0.1, 0, "cross_entropy")
+    np.testing.assert_allclose(changed("loss", "value", "ratio"), ratio, rtol=1e-15)
+    low, high = page.evaluate(
+        "(() => { const m = Bokeh.documents[0].get_model_by_name('map').renderers"
+        ".find((r) => r.visible && r.glyph.color_mapper.palette.length === 256)"
+        ".glyph.color_mapper; return [m.low, m.high] })()"
+    )
+    assert np.log(low) == pytest.approx(-np.log(high))
+    changed("loss", "value", "0")
+    np.testing.assert_array_equal(changed("slider-y", "value", 1), exact(0.1, 1, "quadratic"))
+
+
+def test_errors_appear_in_the_page(page):
+    for value, words in (("fast", "lr is 'fast'; give a number"), ("-1", "greater than 0")):
+        change(page, "value-lr", "value", value)
+        page.wait_for_function(
+            "(words) => { const e = Bokeh.documents[0].get_model_by_name('errors');"
+            " return e.visible && e.text.includes(words) }",
+            arg=words,
+        )
+        assert words in text(page, "errors")
+    answers = told(page)["answers"]
+    change(page, "value-lr", "value", "0.3")
+    wait_drawn(page, answers)
+    assert text(page, "errors") == ""
+    window(page, (1.0, 1.0 + 1e-13), (1.0, 2.0))
+    page.wait_for_function("Bokeh.documents[0].get_model_by_name('errors').visible")
+    assert "zoom out" in text(page, "errors")
+
+
+def test_simulation_when_asked_and_where_there_is_no_theory(page):
+    def status() -> str:
+        return page.evaluate("Bokeh.documents[0].get_model_by_name('status').text")
+
+    assert "by theory" in status()
+    answers = told(page)["answers"]
+    change(page, "horizon", "value", "300")
+    change(page, "method", "active", 1)
+    page.wait_for_function(
+        "Bokeh.documents[0].get_model_by_name('status').text.includes('simulated up to 300')"
+    )
+    wait_drawn(page, answers)
+    sweep = drawn_sweep(page)
+    across, up = sweep.axes[1].columns["w0"], sweep.axes[0].columns["b0"]
+    exact = pm.plateau_epochs(across, up[:, None], 0.15, errors="mask")
+    converged = 1 / (1 + np.exp(-(across + up[:, None]))) <= 0.01
+    wanted = np.where(converged | (exact.data > 300), np.nan, exact.data)
+    np.testing.assert_array_equal(sampled(page, 97), wanted.ravel()[::97])
+    assert "censored" in text(page, "legend")
+
+
+def test_the_view_is_saved_as_a_spec_and_as_a_figure(page, tmp_path):
+    answers = told(page)["answers"]
+    window(page, (1, 3), (0.5, 2.5))
+    wait_drawn(page, answers)
+    file = tmp_path / "view.toml"
+    press(page, "save-toml").save_as(file)
+    sweep = pm.Sweep.load(file)
+    assert sweep.method == "leap"
+    assert sweep.axes == drawn_sweep(page).axes
+    small = sweep.with_settings({"axes.w0.num": 3, "axes.b0.num": 3})
+    frame = pm.run(small)
+    np.testing.assert_array_equal(
+        frame.query("loss == 'quadratic'")["plateau_epochs"],
+        pm.plateau_epochs(*frame.query("loss == 'quadratic'")[["w0", "b0"]].to_numpy().T, 0.15),
+    )
+    press(page, "save-png").save_as(tmp_path / "view.png")
+    picture = Image.open(io.BytesIO((tmp_path / "view.png").read_bytes()))
+    assert picture.width == pytest.approx(180 / 25.4 * 300, abs=1)
+
+
+def test_names_are_text_and_all_requests_go_to_the_server(shared, address):
+    page, seen = shared
+    assert page.title().startswith(SWEEP.name)
+    assert page.locator("h1").text_content() == SWEEP.name
+    assert page.locator("img").count() == 0
+    hosts = {urlsplit(request).netloc for request in seen.requests if request.startswith("http")}
+    assert hosts == {urlsplit(address).netloc}
+
+
+def test_only_this_machine_is_listened_to(address):
+    port = urlsplit(address).port
+    assert urlsplit(address).hostname == "127.0.0.1"
+    with socket.socket() as other:
+        other.settimeout(2)
+        # All of 127/8 is this machine's, but only one address of it is listened on.
+        assert other.connect_ex(("127.0.0.2", port)) != 0
