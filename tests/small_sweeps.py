@@ -46,7 +46,10 @@ def run_sweeps(folder: Path) -> int:
 
 
 def run_readme(folder: Path) -> int:
-    """Run the README's Python blocks as one program and its commands; return how many."""
+    """Run the README's Python blocks as one program and its commands; return how many.
+
+    `explore` serves until it is stopped; tests/explore has it in a browser.
+    """
     text = (ROOT / "README.md").read_text()
     program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     call(sys.executable, "-c", program, cwd=folder)
@@ -54,7 +57,7 @@ def run_readme(folder: Path) -> int:
         line.split("  #")[0].strip()
         for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
         for line in block.splitlines()
-        if line.startswith("plateaumap ")
+        if line.startswith("plateaumap ") and not line.startswith("plateaumap explore")
     ]
     (folder / "sweeps").symlink_to(ROOT / "sweeps")
     for line in lines:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateaumap import runner
+from plateaumap.coordinates import Choice
 from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import SingleNeuron
 from plateaumap.explore.view import View
@@ -65,7 +66,7 @@ class Story:
         note: how the curves were computed, or why there are none.
     """
 
-    point: Mapping[str, float]
+    point: Mapping[str, Choice]
     rows: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, Curve]
     note: str
@@ -161,7 +162,7 @@ def _along_flow(
     sweep: Sweep, loss: Any, name: str, last: int
 ) -> dict[str, NDArray[np.float64]] | None:
     """The flow's curve from 0 to the last epoch; None where float64 holds no time."""
-    at = sweep.fixed
+    at = {name: float(value) for name, value in sweep.fixed.items()}
     z0, h = at["w0"] * at["x"] + at["b0"], at["lr"] * (1 + at["x"] ** 2)
     with jax.enable_x64(True):
 

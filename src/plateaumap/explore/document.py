@@ -26,7 +26,6 @@ from plateaumap.explore.sweeping import Answer, Question, Sweeper, told
 from plateaumap.explore.texts import legend_html, rows_html, status_words
 from plateaumap.explore.view import (
     METHODS,
-    SIMULATION,
     View,
     is_logarithmic,
     position,
@@ -179,10 +178,11 @@ class Explorer:
         self._retarget()
 
     def _typed(self, name: str, words: str) -> None:
-        self.view = self.view.at_rest(name, parse_number(name, words))
+        is_text = self.view.coordinate(name).is_text
+        self.view = self.view.at_rest(name, words if is_text else parse_number(name, words))
         slider = self._controls.sliders.get(name)
         if slider is not None:
-            at = position(name, self.view.rest[name])
+            at = position(name, float(self.view.rest[name]))
             self._set(slider, start=min(slider.start, at), end=max(slider.end, at), value=at)
         self._ask_soon()
 
@@ -354,8 +354,3 @@ class Explorer:
                 self._later(self._complain, error)
 
         self._pool.submit(attempt)
-
-
-def simulates(view: View, loss: Any) -> bool:
-    """Whether a window is simulated, asked for or for want of a theory."""
-    return view.method == SIMULATION or not view.has_theory(loss)

@@ -67,15 +67,15 @@ def lengths(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
 
 def _by_theory(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
     points = sweep.grid.coordinates(start, stop)
-    loss = sweep.experiment.theory(sweep.losses[0])
+    loss, drop = sweep.experiment.theory(sweep.losses[0]), LEVELS[measure]
     assert loss is not None
-    asked: dict[str, Any] = {"loss": loss, "drop": LEVELS[measure]}
-    epochs = plateau_epochs(**points, **asked, errors="mask")
+    asked: dict[str, Any] = {**points, "loss": loss, "drop": drop}
+    epochs = plateau_epochs(**asked, errors="mask")
     without = np.flatnonzero(np.ma.getmaskarray(epochs))
     status = np.full(len(epochs), _ESCAPED, np.uint8)
     if len(without):
         some = {name: column[without] for name, column in points.items()}
-        state = count_epochs(**some, **asked).state
+        state = count_epochs(**{**asked, **some}).state
         reasons = np.full(len(without), UNANSWERED, np.uint8)
         reasons[state == EpochState.BEYOND_INT64] = _BEYOND
         reasons[state == EpochState.NO_EXCESS] = _CONVERGED

@@ -26,6 +26,7 @@ from bokeh.models import (
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
 
+from plateaumap.coordinates import Choice
 from plateaumap.explore.picture import COVERS
 from plateaumap.explore.view import METHODS, Span, View, is_logarithmic, position
 from plateaumap.measures import LEVELS
@@ -185,10 +186,10 @@ class Controls:
 
 def controls(view: View, activations: Sequence[str]) -> Controls:
     """The controls, set as a view is."""
-    names = list(view.names)
+    sides = list(view.sides)
     values = {
-        name: TextInput(title=name, value=f"{view.rest[name]:.6g}", name=f"value-{name}")
-        for name in names
+        name: TextInput(title=name, value=_written(view.rest[name]), name=f"value-{name}")
+        for name in view.names
     }
     sliders = {name: _slider(name, span, view) for name, span in _slider_spans(view).items()}
     return Controls(
@@ -211,8 +212,10 @@ def controls(view: View, activations: Sequence[str]) -> Controls:
             labels=["by theory", "simulate"], active=METHODS.index(view.method), name="method"
         ),
         horizon=TextInput(title="horizon (epochs)", value=str(view.horizon), name="horizon"),
-        across=Select(title="to the right", options=names, value=view.across, name="across"),
-        up=Select(title="upward", options=names, value=view.up, name="up"),
+        across=Select(
+            title="to the right", options=list(view.sides), value=view.across, name="across"
+        ),
+        up=Select(title="upward", options=list(view.sides), value=view.up, name="up"),
         values=values,
         sliders=sliders,
         save={
@@ -220,6 +223,10 @@ def controls(view: View, activations: Sequence[str]) -> Controls:
             for kind, words in (("toml", "spec"), ("png", "figure, PNG"), ("pdf", "figure, PDF"))
         },
     )
+
+
+def _written(value: Choice) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def loss_options(view: View) -> list[tuple[str, str]]:
@@ -231,11 +238,11 @@ def loss_options(view: View) -> list[tuple[str, str]]:
 
 def _slider_spans(view: View) -> dict[str, Span]:
     usual = {"lr": (-3.0, 1.0), "x": (-4.0, 4.0), "y": (0.0, 1.0)}
-    return {name: usual[name] for name in view.names if name in usual}
+    return {name: usual[name] for name in view.sides if name in usual}
 
 
 def _slider(name: str, span: Span, view: View) -> Slider:
-    at = position(name, view.rest[name])
+    at = position(name, float(view.rest[name]))
     return Slider(
         start=min(span[0], at),
         end=max(span[1], at),

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plateaumap.checks import loss_name
+from plateaumap.coordinates import Choice, Coordinate
 from plateaumap.errors import PlateaumapError, advice
 from plateaumap.experiment import SingleNeuron
-from plateaumap.functions import FunctionReference
-from plateaumap.grid import Axis, Coordinate, geomspace, linspace, values
+from plateaumap.grid import Axis, geomspace, linspace, values
 from plateaumap.measures import LEVELS
 from plateaumap.spec import DEFAULT_HORIZON, Sweep
 
@@ -56,7 +57,7 @@ class View:
     spans: Mapping[str, Span] = dataclasses.field(
         default_factory=lambda: {"w0": _DEFAULT_SPAN, "b0": _DEFAULT_SPAN}
     )
-    rest: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(_START))
+    rest: Mapping[str, Choice] = dataclasses.field(default_factory=lambda: dict(_START))
     method: str = THEORY
     horizon: int = DEFAULT_HORIZON
     tolerance: float = 0.01
@@ -73,13 +74,15 @@ class View:
                 only its author has.
         """
         sweep.require_runnable()
-        names = [coordinate.name for coordinate in sweep.experiment.coordinates]
+        coordinates = {c.name: c for c in sweep.experiment.coordinates}
+        names = [name for name, coordinate in coordinates.items() if is_continuous(coordinate)]
         if len(names) < 2:
             raise PlateaumapError(
-                f"this experiment has the coordinates {', '.join(names) or 'none'}; a map needs two"
+                f"this experiment has the continuous coordinates {', '.join(names) or 'none'}; "
+                "a map needs two"
             )
         columns = {name: column for axis in sweep.axes for name, column in axis.columns.items()}
-        varied = [name for name in columns if len(np.unique(columns[name])) > 1]
+        varied = [name for name in names if len(np.unique(columns.get(name, ()))) > 1]
         ranked = sorted(
             dict.fromkeys([*varied, *(n for n in _ON_THE_MAP if n in names), *names]),
             key=lambda name: (
@@ -90,9 +93,8 @@ class View:
         across, up = ranked[:2]
         if {across, up} == set(_ON_THE_MAP):
             across, up = _ON_THE_MAP
-        rest = {name: float(column[len(column) // 2]) for name, column in columns.items()}
+        rest = {name: _plain(column[len(column) // 2]) for name, column in columns.items()}
         rest |= sweep.fixed
-        coordinates = {c.name: c for c in sweep.experiment.coordinates}
         spans = {
             name: _span(coordinates[name], columns.get(name), rest[name]) for name in (across, up)
         }
@@ -102,7 +104,7 @@ class View:
             across=across,
             up=up,
             spans=spans,
-            rest={name: rest[name] for name in names},
+            rest={name: rest[name] for name in coordinates},
             horizon=sweep.horizon or DEFAULT_HORIZON,
             tolerance=sweep.tolerance,
             name=sweep.name,
@@ -116,7 +118,12 @@ class View:
     @property
     def loss_names(self) -> tuple[str, ...]:
         """What tables call the losses."""
-        return tuple(loss if isinstance(loss, str) else loss.__name__ for loss in self.losses)
+        return tuple(str(loss_name(loss)) for loss in self.losses)
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The coordinates that can be on the map."""
+        return tuple(c.name for c in self.experiment.coordinates if is_continuous(c))
 
     def coordinate(self, name: str) -> Coordinate:
         """What the experiment tells about a coordinate.
@@ -133,17 +140,17 @@ class View:
         """The same view with some fields changed."""
         return dataclasses.replace(self, **fields)
 
-    def at_rest(self, name: str, value: float) -> View:
+    def at_rest(self, name: str, value: Choice) -> View:
         """The same view with another value of a coordinate.
 
         Raises:
             PlateaumapError: the coordinate cannot have it.
         """
         coordinate = self.coordinate(name)
-        if not math.isfinite(value) or not coordinate.allows(value).all():
-            raise PlateaumapError(
-                f"{name} is {value:g}; give {coordinate.range or 'a finite number'}"
-            )
+        finite = isinstance(value, str) or math.isfinite(value)
+        if not finite or not coordinate.allows(value).all():
+            told = repr(value) if isinstance(value, str) else f"{value:g}"
+            raise PlateaumapError(f"{name} is {told}; give {_allowed_words(coordinate)}")
         return self.changed(rest={**self.rest, name: value})
 
     def onto(self, across: str, up: str) -> View:
@@ -174,7 +181,7 @@ class View:
         wanted = dict.fromkeys(_translated(loss, known) for loss in named)
         losses = (*(loss for loss in wanted if loss is not None), *own)
         view = self.changed(experiment=experiment, losses=losses or known[:1])
-        for name in set(view.names) - {view.across, view.up}:
+        for name in sorted(set(view.names) - {view.across, view.up}):
             view = view.at_rest(name, view.rest[name])
         return view.moved(view.spans[view.across], view.spans[view.up])
 
@@ -271,11 +278,7 @@ class View:
         Raises:
             PlateaumapError: the view has code of its author's, which no file holds.
         """
-        own = [
-            loss.name if isinstance(loss, FunctionReference) else loss.__name__
-            for loss in self.losses
-            if not isinstance(loss, str)
-        ]
+        own = [loss_name(loss) for loss in self.losses if not isinstance(loss, str)]
         if own or not isinstance(self.experiment, SingleNeuron):
             told = f"the loss {own[0]!r}" if own else type(self.experiment).__name__
             raise PlateaumapError(
@@ -288,6 +291,21 @@ class View:
 def until(measure: str) -> str:
     """How far runs must go so that a length is measured."""
     return "plateau" if measure == next(iter(LEVELS)) else "tenth"
+
+
+def is_continuous(coordinate: Coordinate) -> bool:
+    """Whether a coordinate can be on a map: neither a whole number nor one of some choices."""
+    return not coordinate.choices and not coordinate.integer
+
+
+def _allowed_words(coordinate: Coordinate) -> str:
+    if coordinate.choices:
+        return f"one of {', '.join(map(str, coordinate.choices))}"
+    return coordinate.range or "a finite number"
+
+
+def _plain(value: Any) -> Choice:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def is_logarithmic(name: str) -> bool:
@@ -313,12 +331,12 @@ def _translated(loss: str, known: tuple[str, ...]) -> str | None:
     return next((name for name in (loss, twins.get(loss)) if name in known), None)
 
 
-def _span(coordinate: Coordinate, column: NDArray[np.float64] | None, rest: float) -> Span:
+def _span(coordinate: Coordinate, column: NDArray[Any] | None, rest: Choice) -> Span:
     """A window that holds all values of a column, or else the usual ones and `rest`."""
     name = coordinate.name
     if column is None or len(np.unique(column)) < 2:
         low, high = _SPANS.get(name, _DEFAULT_SPAN)
-        return min(low, rest), max(high, rest)
+        return min(low, float(rest)), max(high, float(rest))
     low, high = float(np.min(column)), float(np.max(column))
     margin = _MARGIN if len(column) < 30 else 0.5 / (len(column) - 1)
     if is_logarithmic(name):
