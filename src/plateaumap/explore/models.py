@@ -212,10 +212,8 @@ def controls(view: View, activations: Sequence[str]) -> Controls:
             labels=["by theory", "simulate"], active=METHODS.index(view.method), name="method"
         ),
         horizon=TextInput(title="horizon (epochs)", value=str(view.horizon), name="horizon"),
-        across=Select(
-            title="to the right", options=list(view.sides), value=view.across, name="across"
-        ),
-        up=Select(title="upward", options=list(view.sides), value=view.up, name="up"),
+        across=Select(title="to the right", options=sides, value=view.across, name="across"),
+        up=Select(title="upward", options=sides, value=view.up, name="up"),
         values=values,
         sliders=sliders,
         save={
