@@ -80,9 +80,9 @@ def expected(frame: pd.DataFrame, loss: str, lr: float) -> np.ndarray:
     return rows["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
 
 
-def click(page, w0: float, b0: float) -> None:
-    """Click with the mouse where a start is drawn."""
-    place = page.evaluate(
+def place(page, w0: float, b0: float) -> tuple[float, float]:
+    """Where a start is drawn on the screen."""
+    found = page.evaluate(
         """([x, y]) => {
           const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
           const box = view.canvas_view.el.getBoundingClientRect();
@@ -91,7 +91,12 @@ def click(page, w0: float, b0: float) -> None:
         }""",
         [w0, b0],
     )
-    page.mouse.click(*place)
+    return found[0], found[1]
+
+
+def click(page, w0: float, b0: float) -> None:
+    """Click with the mouse where a start is drawn."""
+    page.mouse.click(*place(page, w0, b0))
 
 
 def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, atlas):
@@ -103,11 +108,7 @@ def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, 
     np.testing.assert_array_equal(fast, expected(frame, "quadratic", 0.15))
     click(page, 2, 2)
     page.wait_for_function("document.querySelector('#chosen').textContent.includes('152')")
-    rows = dict(
-        page.eval_on_selector_all(
-            "#chosen tr", "rows => rows.map(r => [r.cells[0].textContent, r.cells[1].textContent])"
-        )
-    )
+    rows = {name: cells[0] for name, cells in table_of(page, "#chosen").items()}
     assert (rows["w0"], rows["b0"], rows["lr"]) == ("2", "2", "0.15")
     assert rows["plateau_epochs"] == "152"
     for number, loss in enumerate(ATLAS.losses):
@@ -122,6 +123,39 @@ def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, 
     ratio = choose(page, "measure", 1)
     np.testing.assert_allclose(ratio, fast / other, rtol=1e-15)
     assert seen.requests == [(atlas / "report.html").as_uri()]
+    assert seen.complaints == []
+
+
+def table_of(page, selector: str) -> dict[str, list[str]]:
+    """A table of the page: what stands in each row, by its head."""
+    found = page.eval_on_selector_all(
+        f"{selector} tr", "rows => rows.map(r => Array.from(r.cells, (c) => c.textContent))"
+    )
+    return {head: cells for head, *cells in found}
+
+
+def test_a_tooltip_tells_the_row_of_the_cell_under_the_pointer(chromium, atlas):
+    page, seen = opened(chromium, atlas / "report.html")
+    frame = pm.load(atlas)
+    for w0, b0 in ((-3, 4), (5, 2.5), (7.9, -7.6)):
+        page.mouse.move(*place(page, w0, b0), steps=3)
+        cell = round(w0), round(2 * b0) / 2
+        page.wait_for_function(
+            "([w0, b0]) => { const t = document.querySelector('#tooltip');"
+            " return t && !t.hidden && t.textContent.includes(`w0${w0}`.repeat(1))"
+            " && t.textContent.includes(`b0${b0}`) }",
+            arg=[cell[0], cell[1]],
+        )
+        told = table_of(page, "#tooltip")
+        rows = frame.query("w0 == @cell[0] and b0 == @cell[1] and lr_index == 0").set_index("loss")
+        assert told["loss"] == list(ATLAS.losses)
+        for name in ("status", "shape", "plateau_epochs"):
+            wanted = [rows.loc[loss, name] for loss in ATLAS.losses]
+            assert told[name] == [
+                "–" if pd.isna(v) else f"{v:,}" if name[0] == "p" else v for v in wanted
+            ]
+    page.mouse.move(2, 2)
+    page.wait_for_function("document.querySelector('#tooltip').hidden")
     assert seen.complaints == []
 
 
@@ -183,9 +217,59 @@ def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
     wanted = lengths.to_numpy(np.float64, na_value=np.nan)
     assert sorted(image(page)) == pytest.approx(sorted(wanted), nan_ok=True)
     if shape != "logarithmic":
-        assert page.evaluate("PlateauPage.model().scales.log.bar.visible") is False
+        assert page.evaluate("PlateauPage.model().scales.log.bar") is None
     if shape == "one point":
         assert curves(page, 0)["w"][0] == 2.0
+    assert seen.complaints == []
+
+
+def test_scattered_points_are_dots_in_the_colour_of_their_length(chromium, tmp_path):
+    rng = np.random.default_rng(1)
+    w0, b0 = rng.uniform(-1, 4, (2, 40)).round(3)
+    sweep = pm.Sweep(name="cloud", axes=[pm.points(w0=w0, b0=b0)], fixed={"lr": 0.15}, horizon=60)
+    page, seen = opened(chromium, write_page(pm.run(sweep, out=tmp_path / "cloud").path))
+    frame = pm.load(tmp_path / "cloud").query("loss == 'quadratic'")
+    dots = page.evaluate(
+        "Object.fromEntries(Object.entries(PlateauPage.model().cloud.data).map(([name, column]) =>"
+        " [name, Array.from(column, (v) => Number.isNaN(v) ? null : v)]))"
+    )
+    lengths = dict(zip(zip(dots["x"], dots["y"], strict=True), dots["value"], strict=True))
+    wanted = frame["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
+    for at, length in zip(zip(w0, b0, strict=True), wanted, strict=True):
+        assert lengths[at] == (None if np.isnan(length) else length)
+    codes = [code for code, value in zip(dots["code"], dots["value"], strict=True) if value is None]
+    assert len(codes) == np.isnan(wanted).sum() > 0
+    assert set(codes) == {2}  # censored
+    assert page.evaluate("PlateauPage.model().scales.log.bar.visible")
+    # The dot under the pointer is the one that was swept there.
+    longest = int(np.nanargmax(wanted))
+    click(page, w0[longest], b0[longest])
+    page.wait_for_function(
+        "(w0) => document.querySelector('#chosen').textContent.includes(`w0${w0}`)",
+        arg=w0[longest],
+    )
+    assert table_of(page, "#chosen")["plateau_epochs"][0] == f"{int(wanted[longest])}"
+    assert page.evaluate("PlateauPage.cellAt(100, 100)") is None
+    assert seen.complaints == []
+
+
+def own_loss(z, y):
+    return (z - y) ** 4
+
+
+def test_the_page_says_that_a_loss_of_its_authors_has_no_curve(chromium, tmp_path):
+    sweep = pm.Sweep(
+        name="own",
+        losses=["quadratic", own_loss],
+        axes=[pm.linspace("w0", -1, 1, 3), pm.linspace("b0", -1, 1, 3)],
+        fixed={"lr": 0.01},
+        horizon=300,
+    )
+    page, seen = opened(chromium, write_page(pm.run(sweep, out=tmp_path / "own").path))
+    said = page.text_content("#curves-caption")
+    assert "No curve of own_loss: the page does not hold that loss" in said
+    assert len(curves(page, 0)["epoch"]) > 20
+    assert len(curves(page, 1)["epoch"]) == 0
     assert seen.complaints == []
 
 

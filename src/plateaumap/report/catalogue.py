@@ -103,17 +103,7 @@ def _has_cut(lattice: Lattice) -> bool:
         lines.line_through(lattice, None)
     except PlateaumapError:
         return False
-    return not _is_cloud(lattice)
-
-
-def _is_cloud(lattice: Lattice) -> bool:
-    """Whether points vary together without an order to draw them along."""
-    return len(lattice.axes) == 1 and len(_scattered(lattice)) > 1 and not _is_few(lattice)
-
-
-def _scattered(lattice: Lattice) -> list[str]:
-    axis = lattice.axes[0]
-    return [name for name in axis.names if len(np.unique(axis.columns[name])) > 1]
+    return not lines.is_cloud(lattice)
 
 
 def _has_shares(lattice: Lattice) -> bool:
@@ -190,7 +180,7 @@ _ENTRIES: Sequence[_Entry] = (
     _Entry(lines.plateau_bars, _is_few, f"Plateau length T10 of each point in epochs. {_T10}"),
     _Entry(
         lines.plateau_points,
-        _is_cloud,
+        lines.is_cloud,
         f"Plateau length T10 of scattered points in epochs. {_T10} {_CELLS}",
     ),
     _Entry(

@@ -414,6 +414,18 @@ def plateau_points(
     return figure.figure
 
 
+def is_cloud(lattice: Lattice) -> bool:
+    """Whether points vary together without an order to draw them along, and are many."""
+    if len(lattice.axes) != 1 or lattice.axes[0].size <= MOST_BARS:
+        return False
+    return len(varying(lattice.axes[0])) > 1
+
+
+def varying(axis: Axis) -> list[str]:
+    """The coordinates of an axis that take more than one value."""
+    return [name for name in axis.names if len(np.unique(axis.columns[name])) > 1]
+
+
 def _symbol(marker: str, face: str) -> dict[str, Any]:
     return {
         "marker": marker,
@@ -443,13 +455,8 @@ def _length_scale(lengths: NDArray[np.float64]) -> LogNorm:
 
 
 def _scattered(lattice: Lattice, x: str | None, y: str | None) -> tuple[Direction, Direction]:
-    varying = [
-        name
-        for axis in lattice.axes
-        for name in axis.names
-        if len(np.unique(axis.columns[name])) > 1 and name not in (x, y)
-    ]
-    chosen = [given or (varying.pop(0) if varying else None) for given in (x, y)]
+    free = [n for axis in lattice.axes for n in varying(axis) if n not in (x, y)]
+    chosen = [given or (free.pop(0) if free else None) for given in (x, y)]
     if None in chosen:
         raise PlateaumapError(
             "plateau_points needs two coordinates that vary; draw a cut or bars instead"

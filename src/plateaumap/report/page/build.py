@@ -81,7 +81,8 @@ def build_page(results: Results, frame: pd.DataFrame, figures: Sequence[Mapping[
     template = Environment(autoescape=True).from_string(_read("page.html"))
     return template.render(
         title=title,
-        css=_read("page.css"),
+        css=_read("page.css") + _read("tooltip.css"),
+        tooltip=_read("tooltip.js"),
         bokeh=Resources(mode="inline", components=["bokeh"], log_level="error").render(),
         swept=_swept(results, lattice),
         findings=findings(frame),
@@ -143,6 +144,12 @@ def _meta(
             "y_edges": None if picture.up is None else picture.up.edges.tolist(),
             "x_names": _named(picture.across.columns),
             "y_names": [] if picture.up is None else _named(picture.up.columns),
+            "cloud": None
+            if picture.cloud is None
+            else {
+                side: picture.across.columns[name].tolist()
+                for side, name in zip("xy", picture.cloud, strict=True)
+            },
         },
         "panels": picture.rows.shape[1],
         "further": [
@@ -180,7 +187,7 @@ def _measures(
         for name, label in _MEASURES.items()
         if name in places
     ]
-    if picture.up is None:  # Dots stand on a logarithmic scale.
+    if picture.up is None and picture.cloud is None:  # Dots stand on a logarithmic scale.
         measures = [measure for measure in measures if measure["scale"] == "log"]
     if len(lattice.losses) > 1:
         first, second = lattice.losses[:2]
@@ -198,6 +205,8 @@ def _measures(
 
 def _first(picture: Picture) -> list[float]:
     """Where the first curves are drawn: the unlucky start of a map of w0 and b0, or the middle."""
+    if picture.cloud is not None:
+        return [float(picture.across.columns[name][0]) for name in picture.cloud]
     sides = [picture.across] if picture.up is None else [picture.across, picture.up]
     middle = [float(side.positions[len(side.positions) // 2]) for side in sides]
     inside = all(

@@ -62,6 +62,10 @@ const PlateauPage = (() => {
     if (model.dots !== null) {
       model.dots.data = { ...model.dots.data, value: Array.from(image) };
     }
+    if (model.cloud !== null) {
+      const code = Array.from(cover, (c) => c === 0 ? NaN : c);
+      model.cloud.data = { ...model.cloud.data, value: Array.from(image), code };
+    }
     legend(new Set(cover));
     document.getElementById("caption").textContent = caption();
   }
@@ -75,9 +79,9 @@ const PlateauPage = (() => {
       high = scale === "log" ? low * 10 : low + 1;
     }
     for (const [name, { mapper, bar, renderer }] of Object.entries(model.scales)) {
-      const shown = name === scale;
-      if (shown) mapper.setv({ low, high });
-      bar.visible = renderer.visible = shown && model.dots === null;
+      if (mapper === null) continue;
+      if (name === scale) mapper.setv({ low, high });
+      bar.visible = renderer.visible = name === scale;
     }
     model.image.change.emit();
     model.cover.change.emit();
@@ -110,7 +114,20 @@ const PlateauPage = (() => {
     return cell;
   }
 
+  // The dot of a cloud that is nearest on the screen, if it is near.
+  function dotAt({ x, y }, px, py) {
+    const { x_range, y_range } = model.plot;
+    const [width, height] = [x_range, y_range].map((r) => Math.abs(r.end - r.start));
+    let column = -1, least = 0.02 ** 2;
+    for (let i = 0; i < x.length; i++) {
+      const far = ((x[i] - px) / width) ** 2 + ((y[i] - py) / height) ** 2;
+      if (far < least) [column, least] = [i, far];
+    }
+    return column < 0 ? null : { row: 0, column };
+  }
+
   function cellAt(px, py) {
+    if (picture.cloud !== null) return dotAt(picture.cloud, px, py);
     const column = nearest(picture.x_edges, px);
     const row = picture.y_edges === null ? 0 : nearest(picture.y_edges, py);
     return column < 0 || row < 0 ? null : { row, column };
@@ -141,26 +158,26 @@ const PlateauPage = (() => {
     return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
   };
 
-  function tell(id, { point, rows }) {
-    const table = document.getElementById(id), body = document.createElement("tbody");
-    const line = (head, values) => {
-      const tr = body.insertRow(), th = document.createElement("th");
-      th.textContent = head;
-      tr.append(th);
-      values.forEach((value) => { tr.insertCell().textContent = shown(value); });
-    };
-    line("loss", rows.map((row) => row.loss));
-    Object.entries(point).forEach(([name, value]) => line(name, rows.map(() => value)));
-    meta.columns.forEach(({ name }) => line(name, rows.map((row) => row[name])));
-    table.replaceChildren(body);
+  // A cell's row under every loss: names, each followed by one value for each loss.
+  function lines({ point, rows }) {
+    return [
+      ["loss", ...rows.map((row) => row.loss)],
+      ...Object.entries(point).map(([name, value]) => [name, ...rows.map(() => shown(value))]),
+      ...meta.columns.map(({ name }) => [name, ...rows.map((row) => shown(row[name]))]),
+    ];
   }
 
   let latest = 0;
   async function hover(px, py) {
     const cell = cellAt(px, py), turn = ++latest;
-    if (cell === null) return;
+    if (cell === null) return Tooltip.hide();
     const told = await record(cell);
-    if (turn === latest) tell("row", told);
+    if (turn === latest) Tooltip.show(lines(told));
+  }
+
+  function leave() {
+    latest++;
+    Tooltip.hide();
   }
 
   // Epochs worth drawing: past T90 of the slower loss, or what is known of it.
@@ -177,24 +194,28 @@ const PlateauPage = (() => {
     const cell = cellAt(px, py);
     if (cell === null) return null;
     const told = await record(cell);
-    tell("chosen", told);
+    Tooltip.fill(document.getElementById("chosen"), lines(told));
     curves(told);
     return told;
   }
 
   function curves({ point, rows }) {
     if (model.curves.length === 0) return;
+    const without = [];
     const whole = reach(rows), last = Math.min(whole, LONGEST);
     const marks = rows.map((row) => row.plateau_epochs).filter((n) => n > 0);
     rows.forEach((row, l) => {
       const { activation, losses: names } = meta.dynamics;
       const drawn = names[l] === null ? null : Neuron.curve(activation, names[l], point, last, marks);
+      if (drawn === null) without.push(losses[l]);
       model.curves[l].data = drawn ?? { epoch: [], loss: [], output: [], w: [], b: [] };
     });
     const cut = whole > last ? ` of ${whole.toLocaleString("en")}` : "";
     const start = Object.entries(point).map(([name, value]) => `${name} = ${shown(value)}`);
     document.getElementById("curves-caption").textContent =
-      `${start.join(", ")}: epochs 0 to ${last.toLocaleString("en")}${cut}, computed in this page`;
+      `${start.join(", ")}: epochs 0 to ${last.toLocaleString("en")}${cut}, computed in this page.`
+      + (without.length ? ` No curve of ${without.join(", ")}: the page does not hold that loss, `
+        + "which is its author's code; plateaumap.simulate draws it in the script that defines it." : "");
   }
 
   function control(label, id, options, choose) {
@@ -209,7 +230,8 @@ const PlateauPage = (() => {
   function attach(doc) {
     const named = (name) => doc.get_model_by_name(name);
     model = {
-      image: named("image"), cover: named("cover"), dots: named("dots"), scales: {},
+      image: named("image"), cover: named("cover"), dots: named("dots"), cloud: named("cloud"),
+      plot: named("map"), scales: {},
       curves: losses.map((_, l) => named(`curve-${l}`)).filter((source) => source !== null),
     };
     for (const scale of ["log", "linear", "ratio"]) {
@@ -235,5 +257,5 @@ const PlateauPage = (() => {
   }
 
   window.addEventListener("DOMContentLoaded", start);
-  return { tap, hover, cellAt, state, model: () => model };
+  return { tap, hover, leave, cellAt, state, model: () => model };
 })();

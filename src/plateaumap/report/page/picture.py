@@ -9,6 +9,7 @@ import numpy as np
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, direction
+from plateaumap.report.lines import is_cloud, varying
 
 MOST_CELLS = 4_000_000
 """Rows of one loss beyond which a table is thinned before it is packed."""
@@ -57,12 +58,14 @@ class Picture:
         up: the side upward, None for a table of one axis or none.
         further: the axes that remain.
         rows: which row of the table each cell is, −1 for none; of shape (losses, panels, y, x).
+        cloud: the coordinates of scattered points, to the right and upward; None for cells.
     """
 
     across: Side
     up: Side | None
     further: tuple[Axis, ...]
     rows: Integers
+    cloud: tuple[str, str] | None = None
 
     @property
     def size(self) -> int:
@@ -93,7 +96,11 @@ def picture_of(lattice: Lattice) -> Picture:
     columns = _cells(sides, (across, up), len(lattice.frame))
     rows = np.full(shape, -1, np.int64)
     rows[lattice.loss_codes, panels, columns[1], columns[0]] = np.arange(len(lattice.frame))
-    picture = Picture(across, up, further, rows)
+    cloud = None
+    if is_cloud(lattice):
+        first, second = varying(lattice.axes[0])[:2]
+        cloud = first, second
+    picture = Picture(across, up, further, rows, cloud)
     while picture.size > MOST_CELLS and max(picture.rows.shape[2:]) > 1:
         picture = picture.thinned()
     return picture

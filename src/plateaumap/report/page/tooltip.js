@@ -16,13 +16,7 @@ const Tooltip = (() => {
   }
 
   // Each row is a name followed by values.
-  function show(rows) {
-    if (box === null) {
-      box = document.createElement("table");
-      box.id = "tooltip";
-      box.setAttribute("role", "tooltip");
-      document.body.append(box);
-    }
+  function fill(table, rows) {
     const body = document.createElement("tbody");
     rows.forEach(([name, ...values]) => {
       const line = body.insertRow(), head = document.createElement("th");
@@ -30,7 +24,17 @@ const Tooltip = (() => {
       line.append(head);
       values.forEach((value) => { line.insertCell().textContent = value; });
     });
-    box.replaceChildren(body);
+    table.replaceChildren(body);
+  }
+
+  function show(rows) {
+    if (box === null) {
+      box = document.createElement("table");
+      box.id = "tooltip";
+      box.setAttribute("role", "tooltip");
+      document.body.append(box);
+    }
+    fill(box, rows);
     box.hidden = false;
     place();
   }
@@ -39,5 +43,5 @@ const Tooltip = (() => {
     if (box !== null) box.hidden = true;
   }
 
-  return { show, hide };
+  return { fill, show, hide };
 })();
