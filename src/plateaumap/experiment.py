@@ -430,7 +430,7 @@ def experiment_from(description: Mapping[str, Any]) -> Experiment:
         raise PlateaumapError(
             f"experiment.kind is {kind!r}{where}; a file can only name 'single_neuron' and holds "
             "no code: run the script that defines the experiment, or pass it in "
-            "Sweep(experiment=...)"
+            "Sweep(experiment=...) or open(folder, experiment=...)"
         )
     unknown = sorted(set(fields) - {"activation"})
     if unknown:

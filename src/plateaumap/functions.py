@@ -129,6 +129,11 @@ def identity_of(experiment: Any) -> str:
     return json.dumps(words, sort_keys=True)
 
 
+def is_own(definition: object) -> bool:
+    """Whether a class or function was written by a user: it is of no library."""
+    return not _is_of_library(definition)
+
+
 def held_by(value: object) -> dict[str, Any]:
     """The fields of a dataclass, else all attributes but those that only cache something."""
     if dataclasses.is_dataclass(value):

@@ -40,7 +40,8 @@ class Rows:
         """Bind the sweep; nothing is evaluated yet.
 
         Raises:
-            PlateaumapError: the sweep names functions that only its file's author has.
+            PlateaumapError: the sweep names functions that only its file's author has, or its
+                experiment cannot be evaluated.
         """
         sweep.require_runnable()
         self.sweep = sweep
@@ -56,6 +57,9 @@ class Rows:
             )
             for choice in sweep.losses
         )
+        first = sweep.grid.coordinates(0, 1)
+        for task in self.tasks:
+            task.try_out(first)
         self.measured = self.tasks[0].columns
         self.columns = (*_identity(sweep), *self.measured)
 

@@ -15,9 +15,10 @@ import numpy as np
 from plateaumap import leap, table
 from plateaumap.evaluation import Evaluation, Limits
 from plateaumap.experiment import Experiment, LossChoice
-from plateaumap.functions import identity_of
+from plateaumap.functions import identity_of, is_own
 from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
+from plateaumap.trial import require_sound
 
 PREDICTION = Column(
     "predicted_epochs",
@@ -90,6 +91,16 @@ class Task:
             *_with_prediction(self._evaluation.columns),
             *((UNCERTAIN,) if self.precision in _UNCOMPENSATED else ()),
         )
+
+    def try_out(self, points: Points) -> None:
+        """Trace what a user wrote, for the choices of some points.
+
+        Raises:
+            PlateaumapError: it cannot be evaluated.
+        """
+        if is_own(type(self.experiment)):
+            for _, task in self._groups(points):
+                require_sound(task._evaluation)
 
     def begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         """Begin to evaluate points.

@@ -1,18 +1,19 @@
 """The reader's side of a folder of results."""
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from plateaumap import table
 from plateaumap.display import table_html
+from plateaumap.functions import name_of
 from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
-from plateaumap.storage.manifest import read_manifest
+from plateaumap.storage.manifest import describe_difference, read_manifest
 from plateaumap.storage.parts import DamagedPartError
 from plateaumap.storage.verify import find_damages
 from plateaumap.table import Arrays, Column
@@ -31,15 +32,40 @@ class Results:
         manifest: the content of its `manifest.json`.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        experiment: Any = None,
+        losses: Sequence[Callable[..., Any]] = (),
+    ) -> None:
         """Opens a folder.
 
+        Args:
+            path: the folder.
+            experiment: the experiment of its sweep, where you wrote that: a folder holds no code.
+            losses: likewise those losses of its sweep that are functions.
+
         Raises:
-            StorageError: there is no such folder, no results in it, a damaged manifest, or a
-                newer format.
+            StorageError: there is no such folder, no results in it, a damaged manifest, a newer
+                format, or an experiment or losses that did not make these results.
         """
         self.path = Path(path)
         self._manifest, self.manifest = read_manifest(self.path)
+        self._own = {"experiment": experiment} if experiment is not None else {}
+        if losses:
+            self._own["losses"] = _matched(self._manifest.spec["losses"], losses)
+        if self._own:
+            self._require_own()
+
+    def _require_own(self) -> None:
+        """Refuse what a user gave if it is not what made the folder."""
+        sweep = self.sweep
+        if sweep.fingerprint != self._manifest.fingerprint:
+            difference = describe_difference(self._manifest.spec, sweep.to_dict())
+            raise StorageError(
+                f"{self.path} was not made by what is given here; give the code and settings that "
+                f"made it, or open it without them to read its rows.\n{difference}"
+            )
 
     def __repr__(self) -> str:
         """The path and how much is there."""
@@ -59,11 +85,11 @@ class Results:
         """The sweep; running it gives the same rows.
 
         Raises:
-            SpecError: it names a function that cannot be imported here.
+            SpecError: it has an experiment of somebody's own; see `open_results`.
         """
         from plateaumap.spec import Sweep
 
-        return Sweep.from_dict(self._manifest.spec)
+        return Sweep.from_dict({**self._manifest.spec, **self._own})
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -207,14 +233,28 @@ class Results:
         return find_damages(self.path)
 
 
-def open_results(path: Path | str) -> Results:
+def _matched(words: Sequence[Any], given: Sequence[Callable[..., Any]]) -> list[Any]:
+    """The losses of a spec, functions in the place of references to functions of their names."""
+    by_name = {name_of(function): function for function in given}
+    return [word if isinstance(word, str) else by_name.get(word["name"], word) for word in words]
+
+
+def open_results(
+    path: Path | str, experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
+) -> Results:
     """Opens a folder of results, finished or not.
 
+    Args:
+        path: the folder.
+        experiment: the experiment that made it, where that is your own; with it, `.sweep` is
+            complete. It is compared with what the folder holds of it: description and digest.
+        losses: likewise those losses that are functions of yours.
+
     Raises:
-        StorageError: there is no such folder, no results in it, a damaged manifest, or a newer
-            format.
+        StorageError: there is no such folder, no results in it, a damaged manifest, a newer
+            format, or an experiment or losses that did not make these results.
     """
-    return Results(path)
+    return Results(path, experiment, losses)
 
 
 def load(path: Path | str) -> pd.DataFrame:
