@@ -8,11 +8,13 @@ ways: as the text tells it, as the page's script computes it, and as the text de
 
 import jax.numpy as jnp
 import pandas as pd
+from matplotlib.figure import Figure
 
 import plateaumap as pm
 
 STARTS = {"easy": (0.6, 0.9), "unlucky": (2.0, 2.0)}
 RATES = {"quadratic": 0.15, "cross_entropy": 0.005}
+WORDS = {"quadratic": "quadratic loss", "cross_entropy": "cross-entropy"}
 EPOCHS = 300
 
 
@@ -89,6 +91,22 @@ def three_ways(start: str) -> dict[str, object]:
     }
 
 
+def both_columns() -> Figure:
+    """Draw the article's two columns side by side: each loss at its rate, from both starts."""
+    return pm.figures.learning_curves(
+        {
+            f"{words}, learning rate {RATES[loss]:g}": {
+                f"{start} start (w = {w:g}, b = {b:g})": curve(start, loss, RATES[loss])
+                for start, (w, b) in STARTS.items()
+            }
+            for loss, words in {
+                "quadratic": "quadratic loss",
+                "cross_entropy": "cross-entropy",
+            }.items()
+        }
+    )
+
+
 def show(results: pm.Results) -> None:
     """Write the tables and figures of the demonstrations into the folder of results."""
     columns = {f"{loss}, {start}": demonstration(start, loss) for loss in RATES for start in STARTS}
@@ -101,10 +119,7 @@ def show(results: pm.Results) -> None:
     for name, table in tables.items():
         table.to_csv(results.path / f"{name}.csv", index_label="")
         print(f"\n{name}\n{table.to_string(float_format='{:.4g}'.format)}")
-    for loss, rate in RATES.items():
-        pm.figures.learning_curves(
-            {f"{start} start": curve(start, loss, rate) for start in STARTS}
-        ).savefig(figures / f"{loss}.png")
+    pm.figures.save(both_columns(), figures / "demonstrations.png")
     for start in STARTS:
         rate = RATES["cross_entropy"]
         told = matching_rate(start, curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1])

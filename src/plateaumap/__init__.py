@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plateaumap import losses as losses
     from plateaumap import measures as measures
     from plateaumap import neuron as neuron
+    from plateaumap.comparing import add_theory as add_theory
     from plateaumap.coordinates import Coordinate as Coordinate
     from plateaumap.errors import PlateaumapError as PlateaumapError
     from plateaumap.errors import SpecError as SpecError
@@ -59,6 +60,7 @@ _NAMES = {
     "Risk": "plateaumap.stuck:Risk",
     "risk": "plateaumap.stuck:risk",
     "RunError": "plateaumap.runner:RunError",
+    "add_theory": "plateaumap.comparing:add_theory",
     "evaluate": "plateaumap.runner:evaluate",
     "extend": "plateaumap.extension:extend",
     "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",

@@ -274,13 +274,14 @@ def report(folder: Folder) -> None:
     """Draw the figures of a finished sweep into its folder, and a page with a map to explore."""
     from importlib.util import find_spec
 
+    from plateaumap.comparing import add_theory
     from plateaumap.report import findings, write_report
     from plateaumap.simulation import simulate
     from plateaumap.storage.results import open_results
 
     results = open_results(folder)
     page = find_spec("bokeh") is not None
-    written = write_report(results, simulate=simulate, page=page)
+    written = write_report(results, simulate=simulate, theory=add_theory, page=page)
     typer.echo(f"look at {results.path / 'figures'}: {len(written) - page} files, report.md first")
     if page:
         typer.echo(f"open {written[-1]} in a browser: one file, with a map that answers clicks")

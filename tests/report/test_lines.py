@@ -3,6 +3,7 @@ import pytest
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, atlas, table, with_all_statuses
 
+import plateaumap as pm
 from plateaumap.errors import PlateaumapError
 from plateaumap.figures import cut, plateau_bars, plateau_points
 
@@ -163,3 +164,50 @@ def test_points_need_two_coordinates():
 )
 def test_nothing_lies_on_anything_else(draw, frame, size):
     assert problems(draw(frame, size=size)) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_cut_shows_simulation_flow_and_exact_theory_on_one_axis(size):
+    values = np.linspace(-3, 5, 33)
+    sweep = pm.Sweep(
+        axes=[pm.values("w0", values), pm.values("b0", values)], fixed={"lr": 0.5}, horizon=2000
+    )
+    frame = pm.run(sweep)
+    figure = cut(pm.add_theory(frame), size=size)
+    assert legend_labels(figure)[:3] == ["measured", "gradient flow", "exact theory"]
+    for panel, loss in zip(figure.axes, sweep.losses, strict=True):
+        drawn = {line.get_label(): line.get_ydata() for line in panel.lines}
+        known = np.isfinite(drawn["_measured"])
+        np.testing.assert_array_equal(drawn["_exact_epochs"][known], drawn["_measured"][known])
+        exact = pm.plateau_epochs(values, values, 0.5, loss=loss)
+        np.testing.assert_array_equal(drawn["_exact_epochs"], exact)
+        if loss == "quadratic":
+            # An integral of 1/f by hand, for y = 0 and the level sqrt(0.9) of the output.
+            a = 1 / (1 + np.exp(-2 * values))
+            z1 = np.log(np.sqrt(0.9) * a / (1 - np.sqrt(0.9) * a))
+
+            def potential(z):
+                return np.exp(z) + 3 * z - 3 * np.exp(-z) - np.exp(-2 * z) / 2
+
+            by_hand = (potential(2 * values) - potential(z1)) / (2 * 0.5)
+            np.testing.assert_allclose(drawn["_flow_epochs"], by_hand, rtol=1e-9)
+    # Theory is seen where runs were given up.
+    low, high = figure.axes[0].get_ylim()
+    assert high > 10 * 2000 > low
+    assert problems(figure) == []
+
+
+def test_theory_is_left_out_where_there_is_none():
+    def own(z, y):
+        return (z - y) ** 2
+
+    frame = pm.run(
+        pm.Sweep(
+            losses=[own], axes=[pm.linspace("w0", 1, 2, 3)], fixed={"b0": 0, "lr": 0.1}, horizon=50
+        )
+    )
+    told = pm.add_theory(frame)
+    assert told["flow_epochs"].isna().all()
+    assert told["exact_epochs"].isna().all()
+    with pytest.raises(PlateaumapError, match="the table lacks x"):
+        pm.add_theory(frame.drop(columns="x"))

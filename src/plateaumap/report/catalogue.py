@@ -175,7 +175,8 @@ _ENTRIES: Sequence[_Entry] = (
         lines.cut,
         _has_cut,
         f"Plateau length T10 in epochs along one line. {_T10} Triangles are censored runs, at "
-        "their horizon; theory's length, where there is one, is the thin line.",
+        "their horizon. Thin lines, where there is a theory: the limit of vanishing steps, and "
+        "theory exact to the epoch, which goes on where runs were given up.",
     ),
     _Entry(lines.plateau_bars, _is_few, f"Plateau length T10 of each point in epochs. {_T10}"),
     _Entry(

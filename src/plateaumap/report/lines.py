@@ -62,8 +62,9 @@ MOST_BARS = 24
 """Points that bars can show."""
 
 DIAGONAL = "diagonal"
+_BESIDE = {"flow_epochs": "gradient flow", "exact_epochs": "exact theory"}
 _THEORY = {"predicted_epochs": "theory"}
-_ROOM_ABOVE = 3.0
+_ROOM_ABOVE, _BEYOND_HORIZON = 3.0, 50.0
 
 
 @styled
@@ -86,7 +87,8 @@ def cut(
             combination of the others is a line, at most 9 of them.
         losses: which losses; by default all.
         compare: columns of float64 epochs to draw beside the measured lengths, and their names;
-            by default the prediction, if the table has one.
+            by default `flow_epochs` and `exact_epochs`, if the table has them (see
+            `plateaumap.add_theory`), or else the prediction.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
@@ -129,11 +131,15 @@ def _compared(lattice: Lattice, compare: Mapping[str, str] | None) -> dict[str, 
     if compare is not None:
         require(lattice.frame, list(compare), "cut")
         return dict(compare)
-    return {
-        column: label
-        for column, label in _THEORY.items()
-        if column in lattice.frame.columns and np.isfinite(lattice.numbers(column)).any()
-    }
+    for columns in (_BESIDE, _THEORY):
+        known = {
+            column: label
+            for column, label in columns.items()
+            if column in lattice.frame.columns and np.isfinite(lattice.numbers(column)).any()
+        }
+        if known:
+            return known
+    return {}
 
 
 def line_through(
@@ -263,8 +269,11 @@ def _limit(panel: Axes, lattice: Lattice, rows: NDArray[np.bool_]) -> None:
         [lattice.lengths[rows], lattice.stops[rows & lattice.is_status("censored")]]
     )
     seen = seen[np.isfinite(seen) & (seen > 0)]
+    censored = bool((rows & lattice.is_status("censored")).any())
     if len(seen):
-        panel.set_ylim(seen.min() / 1.5, seen.max() * _ROOM_ABOVE)
+        # Where runs were given up, theory is to be seen going on for a while.
+        above = _BEYOND_HORIZON if censored else _ROOM_ABOVE
+        panel.set_ylim(seen.min() / 1.5, seen.max() * above)
 
 
 @styled

@@ -16,6 +16,7 @@ from plateaumap.report.catalogue import applicable
 from plateaumap.report.curves import learning_curves
 from plateaumap.report.findings import findings, rows_at
 from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.lines import cut
 from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.page.build import build_page
 from plateaumap.report.style import SizeName, save
@@ -26,6 +27,7 @@ from plateaumap.storage.results import Results, open_results
 FOLDER = "figures"
 PAGE = "report.html"
 Simulate = Callable[..., pd.DataFrame]
+Theory = Callable[..., pd.DataFrame]
 
 _SUFFIXES = {"page": "", "column": "_column"}
 _FEW_POINTS = 4
@@ -42,6 +44,7 @@ def write_report(
     source: Path | str | Results,
     *,
     simulate: Simulate | None = None,
+    theory: Theory | None = None,
     sizes: Sequence[SizeName] = ("page", "column"),
     formats: Sequence[str] = (".png", ".pdf"),
     page: bool = False,
@@ -54,6 +57,8 @@ def write_report(
         source: a folder of results, or `Results`.
         simulate: how to get a whole curve, such as `plateaumap.simulate`; without it no learning
             curves are drawn.
+        theory: adds theory's lengths to a table, such as `plateaumap.add_theory`; without it a cut
+            shows the prediction alone.
         sizes: "page" (180 mm wide), whose files bear the figure's name, and "column" (85 mm),
             whose end in `_column`.
         formats: suffixes of files that matplotlib can write.
@@ -75,7 +80,9 @@ def write_report(
     files: dict[str, bytes] = {}
     captions: dict[str, str] = {}
     for figure in applicable(frame):
-        files |= _drawn(figure.name, partial(figure.draw, frame), sizes, formats)
+        beside = theory if figure.draw is cut else None
+        shown = frame if beside is None else _beside_theory(results, frame, beside)
+        files |= _drawn(figure.name, partial(figure.draw, shown), sizes, formats)
         captions[figure.name] = figure.caption
     curves = None if simulate is None else demonstrations(results, frame, simulate)
     if curves:
@@ -91,6 +98,14 @@ def write_report(
     ]
     html = build_page(results, frame, pictures).encode()
     return [*_write(folder, files), *_write(results.path, {PAGE: html})]
+
+
+def _beside_theory(results: Results, frame: pd.DataFrame, theory: Theory) -> pd.DataFrame:
+    """A table with theory's lengths, or as it is if the folder's experiment is not at hand."""
+    try:
+        return theory(frame, results.sweep.experiment)
+    except PlateaumapError:
+        return frame
 
 
 def _drawn(

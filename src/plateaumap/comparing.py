@@ -1,0 +1,53 @@
+"""What theory says of the rows of a table, as columns beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.experiment import Experiment, SingleNeuron
+from plateaumap.theory.epochs import plateau_epochs
+from plateaumap.theory.flow_lengths import flow_epochs
+
+FLOW, EXACT = "flow_epochs", "exact_epochs"
+
+_COORDINATES = ("w0", "b0", "lr", "x", "y")
+
+
+def add_theory(frame: pd.DataFrame, experiment: Experiment | None = None) -> pd.DataFrame:
+    """Return a table with plateau lengths by the gradient flow and by exact theory beside it.
+
+    Args:
+        frame: a table of results of a neuron.
+        experiment: what was trained; by default a sigmoid neuron.
+
+    Returns:
+        A new table with two more columns, float64: `flow_epochs`, the gradient flow's length, and
+        `exact_epochs`, that of `plateau_epochs`; NaN where theory has none, such as under a loss
+        of one's own. `pm.figures.cut` draws them beside the measured lengths.
+
+    Raises:
+        PlateaumapError: the table lacks a coordinate.
+    """
+    trained = SingleNeuron() if experiment is None else experiment
+    missing = [name for name in (*_COORDINATES, "loss") if name not in frame.columns]
+    if missing:
+        raise PlateaumapError(
+            f"add_theory needs the columns loss, {', '.join(_COORDINATES)}; the table lacks "
+            f"{', '.join(missing)}: give it a table such as `run` and `load` return"
+        )
+    columns = {name: np.full(len(frame), np.nan) for name in (FLOW, EXACT)}
+    for loss in frame["loss"].unique():
+        rows = np.flatnonzero((frame["loss"] == loss).to_numpy())
+        name = trained.theory(str(loss)) if loss in trained.known_losses else None
+        if name is None or getattr(trained, "activation", "sigmoid") != "sigmoid":
+            continue
+        asked: dict[str, Any] = {n: frame[n].to_numpy(np.float64)[rows] for n in _COORDINATES}
+        asked["loss"] = name
+        columns[FLOW][rows] = flow_epochs(**asked)
+        exact = plateau_epochs(**asked, errors="mask")
+        columns[EXACT][rows] = exact.astype(np.float64).filled(np.nan)
+    return frame.assign(**columns)
