@@ -16,6 +16,8 @@ SMALL = {
     "nielsen_chapter3": [],
     "premature_saturation": ["horizon=100"],
     "confidently_wrong": ["axes.share.num=4", "horizon=500"],
+    "digits": ["axes.seed.num=2", "horizon=20"],
+    "trainability": ["axes.lr_hidden.num=12", "axes.lr_output.num=12", "horizon=60"],
     "two_weights": ["axes.w.num=9", "axes.v.num=8", "horizon=300"],
     "learning_rate": ["axes.w0.num=9", "axes.lr.num=8", "horizon=20000"],
     "deep_saturation": ["axes.w0.num=19", "axes.b0.num=19"],

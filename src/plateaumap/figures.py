@@ -5,6 +5,7 @@ which of them a table can be drawn as.
 """
 
 from plateaumap.report.activations import activation_lines
+from plateaumap.report.boundary import boundary_boxes, converged_grid, trainability_map
 from plateaumap.report.catalogue import Applicable, applicable
 from plateaumap.report.comparison import difference_map, ratio_map
 from plateaumap.report.curves import learning_curves
@@ -17,6 +18,7 @@ from plateaumap.report.dynamics import (
 from plateaumap.report.lines import cut, plateau_bars, plateau_points
 from plateaumap.report.maps import plateau_map
 from plateaumap.report.mistakes import confidently_wrong
+from plateaumap.report.networks import accuracies, accuracy_curves, starts_against_plateaus
 from plateaumap.report.saturation import premature_saturation
 from plateaumap.report.style import save
 from plateaumap.report.surface import loss_surface
@@ -25,10 +27,14 @@ from plateaumap.report.survival import survival
 __all__ = [
     "Applicable",
     "acceleration",
+    "accuracies",
+    "accuracy_curves",
     "activation_lines",
     "applicable",
+    "boundary_boxes",
     "collapse",
     "confidently_wrong",
+    "converged_grid",
     "cut",
     "difference_map",
     "learning_curves",
@@ -41,5 +47,7 @@ __all__ = [
     "ratio_map",
     "save",
     "speed_against_error",
+    "starts_against_plateaus",
     "survival",
+    "trainability_map",
 ]

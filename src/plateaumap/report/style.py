@@ -183,13 +183,19 @@ STATUS_LOOKS: dict[str, Look] = {
 
 NOT_SWEPT = Look("not in the table", "1.0", "-----", "0.7")
 
-_LOSS_WORDS = {"quadratic": "quadratic loss", "cross_entropy": "cross-entropy"}
+_LOSS_WORDS = {
+    "quadratic": "quadratic loss",
+    "cross_entropy": "cross-entropy",
+    "linear": "quadratic loss, linear outputs",
+}
 _SYMBOLS = {
     "w0": "initial weight $w_0$",
     "b0": "initial bias $b_0$",
     "lr": "learning rate $\\eta$",
     "x": "input $x$",
     "y": "target $y$",
+    "lr_hidden": "learning rate of the hidden layer",
+    "lr_output": "learning rate of the output layer",
 }
 _SHORT = {"w0": "$w_0$", "b0": "$b_0$", "lr": "learning rate $\\eta$", "x": "$x$", "y": "$y$"}
 

@@ -1,0 +1,202 @@
+"""Which learning rates of two layers converge, and how rough the boundary of that region is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import ArrayLike, NDArray
+
+from plateaumap.errors import PlateaumapError
+from plateaumap.report.cells import draw_values
+from plateaumap.report.lattice import Direction, Stack, choose, read, require, stack
+from plateaumap.report.series import legend_below
+from plateaumap.report.style import (
+    Size,
+    SizeName,
+    axis_words,
+    colours,
+    new_figure,
+    size_named,
+    styled,
+)
+
+_COLOURS = "RdYlBu"
+_PALEST = 0.25
+"""How far from the middle of the colours the palest ones are, so that both sides stand apart."""
+
+_LOOKS = {
+    "converges fast": _PALEST,
+    "converges slowly": 1.0,
+    "diverges slowly": -1.0,
+    "diverges fast": -_PALEST,
+}
+_SMALLEST_GRID = 8
+
+
+class BoxCounts(NamedTuple):
+    """How many boxes a boundary runs through, for boxes of several sizes.
+
+    Attributes:
+        sizes: sides of the boxes in cells, powers of two, of shape (n,).
+        counts: boxes with a piece of the boundary inside, of shape (n,).
+        dimension: minus the slope of the counts over the sizes, in logarithms.
+    """
+
+    sizes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    dimension: float
+
+
+def boundary_boxes(inside: ArrayLike) -> BoxCounts:
+    """Counts boxes along the boundary of a region on a grid, for its box-counting dimension.
+
+    A place between four cells belongs to the boundary where not all four are alike. Boxes reach
+    from one such place to an eighth of the grid. A smooth line has the dimension 1, a region
+    that is boundary everywhere 2; on a grid of n² cells the estimate is rough.
+
+    Args:
+        inside: whether each cell belongs to the region, of shape (rows, columns).
+
+    Raises:
+        PlateaumapError: the grid is too small, or there is no boundary.
+    """
+    cells = np.asarray(inside, bool)
+    if cells.ndim != 2 or min(cells.shape) < _SMALLEST_GRID:
+        raise PlateaumapError(
+            f"a boundary needs a grid of at least {_SMALLEST_GRID} by {_SMALLEST_GRID} cells, "
+            f"this one has the shape {cells.shape}"
+        )
+    corners = np.stack([cells[1:, 1:], cells[1:, :-1], cells[:-1, 1:], cells[:-1, :-1]])
+    edge = np.asarray(corners.any(axis=0) & ~corners.all(axis=0))
+    if not edge.any():
+        raise PlateaumapError("all cells are alike: there is no boundary to count")
+    largest = max(2, min(edge.shape) // 8)
+    sizes = 2 ** np.arange(int(np.log2(largest)) + 1)
+    counts = np.array([_boxes(edge, int(side)) for side in sizes])
+    slope = np.polyfit(np.log(sizes), np.log(counts), 1)[0]
+    return BoxCounts(sizes, counts, float(-slope))
+
+
+def _boxes(edge: NDArray[np.bool_], side: int) -> int:
+    rows, columns = (-(-n // side) * side for n in edge.shape)
+    padded = np.zeros((rows, columns), bool)
+    padded[: edge.shape[0], : edge.shape[1]] = edge
+    boxes = padded.reshape(rows // side, side, columns // side, side)
+    return int(boxes.any(axis=(1, 3)).sum())
+
+
+@styled
+def trainability_map(
+    frame: pd.DataFrame, *, detail: pd.DataFrame | None = None, size: SizeName = "page"
+) -> Figure:
+    """Draws which points of a grid converge and how fast, and a detail beside it.
+
+    Colours are ranks: among the runs that converge from fast (pale) to slow (dark), among those
+    that diverge likewise; so the dark sides meet at the boundary. With a detail a frame shows
+    where it lies, and a third panel counts the boxes along its boundary.
+
+    Args:
+        frame: a table of results with two axes, and the columns `converged` and `intensity`: the
+            sum of the losses over the epochs if converged, and of their inverses if not.
+        detail: a table of a smaller region, or None.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Raises:
+        PlateaumapError: a table lacks a column, or has not just two axes.
+    """
+    room = size_named(size)
+    tables = [frame] if detail is None else [frame, detail]
+    count = 1 if detail is None else 3
+    stacked = size == "column"
+    side = room.width if stacked else room.width / 3
+    figure = new_figure(room, side * (count if stacked else 1) + 22, layout="constrained")
+    shape = (count, 1) if stacked else (1, count)
+    panels = figure.subplots(*shape, squeeze=False).ravel()
+    stacks = [_draw(panel, table, room) for panel, table in zip(panels, tables, strict=False)]
+    if detail is not None:
+        _draw_frame(panels[0], stacks[1])
+        _draw_boxes(panels[2], converged_grid(detail), room)
+    cmap, norm = colours(_COLOURS), Normalize(-1, 1)
+    legend_below(
+        figure, room, [Patch(color=cmap(norm(at)), label=label) for label, at in _LOOKS.items()]
+    )
+    return figure
+
+
+def converged_grid(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Returns which cells converged, of shape (y, x), as `trainability_map` draws them."""
+    chosen = _stack(frame)
+    return np.asarray(chosen.take(frame["converged"].to_numpy(bool))[0, 0].filled(False))
+
+
+def ranks(converged: NDArray[np.bool_], intensity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns for each run its colour: 0.25 to 1 if it converges, -0.25 to -1 if not.
+
+    The fastest have ±0.25. Runs of equal intensity share the mean of their ranks.
+    """
+    painted = np.empty(len(converged))
+    for side, sign in ((converged, 1.0), (~converged, -1.0)):
+        order = pd.Series(intensity[side]).rank(method="average").to_numpy()
+        share = (order - 1) / max(1, side.sum() - 1)
+        painted[side] = sign * (_PALEST + (1 - _PALEST) * share)
+    return painted
+
+
+def _stack(frame: pd.DataFrame) -> Stack:
+    require(frame, ("converged", "intensity"), "trainability_map")
+    lattice = read(frame, "trainability_map")
+    losses = choose(lattice, None, "trainability_map")
+    return stack(lattice, losses[:1], None, None, "trainability_map", 1)
+
+
+def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
+    chosen = _stack(frame)
+    painted = ranks(
+        frame["converged"].to_numpy(bool), frame["intensity"].to_numpy(float, na_value=np.nan)
+    )
+    values = chosen.take(painted)[0, 0]
+    directions = (chosen.x, chosen.y)
+    draw_values(panel, directions, values, Normalize(-1, 1), colours(_COLOURS))
+    for name, along in zip("xy", directions, strict=True):
+        limits: dict[str, Any] = {f"{name}lim": (along.edges[0], along.edges[-1])}
+        panel.set(**{f"{name}scale": "log" if along.is_log else "linear"}, **limits)
+        if along.is_log and along.edges[-1] < 100 * along.edges[0]:
+            _tick(panel.xaxis if name == "x" else panel.yaxis, along)
+    panel.set_xlabel(axis_words(chosen.x.name), fontsize=room.font)
+    panel.set_ylabel(axis_words(chosen.y.name), fontsize=room.font)
+    panel.tick_params(which="both", labelsize=room.font)
+    return chosen
+
+
+def _tick(axis: Any, along: Direction) -> None:
+    """Labels both ends and the middle: less than two decades have hardly a power of ten."""
+    places = along.centres[[0, len(along.centres) // 2, -1]]
+    axis.set_ticks(places, [f"{place:.2g}" for place in places])
+    axis.set_ticks([], minor=True)
+
+
+def _draw_frame(panel: Axes, detail: Stack) -> None:
+    left, right = detail.x.edges[[0, -1]]
+    low, high = detail.y.edges[[0, -1]]
+    panel.add_patch(
+        Rectangle((left, low), right - left, high - low, fill=False, edgecolor="black", linewidth=1)
+    )
+
+
+def _draw_boxes(panel: Axes, inside: NDArray[np.bool_], room: Size) -> None:
+    boxes = boundary_boxes(inside)
+    panel.plot(boxes.sizes, boxes.counts, marker="o", markersize=3, color="black", linewidth=0.9)
+    panel.set(xscale="log", yscale="log")
+    panel.set_xticks(boxes.sizes, [str(size) for size in boxes.sizes])
+    panel.minorticks_off()
+    panel.grid(True)
+    panel.set_xlabel("side of a box (cells)", fontsize=room.font)
+    panel.set_ylabel("boxes on the boundary", fontsize=room.font)
+    panel.set_title(f"dimension {boxes.dimension:.2f}", loc="center", fontsize=room.font)
+    panel.tick_params(labelsize=room.font)

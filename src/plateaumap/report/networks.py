@@ -1,0 +1,225 @@
+"""Networks trained many times over: how the starts differ, and what becomes of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from plateaumap.report.lattice import require
+from plateaumap.report.series import dash, ink, legend_below
+from plateaumap.report.style import (
+    INKS,
+    MARKERS,
+    SizeName,
+    equation,
+    loss_words,
+    new_figure,
+    number,
+    plain,
+    size_named,
+    styled,
+    wrapped,
+)
+
+_LEVELS = {"plateau_epochs": "$T_{10}$ (epochs)", "half_epochs": "$T_{50}$ (epochs)"}
+_ACCURACY = re.compile(r"accuracy_(\d+)")
+_OWN_BEST = "own best $\\eta$"
+
+
+@styled
+def starts_against_plateaus(
+    frame: pd.DataFrame, *, share: str = "confidently_wrong", size: SizeName = "page"
+) -> Figure:
+    """Draws how long each network takes against how badly it starts, a panel for each loss.
+
+    Above the plateau length T10, below T50, the epochs until half of the loss is gone. A dot is a
+    run: its colour the learning rate, its shape the width of the weights. Runs that did not come
+    so far are hollow, at the epochs that they were followed; crosses if they diverged.
+
+    Args:
+        frame: a table of results with the coordinates `scale` and `lr` and the column `share`.
+        share: the column that tells how badly a run starts.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Raises:
+        PlateaumapError: the table lacks a column.
+    """
+    require(
+        frame, ("loss", "scale", "lr", "status", "epochs_run", share, *_LEVELS),
+        "starts_against_plateaus",
+    )  # fmt: skip
+    room = size_named(size)
+    losses = _losses(frame)
+    rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
+    figure = new_figure(room, 0.5 * room.width + 20, layout="constrained")
+    panels = figure.subplots(2, len(losses), sharex=True, sharey=True, squeeze=False)
+    for column, loss in enumerate(losses):
+        for row, level in enumerate(_LEVELS):
+            for place, rate in enumerate(rates):
+                for shape, scale in zip(MARKERS, scales, strict=False):
+                    rows = frame[
+                        (frame["loss"].astype(str) == loss)
+                        & (frame["lr"] == rate)
+                        & (frame["scale"] == scale)
+                    ]
+                    look = {"marker": shape, "color": ink(place, len(rates))}
+                    _scatter(panels[row][column], rows, share, level, look)
+        panels[0][column].set_title(
+            loss_words(loss), loc="center", fontsize=room.font, fontweight="bold"
+        )
+    for panel in panels.ravel():
+        panel.set_yscale("log")
+        panel.grid(True)
+        panel.tick_params(which="both", labelsize=room.font)
+    told = wrapped(
+        f"{plain(share.replace('_', ' '))} at the start",
+        int(4.5 * room.width / room.font / len(losses)),
+    )
+    for panel in panels[-1]:
+        panel.set_xlabel(told, fontsize=room.font)
+    for row, label in zip(panels, _LEVELS.values(), strict=True):
+        row[0].set_ylabel(label, fontsize=room.font)
+    dot: dict[str, Any] = {"linestyle": "none", "markersize": 3}
+    handles = [
+        Line2D([], [], marker="o", color=ink(i, len(rates)), label=equation("lr", rate), **dot)
+        for i, rate in enumerate(rates)
+    ]
+    handles += [
+        Line2D(
+            [], [], marker=shape, color="black", label=f"weights of width {number(scale)}", **dot
+        )
+        for shape, scale in zip(MARKERS, scales, strict=False)
+    ]
+    dot["color"] = "black"
+    hollow = {**dot, "marker": "o", "markerfacecolor": "none"}
+    handles.append(Line2D([], [], label="not within the horizon", **hollow))
+    handles.append(Line2D([], [], label="diverged", marker="x", **dot))
+    legend_below(figure, room, handles)
+    return figure
+
+
+def _scatter(panel: Axes, rows: pd.DataFrame, share: str, level: str, look: dict[str, Any]) -> None:
+    epochs = rows[level].to_numpy(float, na_value=np.nan)
+    stops = rows["epochs_run"].to_numpy(float, na_value=np.nan)
+    diverged = (rows["status"] == "not_finite").to_numpy()
+    reached = np.isfinite(epochs)
+    shares = rows[share].to_numpy(float)
+    size: dict[str, Any] = {"linestyle": "none", "markersize": 1.6, "markeredgewidth": 0.4}
+    for chosen, heights, own in (
+        (reached, epochs, {"alpha": 0.6}),
+        (~reached & ~diverged, stops, {"markerfacecolor": "none"}),
+        (~reached & diverged, stops, {"marker": "x"}),
+    ):
+        # A logarithmic scale has no place for what is there at once.
+        places = np.maximum(heights[chosen], 1)
+        panel.plot(shares[chosen], places, rasterized=True, **{**size, **look, **own})
+
+
+@styled
+def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
+    """Draws the test accuracy on the way, loss against loss, and at each one's best rate.
+
+    A column of panels for each width of the weights; a row for each learning rate, and a last one
+    in which every loss has the rate that gives it the best median at the end (see `own_best`).
+    Lines are medians over the runs, shades reach from the first to the third quartile. A run that
+    ended early keeps the accuracy that it had.
+
+    Args:
+        frame: a table of results with the coordinates `scale` and `lr`, and with accuracies in
+            the columns `accuracy_0`, `accuracy_10`, ... by epoch, and `final_accuracy`.
+        size: "page" (180 mm wide) or "column" (85 mm).
+
+    Raises:
+        PlateaumapError: the table lacks a column.
+    """
+    require(
+        frame, ("loss", "scale", "lr", "epochs_run", "accuracy_0", "final_accuracy"),
+        "accuracy_curves",
+    )  # fmt: skip
+    room = size_named(size)
+    losses = _losses(frame)
+    rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
+    groups = [(equation("lr", rate), frame[frame["lr"] == rate]) for rate in rates]
+    groups.append((_OWN_BEST, own_best(frame)))
+    epochs, accuracy = accuracies(frame)
+    height = (0.2 * len(groups) if size == "page" else 0.36 * len(groups)) * room.width + 16
+    figure = new_figure(room, height, layout="constrained")
+    panels = figure.subplots(len(groups), len(scales), sharex=True, sharey=True, squeeze=False)
+    for row, (title, rows) in enumerate(groups):
+        panels[row][0].set_ylabel(f"{title}\ntest accuracy", fontsize=room.font)
+        for column, scale in enumerate(scales):
+            panel = panels[row][column]
+            for place, loss in enumerate(losses):
+                own = rows[(rows["scale"] == scale) & (rows["loss"].astype(str) == loss)]
+                _draw_accuracy(panel, epochs, accuracy[frame.index.get_indexer(own.index)], place)
+            _dress(panel, epochs, room.font)
+    for column, scale in enumerate(scales):
+        title = f"weights of width {number(scale)}"
+        panels[0][column].set_title(title, loc="center", fontsize=room.font, fontweight="bold")
+        panels[-1][column].set_xlabel("epochs", fontsize=room.font)
+    handles = [
+        Line2D([], [], color=INKS[i], linestyle=dash(i), label=loss_words(loss))
+        for i, loss in enumerate(losses)
+    ]
+    legend_below(figure, room, handles)
+    return figure
+
+
+def own_best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return, of each loss and width, the runs at the rate with the best median at the end."""
+    filled = frame.assign(final_accuracy=accuracies(frame)[1][:, -1])
+    keys = ["loss", "scale", "lr"]
+    medians = filled.groupby(keys, observed=True)["final_accuracy"].median()
+    best = medians.groupby(level=keys[:2], observed=True).idxmax()
+    chosen = pd.MultiIndex.from_frame(frame[keys].astype({"loss": str}))
+    wanted = [(str(loss), scale, rate) for loss, scale, rate in best]
+    return frame[chosen.isin(wanted)]
+
+
+def accuracies(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the epochs at which the accuracy is known, and the accuracies of each row then.
+
+    A run that ended early keeps the accuracy that it had at its end.
+
+    Returns:
+        Epochs of shape (looks,), ascending, and accuracies of shape (rows, looks).
+    """
+    horizon = float(frame["epochs_run"].max())
+    looks = sorted(
+        (int(found[1]), name) for name in frame.columns if (found := _ACCURACY.fullmatch(name))
+    )
+    looks = [(epoch, name) for epoch, name in looks if epoch < horizon]
+    values = frame[[name for _, name in looks] + ["final_accuracy"]].to_numpy(float)
+    known = pd.DataFrame(values).ffill(axis=1).to_numpy()
+    return np.array([*(epoch for epoch, _ in looks), horizon], float), known
+
+
+def _draw_accuracy(
+    panel: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], place: int
+) -> None:
+    if not len(values):
+        return
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    panel.fill_between(epochs, low, high, color=INKS[place], alpha=0.2, linewidth=0)
+    panel.plot(epochs, middle, color=INKS[place], linestyle=dash(place), linewidth=1.1)
+
+
+def _dress(panel: Axes, epochs: NDArray[np.float64], font: float) -> None:
+    first = epochs[1] if len(epochs) > 1 else 1.0
+    panel.set_xscale("symlog", linthresh=first)
+    panel.set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
+    panel.minorticks_off()
+    panel.set_ylim(0, 1)
+    panel.grid(True)
+    panel.tick_params(labelsize=font)
+
+
+def _losses(frame: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(frame["loss"].astype(str)))

@@ -1,0 +1,185 @@
+"""Which learning rates of the two layers of a small network converge: the boundary is a fractal.
+
+J. Sohl-Dickstein, "The boundary of neural network trainability is fractal" (arXiv:2402.06184,
+2024). A network with one hidden layer of tanh units and no biases fits random targets by full
+batch gradient descent; each layer has a learning rate of its own. Each point of the fine grid is
+one run; its colour tells how fast it converged, or how fast it diverged.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+import plateaumap as pm
+from plateaumap.experiment import Experiment, Point
+from plateaumap.measures import Measure
+from plateaumap.table import Column
+
+WIDTH = 8
+SEED = 0
+LARGEST = 1e6
+"""A loss beyond this many times the first one counts as that many."""
+
+LAST = 20
+"""Epochs over whose mean loss a run is called convergent; oscillations average out."""
+
+
+class Course(NamedTuple):
+    """Sums over the losses so far, relative to the first, and the last few of them."""
+
+    total: Array
+    inverse: Array
+    latest: Array
+
+
+@dataclass(frozen=True)
+class Trainability:
+    """Whether a run converges, and how fast: the paper's measure, in two columns.
+
+    With v the loss over the first loss: `converged` is 1 if the mean of the last 20 is below 1;
+    `intensity` is the sum of v over all epochs if so, and the sum of 1/v if not. A run that
+    ends because it is not finite adds nothing that could be seen.
+    """
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return both."""
+        return (
+            Column(
+                "converged", "bool", "1", "whether the mean of the last losses is below the first"
+            ),
+            Column("intensity", "float64", "1", "sum of the relative losses, or of their inverses"),
+        )
+
+    def init(self, start: Any) -> Course:
+        """Begin with nothing."""
+        zero = jnp.zeros_like(start.excess)
+        return Course(zero, zero, jnp.full(LAST, jnp.nan, start.excess.dtype))
+
+    def step(self, state: Course, start: Any, now: Any) -> Course:
+        """Add this epoch's loss."""
+        relative = now.excess / start.excess
+        relative = jnp.where(relative < LARGEST, relative, LARGEST)
+        return Course(
+            state.total + relative,
+            state.inverse + 1 / relative,
+            jnp.concatenate([state.latest[1:], relative[None]]),
+        )
+
+    def done(self, state: Course) -> Array:
+        """Return that there is more to be seen, up to the horizon."""
+        return jnp.bool_(False)
+
+    def landmarks(self, state: Course) -> None:
+        """Return that every epoch counts."""
+        return
+
+    def finish(self, state: Course, start: Any, end: Any, record: Any) -> dict[str, Array]:
+        """Return both columns."""
+        converged = (jnp.nanmean(state.latest) < 1) & jnp.isfinite(end.excess)
+        return {
+            "converged": converged,
+            "intensity": jnp.where(converged, state.total, state.inverse),
+        }
+
+
+@dataclass(frozen=True)
+class TwoRates(Experiment):
+    """A hidden layer of tanh units in mean field scaling, a learning rate for each layer.
+
+    Attributes:
+        inputs: of shape (samples, width).
+        targets: of shape (samples,).
+        first: the hidden weights at the start, of shape (width, width).
+        second: the output's weights at the start, of shape (width,).
+    """
+
+    inputs: Any
+    targets: Any
+    first: Any
+    second: Any
+
+    lanes = 64
+    coordinates = (
+        pm.Coordinate("lr_hidden", "learning rate of the hidden layer", None, 0.0),
+        pm.Coordinate("lr_output", "learning rate of the output layer", None, 0.0),
+    )
+    known_losses = ("squared_error",)
+
+    def init(self, point: Point) -> dict[str, Array]:
+        """Start all runs at the same weights."""
+        return {"first": jnp.asarray(self.first), "second": jnp.asarray(self.second)}
+
+    def loss(self, parameters: dict[str, Array], point: Point, choice: Any) -> Array:
+        """Return the mean squared error of all samples."""
+        width = self.inputs.shape[1]
+        hidden = jnp.tanh(self.inputs @ parameters["first"] * np.sqrt(2 / width))
+        return jnp.mean(jnp.square(hidden @ parameters["second"] / width - self.targets))
+
+    def optimizer(self, point: Point) -> optax.GradientTransformation:
+        """Return gradient descent with a rate for each layer."""
+        rates = {"first": optax.sgd(point["lr_hidden"]), "second": optax.sgd(point["lr_output"])}
+        return optax.partition(rates, {"first": "first", "second": "second"})
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Return the standard measures, and whether and how fast a run converges."""
+        return (*super().measures, Trainability())
+
+
+def random_problem(width: int, seed: int) -> TwoRates:
+    """Return a network with standard normal weights and as many random samples as weights."""
+    random = np.random.default_rng(seed)
+    samples = width * (width + 1)
+    return TwoRates(
+        inputs=random.standard_normal((samples, width)),
+        targets=random.standard_normal(samples),
+        first=random.standard_normal((width, width)),
+        second=random.standard_normal(width),
+    )
+
+
+def region(
+    name: str, hidden: tuple[float, float], output: tuple[float, float], num: int
+) -> pm.Sweep:
+    """Return the sweep of a region of the two learning rates, on a grid of num by num."""
+    return pm.Sweep(
+        name=name,
+        experiment=random_problem(WIDTH, SEED),
+        losses="squared_error",
+        axes=[
+            pm.geomspace("lr_hidden", *hidden, num),
+            pm.geomspace("lr_output", *output, num),
+        ],
+        horizon=500,
+    )
+
+
+sweep = region("trainability", hidden=(0.1, 1e5), output=(0.1, 1e3), num=128)
+detail = region("trainability_detail", hidden=(8.0, 200.0), output=(25.0, 63.0), num=256)
+
+
+def show(whole: pm.Results, part: pm.Results) -> None:
+    """Draw both regions into one figure, and tell how rough the boundary is."""
+    frames = whole.frame(), part.frame()
+    folder = whole.path.parent
+    figure = pm.figures.trainability_map(frames[0], detail=frames[1])
+    pm.figures.save(figure, folder / "trainability.png")
+    for results, frame in zip((whole, part), frames, strict=True):
+        boxes = pm.figures.boundary_boxes(pm.figures.converged_grid(frame))
+        print(
+            f"{results.path.name}: {frame['converged'].mean():.1%} of {len(frame):,} runs "
+            f"converge; {boxes.counts[0]:,} places on the boundary, box-counting dimension "
+            f"{boxes.dimension:.2f}"
+        )
+    print(f"the figure is {folder / 'trainability.png'}")
+
+
+if __name__ == "__main__":
+    from plateaumap.cli import run_sweep
+
+    run_sweep(sweep, detail, then=show)
