@@ -22,6 +22,7 @@ from plateaumap.report.style import (
     axis_words,
     colours,
     new_figure,
+    number,
     size_named,
     styled,
 )
@@ -114,10 +115,11 @@ def trainability_map(
     tables = [frame] if detail is None else [frame, detail]
     count = 1 if detail is None else 3
     stacked = size == "column"
-    side = room.width if stacked else room.width / 3
+    side = room.width if stacked else room.width / 2.4
     figure = new_figure(room, side * (count if stacked else 1) + 22, layout="constrained")
     shape = (count, 1) if stacked else (1, count)
-    panels = figure.subplots(*shape, squeeze=False).ravel()
+    wide = None if stacked or count == 1 else (1.0, 1.3, 0.75)
+    panels = figure.subplots(*shape, squeeze=False, width_ratios=wide).ravel()
     stacks = [_draw(panel, table, room) for panel, table in zip(panels, tables, strict=False)]
     if detail is not None:
         _draw_frame(panels[0], stacks[1])
@@ -177,7 +179,7 @@ def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
 def _tick(axis: Any, along: Direction) -> None:
     """Labels both ends and the middle: less than two decades have hardly a power of ten."""
     places = along.centres[[0, len(along.centres) // 2, -1]]
-    axis.set_ticks(places, [f"{place:.2g}" for place in places])
+    axis.set_ticks(places, [number(float(f"{place:.2g}")) for place in places])
     axis.set_ticks([], minor=True)
 
 
