@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.engine import compiled
 from benchmarks.engine.jobs import Job
 
+import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.rows import Rows
 
@@ -56,8 +57,23 @@ def ours_plain(job: Job, threads: int) -> Run:
     return _ours(replace(job, precision="float32_plain"), threads)
 
 
-def _ours(job: Job, threads: int) -> Run:
+@dataclass(frozen=True)
+class Unpredicted(pm.SingleNeuron):
+    """The neuron, if nobody knew how long it takes: its runs are advanced in rounds."""
+
+    def predict(self, points: Any, choice: Any, drop: float) -> None:
+        """Tell nothing."""
+
+
+def ours_unpredicted(job: Job, threads: int) -> Run:
+    """Return the engine without a prediction of lengths."""
+    return _ours(job, threads, Unpredicted())
+
+
+def _ours(job: Job, threads: int, experiment: pm.SingleNeuron | None = None) -> Run:
     sweep = job.sweep
+    if experiment is not None:
+        sweep = sweep.model_copy(update={"experiment": experiment})
     rows = Rows(sweep)
     executor = LocalExecutor(threads)
 
@@ -335,6 +351,11 @@ def _short(job: Job, threads: int) -> bool:
 
 PROGRAMS = [
     Program("plateaumap", ours, lambda job, threads: True),
+    Program(
+        "plateaumap, no prediction",
+        ours_unpredicted,
+        lambda job, threads: job.name == "five decades",
+    ),
     Program("plateaumap, float32_plain", ours_plain, _plain),
     Program("C", c_loop, _compiles),
     Program("C, not compensated", c_loop_plain, lambda *on: _compiles(*on) and _plain(*on)),

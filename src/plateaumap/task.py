@@ -151,9 +151,12 @@ class Task:
         ]
 
     def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
-        how = self._leap if self.method == "leap" else self._simulate
-        wait = how(lanes, points)
         predicted = self._predict(points, PLATEAU_DROP)
+        if self.method == "leap":
+            wait = self._leap(lanes, points, predicted)
+        else:
+            assert self.horizon is not None
+            wait = self._simulate(lanes, points, predicted, self.horizon)
 
         def arrays() -> Arrays:
             measured = wait()
@@ -176,12 +179,17 @@ class Task:
             self.identity,
         )
 
-    def _simulate(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
-        assert self.horizon is not None
-        length = self._predict(points, self._last_level)
-        return self._evaluate(lanes, points, self.horizon, length)
+    def _simulate(
+        self, lanes: Lanes, points: Points, predicted: np.ndarray | None, horizon: int
+    ) -> Callable[[], Arrays]:
+        length = predicted
+        if predicted is not None and self.until == "tenth":
+            length = self._predict(points, LEVELS["tenth_epochs"])
+        return self._evaluate(lanes, points, horizon, length)
 
-    def _leap(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
+    def _leap(
+        self, lanes: Lanes, points: Points, predicted: np.ndarray | None
+    ) -> Callable[[], Arrays]:
         horizon = self.horizon
         starts = self._evaluate(lanes, points, 0, np.zeros(len(next(iter(points.values())))))
         loss = self.experiment.theory(self.choice)
@@ -196,17 +204,13 @@ class Task:
             if simulated.any():
                 some = {name: column[simulated] for name, column in points.items()}
                 limit = min(horizon or leap.FALLBACK_HORIZON, leap.FALLBACK_HORIZON)
-                length = self._predict(some, self._last_level)
-                made = self._evaluate(lanes, some, limit, length)()
+                length = None if predicted is None else predicted[simulated]
+                made = self._simulate(lanes, some, length, limit)()
                 table.put(measured, simulated, made)
             leap.forget(measured)
             return measured
 
         return arrays
-
-    @property
-    def _last_level(self) -> float:
-        return LEVELS["tenth_epochs"] if self.until == "tenth" else PLATEAU_DROP
 
     def _predict(self, points: Points, drop: float) -> np.ndarray | None:
         return self.experiment.predict(self._values(points), self.choice, drop)
