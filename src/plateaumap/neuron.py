@@ -49,11 +49,16 @@ def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
         Two arrays of the shape and dtype of `z`.
     """
     z = jnp.asarray(z)
-    e = jnp.exp(-jnp.abs(z))
-    larger = 1 / (1 + e)
-    smaller = e * larger
+    larger, smaller = _outer_pair(z)
     positive = z >= 0
     return jnp.where(positive, larger, smaller), jnp.where(positive, smaller, larger)
+
+
+def _outer_pair(z: Array) -> tuple[Array, Array]:
+    """Return `σ(|z|)` and `σ(−|z|)`."""
+    e = jnp.exp(-jnp.abs(z))
+    larger = 1 / (1 + e)
+    return larger, e * larger
 
 
 @sigmoid_pair.defjvp
@@ -83,8 +88,8 @@ def sigmoid(z: ArrayLike) -> Array:
 
 def sigmoid_slope(z: ArrayLike) -> Array:
     """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision."""
-    a, s = sigmoid_pair(z)
-    return a * s
+    larger, smaller = _outer_pair(jnp.asarray(z))
+    return larger * smaller
 
 
 @jax.custom_jvp
@@ -101,10 +106,11 @@ def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
     Returns:
         The signed error of the output, in [−1, 1].
     """
-    a, s = sigmoid_pair(z)
-    positive = a >= s
+    z = jnp.asarray(z)
+    larger, smaller = _outer_pair(z)
+    positive = z >= 0
     near, far = jnp.where(positive, 1 - y, y), jnp.where(positive, y, 1 - y)
-    size = near * jnp.maximum(a, s) - far * jnp.minimum(a, s)
+    size = near * larger - far * smaller
     return jnp.where(positive, size, -size)
 
 
