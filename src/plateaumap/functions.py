@@ -236,6 +236,9 @@ class _Uses:
             yield from self._all(inspect.getclosurevars(value).nonlocals.values(), path)
         else:
             yield from _source_parts(value)
+            if not _has_source(value):  # typed into a session that keeps no source
+                for function in _functions_of(value):
+                    yield from _code_parts(function.__code__)
         for function in _functions_of(value):
             yield from self._globals(function, path)
 
@@ -299,6 +302,14 @@ def _without_form(value: object) -> PlateaumapError:
         f"the function uses {show(value)}, which has no stable form to be recorded; "
         "let it capture numbers, strings, arrays, dataclasses and functions only"
     )
+
+
+def _has_source(definition: Any) -> bool:
+    try:
+        inspect.getsource(definition)
+    except (OSError, TypeError):
+        return False
+    return True
 
 
 def _source_parts(definition: Any) -> Iterator[bytes]:

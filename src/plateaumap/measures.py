@@ -7,7 +7,7 @@ levels of `LEVELS`, belongs to `Crossings`, which every evaluation has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -446,6 +446,33 @@ class Losses(_Stateless):
             "final_loss": end.excess + start.floor,
             "loss_floor": start.floor,
         }
+
+
+@dataclass(frozen=True)
+class Final(_Stateless):
+    """A number of one's own from the parameters where a run stopped, such as an accuracy.
+
+    Attributes:
+        name: the column's.
+        function: from parameters to a scalar; a method of the experiment sees its data.
+        meaning: in words.
+    """
+
+    name: str
+    function: Callable[[PyTree], Array]
+    meaning: str = "measured where the run stopped"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the one column."""
+        return (_number(self.name, self.meaning),)
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return the number."""
+        del state, start, record
+        return {self.name: self.function(end.parameters)}
 
 
 class DisplacementState(NamedTuple):
