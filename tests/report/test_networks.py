@@ -9,9 +9,10 @@ from plateaumap.errors import PlateaumapError
 from plateaumap.figures import accuracy_curves, starts_against_plateaus
 from plateaumap.report.networks import accuracies, own_best
 
-LOSSES, SCALES, RATES = ("quadratic", "cross_entropy"), (0.3, 3.0), (0.1, 1.0, 10.0)
+LOSSES = ("quadratic", "cross_entropy", "linear")
+SCALES, RATES = (0.3, 1.0, 3.0), (0.1, 1.0, 10.0)
 HORIZON = 300
-BEST = {"quadratic": 10.0, "cross_entropy": 1.0}
+BEST = {"quadratic": 10.0, "cross_entropy": 1.0, "linear": 0.1}
 
 
 def made_up() -> pd.DataFrame:
@@ -31,18 +32,19 @@ def made_up() -> pd.DataFrame:
                 "epochs_run": 20 if diverged else HORIZON,
                 "confidently_wrong": scale / 10 + 0.01 * seed,
                 "accuracy_0": 0.1, "accuracy_10": 0.2 + 0.01 * seed,
+                "accuracy_30": None if diverged else 0.3,
                 "accuracy_100": None if diverged else 0.4 + 0.01 * seed,
                 "final_accuracy": None if diverged else end - 0.01 * seed,
             }
         )  # fmt: skip
     frame = pd.DataFrame(rows).astype({"plateau_epochs": "Int64", "half_epochs": "Int64"})
-    return frame.astype({"accuracy_100": float, "final_accuracy": float})
+    return frame.astype({"accuracy_30": float, "accuracy_100": float, "final_accuracy": float})
 
 
 def test_every_run_is_a_dot_where_it_belongs() -> None:
     frame = made_up()
     panels = starts_against_plateaus(frame).axes
-    assert len(panels) == 4
+    assert len(panels) == 2 * len(LOSSES)
     levels = ("plateau_epochs", "half_epochs")
     for panel, (level, loss) in zip(panels, itertools.product(levels, LOSSES), strict=True):
         rows = frame[frame["loss"] == loss]
@@ -81,7 +83,7 @@ def test_colour_and_shape_tell_rate_and_width() -> None:
 def test_lines_are_medians_and_shades_quartiles() -> None:
     frame = made_up()
     epochs, known = accuracies(frame)
-    np.testing.assert_array_equal(epochs, [0, 10, 100, HORIZON])
+    np.testing.assert_array_equal(epochs, [0, 10, 30, 100, HORIZON])
     figure = accuracy_curves(frame)
     panels = np.reshape(figure.axes, (len(RATES) + 1, len(SCALES)))
     for (row, rate), (column, scale) in itertools.product(enumerate(RATES), enumerate(SCALES)):
@@ -106,7 +108,7 @@ def test_the_last_row_holds_each_loss_at_its_own_best_rate() -> None:
     panels = np.reshape(accuracy_curves(frame).axes, (len(RATES) + 1, len(SCALES)))
     for place, loss in enumerate(LOSSES):
         chosen = (frame["loss"] == loss) & (frame["scale"] == 3) & (frame["lr"] == BEST[loss])
-        seen = panels[-1][1].lines[place].get_ydata()
+        seen = panels[-1][SCALES.index(3)].lines[place].get_ydata()
         np.testing.assert_allclose(seen, np.median(known[chosen], axis=0))
 
 
@@ -114,7 +116,7 @@ def test_a_run_that_ended_early_keeps_what_it_had() -> None:
     frame = made_up()
     early = (frame["status"] == "not_finite").to_numpy()
     _, known = accuracies(frame)
-    np.testing.assert_array_equal(known[early][:, 2:], known[early][:, 1:2] * np.ones((1, 2)))
+    np.testing.assert_array_equal(known[early][:, 2:], known[early][:, 1:2] * np.ones((1, 3)))
 
 
 @pytest.mark.parametrize("size", ["page", "column"])

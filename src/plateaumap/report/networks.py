@@ -17,6 +17,7 @@ from plateaumap.report.series import dash, ink, legend_below
 from plateaumap.report.style import (
     INKS,
     MARKERS,
+    Size,
     SizeName,
     equation,
     loss_words,
@@ -58,7 +59,8 @@ def starts_against_plateaus(
     room = size_named(size)
     losses = _losses(frame)
     rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
-    figure = new_figure(room, 0.5 * room.width + 20, layout="constrained")
+    height = (0.5 if size == "page" else 1.0) * room.width + 20
+    figure = new_figure(room, height, layout="constrained")
     panels = figure.subplots(2, len(losses), sharex=True, sharey=True, squeeze=False)
     for column, loss in enumerate(losses):
         for row, level in enumerate(_LEVELS):
@@ -72,16 +74,16 @@ def starts_against_plateaus(
                     look = {"marker": shape, "color": ink(place, len(rates))}
                     _scatter(panels[row][column], rows, share, level, look)
         panels[0][column].set_title(
-            loss_words(loss), loc="center", fontsize=room.font, fontweight="bold"
+            _fitted(loss_words(loss), room, len(losses)),
+            loc="center",
+            fontsize=room.font,
+            fontweight="bold",
         )
     for panel in panels.ravel():
         panel.set_yscale("log")
         panel.grid(True)
         panel.tick_params(which="both", labelsize=room.font)
-    told = wrapped(
-        f"{plain(share.replace('_', ' '))} at the start",
-        int(4.5 * room.width / room.font / len(losses)),
-    )
+    told = _fitted(f"{plain(share.replace('_', ' '))} at the start", room, len(losses))
     for panel in panels[-1]:
         panel.set_xlabel(told, fontsize=room.font)
     for row, label in zip(panels, _LEVELS.values(), strict=True):
@@ -103,6 +105,11 @@ def starts_against_plateaus(
     handles.append(Line2D([], [], label="diverged", marker="x", **dot))
     legend_below(figure, room, handles)
     return figure
+
+
+def _fitted(text: str, room: Size, panels: int) -> str:
+    """Text on lines that are no wider than one of so many panels beside each other."""
+    return wrapped(text, int(4.5 * room.width / room.font / panels))
 
 
 def _scatter(panel: Axes, rows: pd.DataFrame, share: str, level: str, look: dict[str, Any]) -> None:
@@ -159,9 +166,9 @@ def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
             for place, loss in enumerate(losses):
                 own = rows[(rows["scale"] == scale) & (rows["loss"].astype(str) == loss)]
                 _draw_accuracy(panel, epochs, accuracy[frame.index.get_indexer(own.index)], place)
-            _dress(panel, epochs, room.font)
+            _dress(panel, epochs, room, len(scales))
     for column, scale in enumerate(scales):
-        title = f"weights of width {number(scale)}"
+        title = _fitted(f"weights of width {number(scale)}", room, len(scales))
         panels[0][column].set_title(title, loc="center", fontsize=room.font, fontweight="bold")
         panels[-1][column].set_xlabel("epochs", fontsize=room.font)
     handles = [
@@ -211,14 +218,17 @@ def _draw_accuracy(
     panel.plot(epochs, middle, color=INKS[place], linestyle=dash(place), linewidth=1.1)
 
 
-def _dress(panel: Axes, epochs: NDArray[np.float64], font: float) -> None:
+def _dress(panel: Axes, epochs: NDArray[np.float64], room: Size, panels: int) -> None:
     first = epochs[1] if len(epochs) > 1 else 1.0
     panel.set_xscale("symlog", linthresh=first)
-    panel.set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
+    fitting = max(2, int(room.width / panels / 9))
+    step = -(-len(epochs) // fitting)
+    named = set(epochs[::-1][::step]) | {epochs[0]}
+    panel.set_xticks(epochs, [f"{epoch:g}" if epoch in named else "" for epoch in epochs])
     panel.minorticks_off()
     panel.set_ylim(0, 1)
     panel.grid(True)
-    panel.tick_params(labelsize=font)
+    panel.tick_params(labelsize=room.font)
 
 
 def _losses(frame: pd.DataFrame) -> list[str]:

@@ -186,7 +186,7 @@ NOT_SWEPT = Look("not in the table", "1.0", "-----", "0.7")
 _LOSS_WORDS = {
     "quadratic": "quadratic loss",
     "cross_entropy": "cross-entropy",
-    "linear": "quadratic loss, linear outputs",
+    "linear": "linear outputs",
 }
 _SYMBOLS = {
     "w0": "initial weight $w_0$",
