@@ -109,6 +109,41 @@ def against_digits(cases: int, random: np.random.Generator) -> int:
     return total
 
 
+def other_activations(cases: int, horizon: int, random: np.random.Generator) -> int:
+    """Compare every smooth activation with plain simulation, by formulas of its own."""
+    print(
+        "\nactivation, loss       compared  wrong  beyond  too long  overshoot prediction off bound"
+    )
+    total = 0
+    for name in oracle.SMOOTH:
+        for loss in ("quadratic", "matching"):
+            states = np.zeros(len(EpochState), int)
+            compared = wrong = off = 0
+            relative = []
+            for drop in DROPS:
+                z0, h, y = oracle.smooth_neurons(name, loss, cases // len(DROPS), random)
+                counts = count_epochs(z0, 0.0, h / 2, 1.0, y, loss, drop, activation=name)
+                states += np.bincount(counts.state, minlength=len(EpochState))
+                short = counts.known & (counts.epochs <= horizon)
+                expected = oracle.smooth_epochs(
+                    name, loss, z0[short], h[short], y[short], drop, horizon + 1
+                )
+                compared += expected.size
+                wrong += int((counts.epochs[short] != expected).sum())
+                off += int((counts.predicted[short] != expected).sum())
+                long = (counts.state == EpochState.FLOAT64) & (counts.epochs > 1e6)
+                relative += list(counts.bound[long] / counts.epochs[long])
+            typical = f"{np.median(relative):.0e}" if relative else ""
+            print(
+                f"{name + ', ' + loss:<22} {compared:>8}  {wrong:>5}  "
+                f"{states[EpochState.BEYOND_INT64]:>6}  {states[EpochState.UNDECIDED]:>8}  "
+                f"{states[EpochState.NO_THEORY]:>9}  {off:>13} {typical}",
+                flush=True,
+            )
+            total += wrong
+    return total
+
+
 def speed(count: int, random: np.random.Generator) -> None:
     """Time the stages over lengths spread evenly in logarithm from 1 to 10**15."""
     print(f"\nspeed, {count:,} cells, 1 to 1e15 epochs")
@@ -157,8 +192,10 @@ def main() -> int:
     random = np.random.default_rng(options.seed)
     wrong = golden()
     wrong += against_simulation(options.cases, options.horizon, random)
+    wrong += other_activations(options.cases, min(options.horizon, 20_000), random)
     wrong += against_digits(options.digits, random)
-    speed(int(options.cells), random)
+    if options.cells:
+        speed(int(options.cells), random)
     return int(wrong > 0)
 
 

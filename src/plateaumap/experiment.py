@@ -36,6 +36,7 @@ from plateaumap.measures import (
 )
 from plateaumap.neuron import Parameters, pre_activation
 from plateaumap.theory.epochs import predict_epochs
+from plateaumap.theory.laws import Case, why_no_theory
 from plateaumap.training import Problem
 
 PyTree = Any
@@ -154,10 +155,10 @@ class Experiment(ABC):
         del points, choice, drop
         return None
 
-    def theory(self, choice: LossChoice) -> str | None:
+    def theory(self, choice: LossChoice) -> Case | None:
         """Return what `plateaumap.theory` calls a loss of this experiment; None: it has no theory.
 
-        Points must then have the coordinates w0, b0, lr, x and y of a sigmoid neuron.
+        Points must then have the coordinates w0, b0, lr, x and y of a single neuron.
         """
         del choice
         return None
@@ -319,18 +320,20 @@ class SingleNeuron(Experiment):
         x, y = point["x"], point["y"]
         return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
 
-    def theory(self, choice: LossChoice) -> str | None:
-        """Return the loss under the name that theory knows, for a sigmoid."""
-        if self.activation != "sigmoid" or not isinstance(choice, str):
+    def theory(self, choice: LossChoice) -> Case | None:
+        """Return the loss and the activation, if theory has lengths for them."""
+        if not isinstance(choice, str) or why_no_theory(self.activation) is not None:
             return None
-        return "cross_entropy" if choice == "matching" else choice
+        return Case(choice, self.activation)
 
     def predict(
         self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
     ) -> np.ndarray | None:
         """Return the length by theory, if it knows this loss of this activation."""
-        loss = self.theory(choice)
-        return None if loss is None else predict_epochs(**points, loss=loss, drop=drop)
+        case = self.theory(choice)
+        if case is None:
+            return None
+        return predict_epochs(**points, drop=drop, loss=case.loss, activation=case.activation)
 
     def steady(self, point: Point, choice: LossChoice) -> Array | None:
         """Return whether z is known to run down its loss without going past the target."""

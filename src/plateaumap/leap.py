@@ -9,7 +9,7 @@ its other columns are then exact, as theory's are only in the limit of small ste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from plateaumap.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
 from plateaumap.table import Arrays
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import EpochCounts, count_epochs
-from plateaumap.theory.landmarks import Landmarks, landmarks
+from plateaumap.theory.law import Landmarks, Law
+from plateaumap.theory.laws import Case, law_of
 
 SIMULATED_UP_TO = 4096
 """Epochs up to which a run is simulated even if theory knows its length."""
@@ -48,18 +49,21 @@ class Lengths:
         unanswered: which points have to be simulated, boolean of shape (n,).
     """
 
-    def __init__(self, points: Mapping[str, np.ndarray], loss: str, until: str) -> None:
+    def __init__(self, points: Mapping[str, np.ndarray], case: Case, until: str) -> None:
         """Count epochs.
 
         Args:
             points: w0, b0, lr, x and y, float64 of shape (n,).
-            loss: "quadratic" or "cross_entropy", of a sigmoid.
+            case: what theory calls the loss.
             until: "tenth" for all levels, "plateau" for T10 only.
         """
-        self._points, self._loss = points, loss
+        self._points, self._law = points, law_of(case.activation, case.loss)
         names = list(LEVELS)[: 1 if until == "plateau" else None]
         self.counts: dict[str, EpochCounts] = {
-            name: count_epochs(**points, loss=loss, drop=LEVELS[name]) for name in names
+            name: count_epochs(
+                **points, drop=LEVELS[name], loss=case.loss, activation=case.activation
+            )
+            for name in names
         }
         last = self.counts[names[-1]]
         answered = [c.known | (c.state == EpochState.BEYOND_INT64) for c in self.counts.values()]
@@ -110,7 +114,7 @@ class Lengths:
         with np.errstate(over="ignore"), jax.enable_x64(True):
             z = points["w0"] * points["x"] + points["b0"]
             h = points["lr"] * (1 + np.square(points["x"]))
-            found = _landmarks(self._loss)(z, h, points["y"])
+            found = _landmarks(self._law)(z, h, points["y"])
             return jax.tree.map(np.asarray, found)
 
 
@@ -123,8 +127,8 @@ def forget(arrays: Arrays) -> None:
 
 
 @lru_cache(maxsize=8)
-def _landmarks(loss: str) -> Any:
-    return jax.jit(jax.vmap(partial(landmarks, loss=loss)))
+def _landmarks(law: Law) -> Any:
+    return jax.jit(jax.vmap(law.landmarks))
 
 
 def _fraction(plateau: np.ma.MaskedArray, tenth: np.ma.MaskedArray) -> np.ndarray:

@@ -192,8 +192,8 @@ class Task:
     ) -> Callable[[], Arrays]:
         horizon = self.horizon
         starts = self._evaluate(lanes, points, 0, np.zeros(len(next(iter(points.values())))))
-        loss = self.experiment.theory(self.choice)
-        lengths = None if loss is None else leap.Lengths(points, loss, self.until)
+        case = self.experiment.theory(self.choice)
+        lengths = None if case is None else leap.Lengths(points, case, self.until)
 
         def arrays() -> Arrays:
             measured = starts()

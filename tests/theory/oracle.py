@@ -2,6 +2,7 @@
 
 import mpmath
 import numpy as np
+from scipy import special
 
 from plateaumap.theory.series import abel_terms
 
@@ -149,3 +150,146 @@ def polynomial(coefficients, u, v):
     return sum(
         mpmath.mpf(c.numerator) / c.denominator * u**i * v**j for (i, j), c in coefficients.items()
     )
+
+
+def _tails(tail):
+    """An activation from -1 to 1 by what is missing to 1 at t >= 0: its value and error."""
+
+    def error(z, y):
+        missing, sign = tail(np.abs(z)), np.where(z < 0, -1, 1)
+        far = sign * ((1 - sign * y) - missing)
+        return np.where(np.abs(z) > 0.3, far, sign * (1 - missing) - y)
+
+    return error
+
+
+def _unit_error(z, y):
+    tail = special.ndtr(-np.abs(z))
+    return np.where(z > 0, (1 - y) - tail, tail - y)
+
+
+def _log_tail(z):
+    return np.log1p(np.exp(-np.abs(z)))
+
+
+def _scaled_gap(t):
+    """phi(t) - t Phi(-t), from the asymptotic series where it would cancel."""
+    t = np.abs(t)
+    density = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    return density - t * special.ndtr(-t)
+
+
+SMOOTH = {
+    "tanh": {
+        "ends": (-1.0, 1.0),
+        "error": _tails(lambda t: 2 * special.expit(-2 * t)),
+        "slope": lambda z: 4 * special.expit(2 * z) * special.expit(-2 * z),
+        "integral": lambda z: np.abs(z) + np.log1p(np.exp(-2 * np.abs(z))),
+        "inverse": np.arctanh,
+    },
+    "softplus": {
+        "ends": (0.0, np.inf),
+        "error": lambda z, y: softplus(z) - y,
+        "slope": special.expit,
+        "integral": lambda z: np.where(
+            z > 0,
+            np.pi**2 / 6 + z**2 / 2 + special.spence(1 + np.exp(-np.abs(z))),
+            -special.spence(1 + np.exp(-np.abs(z))),
+        ),
+        "inverse": lambda y: y + np.log(-np.expm1(-y)),
+    },
+    "probit": {
+        "ends": (0.0, 1.0),
+        "error": _unit_error,
+        "slope": lambda z: np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
+        "integral": lambda z: np.maximum(z, 0) + _scaled_gap(z),
+        "inverse": special.ndtri,
+    },
+    "erf": {
+        "ends": (-1.0, 1.0),
+        "error": _tails(special.erfc),
+        "slope": lambda z: np.exp(-(z**2)) * 2 / np.sqrt(np.pi),
+        "integral": lambda z: (
+            np.abs(z) + np.exp(-(z**2)) / np.sqrt(np.pi) - np.abs(z) * special.erfc(np.abs(z))
+        ),
+        "inverse": special.erfinv,
+    },
+    "atan": {
+        "ends": (-1.0, 1.0),
+        "error": _tails(lambda t: 2 / np.pi * np.arctan2(1, t)),
+        "slope": lambda z: 2 / np.pi / (1 + z**2),
+        "integral": lambda z: 2 / np.pi * (z * np.arctan(z) - np.log1p(z**2) / 2),
+        "inverse": lambda y: np.tan(y * np.pi / 2),
+    },
+    "softsign": {
+        "ends": (-1.0, 1.0),
+        "error": _tails(lambda t: 1 / (1 + t)),
+        "slope": lambda z: (1 + np.abs(z)) ** -2,
+        "integral": lambda z: np.abs(z) - np.log1p(np.abs(z)),
+        "inverse": lambda y: y / (1 - np.abs(y)),
+    },
+    "algebraic": {
+        "ends": (-1.0, 1.0),
+        "error": _tails(lambda t: 1 / (np.hypot(1, t) * (np.hypot(1, t) + t))),
+        "slope": lambda z: (1 + z**2) ** -1.5,
+        "integral": lambda z: np.hypot(1, z),
+        "inverse": lambda y: y / np.sqrt(1 - y**2),
+    },
+    "identity": {
+        "ends": (-np.inf, np.inf),
+        "error": lambda z, y: z - y,
+        "slope": np.ones_like,
+        "integral": lambda z: z**2 / 2,
+        "inverse": lambda y: y,
+    },
+    "exp": {
+        "ends": (0.0, np.inf),
+        "error": lambda z, y: np.exp(z) - y,
+        "slope": np.exp,
+        "integral": np.exp,
+        "inverse": np.log,
+    },
+}
+"""Formulas of the smooth activations in NumPy and SciPy, none of them of the package."""
+
+
+def smooth_height(activation, loss, z, y):
+    """The excess up to a factor; of a matching loss with a target inside the range."""
+    functions = SMOOTH[activation]
+    if loss == "quadratic":
+        return functions["error"](z, y) ** 2
+    target = functions["inverse"](y)
+    floor = functions["integral"](target) - y * target
+    return functions["integral"](z) - y * z - floor
+
+
+@np.errstate(all="ignore")
+def smooth_epochs(activation, loss, z0, h, y, drop, horizon):
+    """``simulated_epochs`` of any smooth activation."""
+    functions = SMOOTH[activation]
+    z = np.array(z0, dtype=np.float64)
+    h, y = (np.broadcast_to(np.asarray(v, dtype=np.float64), z.shape) for v in (h, y))
+    level = (1 - drop) * smooth_height(activation, loss, z, y)
+    epochs = np.full(z.shape, -1, dtype=np.int64)
+    lanes = np.arange(z.size)
+    for epoch in range(1, horizon + 1):
+        rate = functions["error"](z, y)
+        z = z - h * (rate * functions["slope"](z) if loss == "quadratic" else rate)
+        done = smooth_height(activation, loss, z, y) <= level
+        if done.any():
+            epochs[lanes[done]] = epoch
+            z, h, y, level, lanes = (v[~done] for v in (z, h, y, level, lanes))
+            if not lanes.size:
+                break
+    return epochs
+
+
+def smooth_neurons(activation, loss, count, random):
+    """Random starts, steps and targets whose flow is worth following."""
+    low, high = SMOOTH[activation]["ends"]
+    inside = (max(low, -2.0), min(high, 2.0))
+    y = inside[0] + (inside[1] - inside[0]) * random.uniform(0.02, 0.98, count)
+    if loss == "quadratic":
+        y = np.where(random.uniform(size=count) < 0.3, random.choice(inside, count), y)
+    reach = {"exp": 3.0, "erf": 3.0, "probit": 4.0}.get(activation, 8.0)
+    return random.uniform(-reach, reach, count), 10 ** random.uniform(-2.5, 1.5, count), y

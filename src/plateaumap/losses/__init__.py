@@ -13,7 +13,14 @@ all its samples and outputs, from the logits of its last layer.
 
 from plateaumap.losses.base import Loss, LossFunction, as_loss
 from plateaumap.losses.families import matching_of, quadratic_of
-from plateaumap.losses.names import is_name, known_losses, resolve, why_not, why_not_target
+from plateaumap.losses.names import (
+    is_name,
+    known_losses,
+    refused_targets,
+    resolve,
+    why_not,
+    why_not_target,
+)
 from plateaumap.losses.outputs import (
     UNITS,
     binary_cross_entropy,
@@ -39,6 +46,7 @@ __all__ = [
     "matching_of",
     "quadratic",
     "quadratic_of",
+    "refused_targets",
     "resolve",
     "softmax_cross_entropy",
     "why_not",

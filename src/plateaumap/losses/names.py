@@ -129,11 +129,20 @@ def why_not_target(name: str, activation: Activation | str, y: ArrayLike) -> str
         activation: an activation or its name.
         y: one target or several; the first that is refused is told.
     """
-    activation = get(activation)
     targets = np.atleast_1d(np.asarray(y, dtype=np.float64))
-    if activation is get("sigmoid"):
-        refused = ~((targets >= 0) & (targets <= 1))
-        reason = "with a sigmoid a target lies in [0, 1]"
-    else:
-        refused, reason = _FAMILIES[name].refused(activation, targets)
+    refused, reason = _refused(name, get(activation), targets)
     return f"y is {targets[np.argmax(refused)]!s}; {reason}" if refused.any() else None
+
+
+def refused_targets(name: str, activation: Activation | str, y: ArrayLike) -> np.ndarray:
+    """Return which targets a loss of an activation cannot have, boolean of the shape of `y`.
+
+    The arguments are those of `why_not_target`.
+    """
+    return _refused(name, get(activation), np.asarray(y, dtype=np.float64))[0]
+
+
+def _refused(name: str, activation: Activation, targets: np.ndarray) -> tuple[np.ndarray, str]:
+    if activation is get("sigmoid"):
+        return ~((targets >= 0) & (targets <= 1)), "with a sigmoid a target lies in [0, 1]"
+    return _FAMILIES[name].refused(activation, targets)

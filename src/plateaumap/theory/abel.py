@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from plateaumap.theory.flow import DYNAMICS, Condition, Drop, Leg, Point, Scalar, Target, make_point
+from plateaumap.theory.flow import DYNAMICS, Condition, Leg, Point, Scalar, Target
+from plateaumap.theory.law import Estimate
 from plateaumap.theory.series import SPEEDS, Table, abel_tables
 
 _UNIT = 2.0**-53
@@ -40,18 +41,6 @@ class Order(NamedTuple):
     ratio: float
 
 
-class Estimate(NamedTuple):
-    """A length in epochs, a real number, and bounds on its two errors.
-
-    ``rounding`` grows with the length; ``truncation`` is what the series leaves out, inf where it
-    must not be used.
-    """
-
-    epochs: Scalar
-    rounding: Scalar
-    truncation: Scalar
-
-
 ZERO_TARGET = Order(terms=5, margin=0.2, slope=0.3, ratio=0.3)
 INNER_TARGET = Order(terms=3, margin=1.0, slope=0.2, ratio=0.25)
 
@@ -59,30 +48,6 @@ INNER_TARGET = Order(terms=3, margin=1.0, slope=0.2, ratio=0.25)
 def order_of(target: Target) -> Order:
     """Returns how far the series is taken for a target."""
     return ZERO_TARGET if target.is_zero else INNER_TARGET
-
-
-def abel_difference(
-    loss: str,
-    leg: Leg,
-    target: Target,
-    h: Scalar,
-    h_low: Scalar = 0.0,
-    slope: Scalar | None = None,
-    saturated: bool = False,
-) -> Estimate:
-    """Returns ``Phi(start) - Phi(end)`` of a descent.
-
-    Args:
-      loss: a key of ``DYNAMICS``.
-      leg: from the start to the end.
-      target: its target.
-      h: the step ``lr (1 + x**2)``.
-      h_low: what lies below the last digit of h.
-      slope: the largest ``h |f'|`` to allow; that of the target's ``Order`` by default.
-      saturated: whether the leg is known to lie where s is small.
-    """
-    correction = abel_correction(loss, leg, target, h, slope, saturated)
-    return with_flow(loss, leg, target, h, h_low, correction)
 
 
 def with_flow(
@@ -109,7 +74,16 @@ def abel_correction(
     slope: Scalar | None = None,
     saturated: bool = False,
 ) -> Estimate:
-    """Returns the part of ``abel_difference`` beyond the flow time over h."""
+    """Returns the part of a length beyond the flow time over h.
+
+    Args:
+      loss: a key of ``DYNAMICS``.
+      leg: from the start to the end.
+      target: its target.
+      h: the step ``lr (1 + x**2)``.
+      slope: the largest ``h |f'|`` to allow; that of the target's ``Order`` by default.
+      saturated: whether the leg is known to lie where s is small.
+    """
     dynamics, order = DYNAMICS[loss], order_of(target)
     logarithm = -0.5 * dynamics.log_speed(leg)
     near = False if saturated else leg.start.a < 0.5
@@ -122,21 +96,6 @@ def abel_correction(
         _UNIT * (8.0 * jnp.abs(logarithm) + roundings),
         jnp.where(allowed, left_out, jnp.inf),
     )
-
-
-def lands_well(loss: str, leg: Leg, target: Target, drop: Drop, h: Scalar) -> Condition:
-    """Whether the epoch that passes the leg's end also meets the loss level.
-
-    Where ``h f' < 1`` on the leg the map increases there, so that no step from it lands below the
-    image of its end. With 0 < y < 1 that image may lie beyond the target; it must not lie so far
-    that the excess is above the level again.
-    """
-    if target.is_zero:
-        return True
-    dynamics = DYNAMICS[loss]
-    landing = make_point(leg.end.z - h * dynamics.speed(leg.end), target)
-    level = drop.keep * dynamics.excess(leg.start, target)
-    return (landing.e >= 0.0) | (dynamics.excess(landing, target) < (1.0 - 1e-9) * level)
 
 
 def _cancellation(start: Point, target: Target) -> Scalar:

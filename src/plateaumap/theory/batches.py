@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap.theory import abel, prediction, walk
-from plateaumap.theory.flow import DYNAMICS, Drop, Scalar, Target, make_point
+from plateaumap.theory import prediction, walk
+from plateaumap.theory.flow import Drop, Scalar, Target
+from plateaumap.theory.law import Estimate, Law
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -89,55 +90,55 @@ class Walked(NamedTuple):
     steps: Array
 
 
-def direct(loss: str, zero: bool, drop: Drop, cells: Columns) -> Direct:
+def direct(law: Law, zero: bool, drop: Drop, cells: Columns) -> Direct:
     """Estimates lengths by the Abel function alone."""
     columns = (cells.z_low, cells.h_low)
-    return Direct(*_run(_direct, loss, zero, (drop,), cells, columns, WIDE_BLOCK))
+    return Direct(*_run(_direct, law, zero, (drop,), cells, columns, WIDE_BLOCK))
 
 
-def planned(loss: str, zero: bool, drop: Drop, slope: float, cells: Columns) -> Plan:
+def planned(law: Law, zero: bool, drop: Drop, slope: float, cells: Columns) -> Plan:
     """Chooses legs on which ``h |f'|`` is at most ``slope``."""
     columns = (cells.z_low, cells.h_low)
-    direct, leaps, *rest = _run(_planned, loss, zero, (drop, slope), cells, columns, BLOCK)
+    direct, leaps, *rest = _run(_planned, law, zero, (drop, slope), cells, columns, BLOCK)
     return Plan(direct > 0, leaps > 0, *rest)
 
 
-def walked(loss: str, zero: bool, drop: Drop, slope: float, cells: Columns, plan: Plan) -> Walked:
+def walked(law: Law, zero: bool, drop: Drop, slope: float, cells: Columns, plan: Plan) -> Walked:
     """Follows descents from the last whole epoch of their leap, or from their start."""
     columns = (plan.leaps.astype(np.float64), plan.leap, plan.leap_bound)
-    return Walked(*_run(_walked, loss, zero, (drop, slope), cells, columns, BLOCK))
+    return Walked(*_run(_walked, law, zero, (drop, slope), cells, columns, BLOCK))
 
 
-def predicted(loss: str, zero: bool, drop: Drop, cells: Columns) -> Array:
+def predicted(law: Law, zero: bool, drop: Drop, cells: Columns) -> Array:
     """Predicts lengths; NaN where there is no telling, or where they overflow float64."""
-    (epochs,) = _run(_predicted, loss, zero, (drop,), cells, (cells.z_low, cells.h_low), WIDE_BLOCK)
+    (epochs,) = _run(_predicted, law, zero, (drop,), cells, (cells.z_low, cells.h_low), WIDE_BLOCK)
     rough = np.flatnonzero(np.isnan(epochs))
     if rough.size:
         part = cells.take(rough)
         (epochs[rough],) = _run(
-            _predicted_rough, loss, zero, (drop,), part, (part.z_low, part.h_low), BLOCK
+            _predicted_rough, law, zero, (drop,), part, (part.z_low, part.h_low), BLOCK
         )
     extreme = np.flatnonzero(np.isnan(epochs) & (np.abs(cells.z) > 300.0))
     if extreme.size:
         part = cells.take(extreme)
-        (epochs[extreme],) = _run(_predicted_extreme, loss, zero, (drop,), part, (), BLOCK)
+        (epochs[extreme],) = _run(_predicted_extreme, law, zero, (drop,), part, (), BLOCK)
     return epochs
 
 
 def _direct(
-    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+    law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar, ...]:
     # A length from outside the span is beyond any integer type, and so it is from its ends.
-    start = make_point(jnp.clip(z, *DYNAMICS[loss].span), target, z_low)
-    whole = DYNAMICS[loss].depart(start, target, drop)
-    estimate = abel.abel_difference(loss, whole, target, h, h_low)
-    meets = abel.lands_well(loss, whole, target, drop, h)
+    start = law.point(jnp.clip(z, *law.span), target, z_low)
+    whole = law.depart(start, target, drop)
+    estimate = law.length(whole, target, h, h_low)
+    meets = law.lands_well(whole, target, drop, h)
     bound = estimate.rounding + estimate.truncation
     return estimate.epochs, jnp.where(meets, bound, jnp.inf)
 
 
 def _planned(
-    loss: str,
+    law: Law,
     target: Target,
     drop: Drop,
     slope: Scalar,
@@ -146,16 +147,16 @@ def _planned(
     z_low: Scalar,
     h_low: Scalar,
 ) -> tuple[Scalar, ...]:
-    whole = DYNAMICS[loss].depart(make_point(z, target, z_low), target, drop)
-    holds = walk.series_holds(loss, whole, target, drop, h, slope)
-    leap = walk.plan_leap(loss, whole, target, h, slope)
+    whole = law.depart(law.point(z, target, z_low), target, drop)
+    holds = walk.series_holds(law, whole, target, drop, h, slope)
+    leap = law.leap(whole, target, h, slope)
     chosen = jax.tree.map(lambda a, b: jnp.where(holds, a, b), whole, leap.leg)
-    correction = abel.abel_correction(loss, chosen, target, h, 1.1 * slope)
-    length = abel.with_flow(loss, chosen, target, h, h_low, correction)
+    correction = law.correction(chosen, target, h, 1.1 * slope)
+    length = law.with_flow(chosen, target, h, h_low, correction)
     return (
         jnp.where(holds, 1.0, 0.0),
         jnp.where(leap.useful & ~jnp.asarray(holds), 1.0, 0.0),
-        leap.leg.end.s,
+        law.mark(leap.leg.end),
         whole.end.z,
         correction.epochs,
         correction.rounding + correction.truncation,
@@ -165,7 +166,7 @@ def _planned(
 
 
 def _walked(
-    loss: str,
+    law: Law,
     target: Target,
     drop: Drop,
     slope: Scalar,
@@ -175,42 +176,40 @@ def _walked(
     leap_epochs: Scalar,
     leap_bound: Scalar,
 ) -> tuple[Scalar, ...]:
-    whole = DYNAMICS[loss].depart(make_point(z, target), target, drop)
-    leap = walk.plan_leap(loss, whole, target, h, slope)
-    length = abel.Estimate(leap_epochs, leap_bound, 0.0)
-    landed = walk.land(loss, leap, length, target, h, slope)
-    straight = walk.run_straight(loss, whole, target, h)
+    whole = law.depart(law.point(z, target), target, drop)
+    leap = law.leap(whole, target, h, slope)
+    length = Estimate(leap_epochs, leap_bound, 0.0)
+    landed = walk.land(law, leap, length, target, h, slope)
+    straight = walk.run_straight(law, whole, target, h)
     position = walk.Position(
         *(jnp.where(leaps > 0, a, b) for a, b in zip(landed, straight, strict=True))
     )
-    return walk.follow(loss, position, whole, target, drop, h, slope)
+    return walk.follow(law, position, whole, target, drop, h, slope)
 
 
 def _predicted(
-    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+    law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar]:
-    return (prediction.predict(loss, make_point(z, target, z_low), target, drop, h, h_low),)
+    return (prediction.predict(law, law.point(z, target, z_low), target, drop, h, h_low),)
 
 
 def _predicted_rough(
-    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
+    law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar]:
-    return (prediction.predict_rough(loss, make_point(z, target, z_low), target, drop, h, h_low),)
+    return (prediction.predict_rough(law, law.point(z, target, z_low), target, drop, h, h_low),)
 
 
-def _predicted_extreme(
-    loss: str, target: Target, drop: Drop, z: Scalar, h: Scalar
-) -> tuple[Scalar]:
-    return (prediction.predict_extreme(loss, z, target, drop, h),)
+def _predicted_extreme(law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar) -> tuple[Scalar]:
+    return (prediction.predict_extreme(law, z, target, drop, h),)
 
 
 @cache
-def _compiled(kernel: _Kernel, loss: str, zero: bool) -> _Kernel:
-    """Returns a kernel for one loss over a block: the one place where they are vmapped."""
+def _compiled(kernel: _Kernel, law: Law, zero: bool) -> _Kernel:
+    """Returns a kernel for one law over a block: the one place where they are vmapped."""
 
     def one(shared: tuple[Any, ...], y: Scalar, q: Scalar, *row: Scalar) -> tuple[Scalar, ...]:
         target = Target(0.0, 1.0) if zero else Target(y, q)
-        return tuple(kernel(loss, target, *shared, *row))
+        return tuple(kernel(law, target, *shared, *row))
 
     def block(shared: tuple[Any, ...], *columns: jax.Array) -> tuple[Scalar, ...]:
         return jax.vmap(lambda *row: one(shared, *row))(*columns)
@@ -220,7 +219,7 @@ def _compiled(kernel: _Kernel, loss: str, zero: bool) -> _Kernel:
 
 def _run(
     kernel: _Kernel,
-    loss: str,
+    law: Law,
     zero: bool,
     shared: tuple[Any, ...],
     cells: Columns,
@@ -229,12 +228,12 @@ def _run(
 ) -> list[Array]:
     """Runs a kernel over all cells, block by block."""
     columns = (cells.y, cells.q, cells.z, cells.h, *extra)
-    count = len(cells.z)
+    count, width = len(cells.z), min(width, law.width)
     if count <= SMALL_BLOCK:
         width = SMALL_BLOCK
     outputs: list[Array] = []
     with jax.enable_x64(True):
-        compiled = _compiled(kernel, loss, zero)
+        compiled = _compiled(kernel, law.canonical, zero)
         for begin in range(0, count, width):
             size = min(width, count - begin)
             block = (_filled(column[begin : begin + size], width) for column in columns)

@@ -78,32 +78,58 @@ class Grid:
         return {name: float(c[index] if c.ndim else c) for name, c in self._columns.items()}
 
 
+class Stretch(NamedTuple):
+    """An activation as a sigmoid of another z, learning with another step.
+
+    Attributes:
+      z: how much longer its z is, a power of two.
+      h: how much longer its step is, a power of two.
+      signed: whether its outputs lie between -1 and 1, not between 0 and 1.
+    """
+
+    z: float = 1.0
+    h: float = 1.0
+    signed: bool = False
+
+
+PLAIN = Stretch()
+"""The sigmoid itself."""
+
+
+def neurons(
+    w0: Array, b0: Array, lr: Array, x: Array
+) -> tuple[tuple[Array, Array, Array, Array], NDArray[np.bool_]]:
+    """Returns ``w0 x + b0`` and ``lr (1 + x**2)`` as pairs, and which of them are valid."""
+    z, z_low = _start(w0, b0, x)
+    h, h_low = _step(lr, x)
+    valid = np.isfinite(z + z_low) & np.isfinite(h + h_low) & (h > 0) & (lr > 0)
+    return (z, z_low, h, h_low), valid
+
+
 def descents(
-    count: int, w0: Array, b0: Array, lr: Array, x: Array, y: Array
+    count: int, w0: Array, b0: Array, lr: Array, x: Array, y: Array, stretch: Stretch = PLAIN
 ) -> tuple[NDArray[np.uint8], list[Group]]:
     """Returns the states of cells that have no descent, and the descents of the others.
 
     Cells of a descent come with the state ``UNDECIDED``.
     """
     with np.errstate(all="ignore"):
-        z, z_low = _start(w0, b0, x)
-        h, h_low = _step(lr, x)
-        valid = np.isfinite(z + z_low) & np.isfinite(h + h_low) & (h > 0) & (lr > 0)
+        (z, z_low, h, h_low), valid = neurons(w0, b0, lr, x)
+        z, z_low, h, h_low = stretch.z * z, stretch.z * z_low, stretch.h * h, stretch.h * h_low
+        (y, y_low), (rest, rest_low) = _shares(y, stretch)
         # So near to 0 a target counts from z = -600 down alone, where nothing moves anyway.
         y = np.where((y > 0) & (y < _NO_TARGET), 0.0, y)
-        inner = (y > 0) & (y < 1)
-        centre = np.log(y) - np.log1p(-y)
-        fuzz = 8.0 * _UNIT * (np.abs(z) + np.abs(np.log(y)) + np.abs(np.log1p(-y)))
+        inner = (y > 0) & (rest > 0)
+        centre = np.log(y) - np.log(rest)
+        fuzz = 8.0 * _UNIT * (np.abs(z) + np.abs(np.log(y)) + np.abs(np.log(rest)))
         balanced = inner & (np.abs(z - centre) <= fuzz)
-    known = valid & (inner | (y == 0) | (y == 1))
-    mirrored = np.where(inner, z < centre, y == 1)
+    known = valid & (inner | (y == 0) | (rest == 0))
+    mirrored = np.where(inner, z < centre, rest == 0)
     state = np.where(
         known, np.where(balanced, EpochState.NO_EXCESS, EpochState.UNDECIDED), EpochState.INVALID
     )
     state = np.broadcast_to(state, count).astype(np.uint8)
-    rest, rest_low = two_sum(np.ones_like(y), -y)
     sign = np.where(mirrored, -1.0, 1.0)
-    none = np.zeros_like(y)
     columns = Columns(
         *(
             np.broadcast_to(column, count)
@@ -113,9 +139,9 @@ def descents(
                 h,
                 h_low,
                 np.where(mirrored, rest, y),
-                np.where(mirrored, rest_low, none),
+                np.where(mirrored, rest_low, y_low),
                 np.where(mirrored, y, rest),
-                np.where(mirrored, none, rest_low),
+                np.where(mirrored, y_low, rest_low),
             )
         )
     )
@@ -133,6 +159,15 @@ def _groups(state: NDArray[np.uint8], inner: NDArray[np.bool_], columns: Columns
         elif index.size:
             groups.append(Group(zero, index, columns.take(index)))
     return groups
+
+
+def _shares(y: Array, stretch: Stretch) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Returns a target as a share of the range of outputs, and what is left of the range."""
+    one = np.ones_like(y)
+    if not stretch.signed:
+        return (y, np.zeros_like(y)), two_sum(one, -y)
+    (above, above_low), (below, below_low) = two_sum(one, y), two_sum(one, -y)
+    return (above / 2, above_low / 2), (below / 2, below_low / 2)
 
 
 def _start(w0: Array, b0: Array, x: Array) -> tuple[Array, Array]:

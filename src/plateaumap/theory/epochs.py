@@ -22,10 +22,11 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plateaumap.activations import Activation
 from plateaumap.errors import PlateaumapError
 from plateaumap.theory import batches
 from plateaumap.theory.batches import Columns
-from plateaumap.theory.descents import EpochState, Grid, Group, descents
+from plateaumap.theory.descents import EpochState, Grid, Group
 from plateaumap.theory.double_double import Array, DoubleDouble, double
 from plateaumap.theory.exact import (
     EXACT_LENGTHS,
@@ -35,7 +36,10 @@ from plateaumap.theory.exact import (
     ExactStart,
     exact_drop,
 )
-from plateaumap.theory.flow import DYNAMICS, make_drop
+from plateaumap.theory.flow import make_drop
+from plateaumap.theory.law import Law
+from plateaumap.theory.laws import law_of
+from plateaumap.theory.sigmoid import SigmoidLaw
 
 _LIMIT = 2.0**63
 _INTEGERS = 2.0**52
@@ -43,9 +47,6 @@ _SLICE = 2 * batches.WIDE_BLOCK
 _DOUBTFUL_SLICE = 4 * batches.BLOCK
 _LARGEST_STEP = 1e100
 """Steps up to here reach no further than the stages' clips."""
-
-_LEAP_SLOPES = {True: 0.1, False: 0.02}
-"""``h |f'|`` at the end of a leap in float64, for targets of zero and for others."""
 _EXACT_SLOPE = 0.02
 """The same for an exact leap: there the series leaves out next to nothing."""
 
@@ -53,8 +54,8 @@ _REASONS = {
     EpochState.BEYOND_INT64: "its plateau is longer than int64 holds, 2**63 epochs",
     EpochState.NO_EXCESS: "it starts at its target, with no loss excess to lose",
     EpochState.NO_THEORY: "its path overshoots the target, for which there is no theory; simulate",
-    EpochState.UNDECIDED: "its length is closer to an integer than double-double can tell",
-    EpochState.INVALID: "it is not a neuron: values must be finite, lr > 0 and 0 <= y <= 1",
+    EpochState.UNDECIDED: "its length is closer to an integer than the arithmetic can tell",
+    EpochState.INVALID: "it is not a neuron: values must be finite, lr > 0 y allowed by its loss",
 }
 
 
@@ -99,6 +100,7 @@ def plateau_epochs(
     loss: str = "quadratic",
     drop: float = 0.1,
     errors: Literal["raise", "mask"] = "raise",
+    activation: Activation | str = "sigmoid",
 ) -> Any:
     """Returns exact plateau lengths by theory.
 
@@ -108,11 +110,14 @@ def plateau_epochs(
       b0: biases at the start.
       lr: learning rates.
       x: inputs.
-      y: target outputs in [0, 1].
-      loss: ``"quadratic"`` (with the one half) or ``"cross_entropy"``.
+      y: target outputs; of a sigmoid in [0, 1], and of any activation such that its loss has a
+        minimum.
+      loss: ``"quadratic"`` (with the one half), ``"matching"``, or ``"cross_entropy"``, which is
+        the sigmoid's matching loss.
       drop: the share of the loss excess that has to go, read as the decimal that it is written
         as (0.1 is one tenth).
       errors: ``"raise"``, or ``"mask"`` for a masked array.
+      activation: an increasing activation without a kink, or its name.
 
     Returns:
       int64 epochs of the broadcast shape (a NumPy scalar for scalars): the first n at which the
@@ -120,14 +125,15 @@ def plateau_epochs(
       ``errors="mask"`` a ``numpy.ma.MaskedArray`` in which cells without a length are masked.
 
     Raises:
-      PlateaumapError: the loss, ``drop``, ``errors`` or the shapes are wrong, or, with
-        ``errors="raise"``, a cell has no length: it starts at its target, overshoots it with
-        0 < y < 1, is longer than int64 holds, or is not a neuron.
+      PlateaumapError: the loss, ``drop``, ``errors`` or the shapes are wrong, the activation has
+        no theory, or, with ``errors="raise"``, a cell has no length: it starts at its target,
+        overshoots it, is longer than int64 holds, is too long or too near to an integer to be
+        told to the epoch, or is not a neuron.
     """
     if errors not in ("raise", "mask"):
         raise PlateaumapError(f"errors is {errors!r}; use 'raise' or 'mask'")
     grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
-    counts, _ = _count(grid, _Counter.of(loss, drop))
+    counts, _ = _count(grid, _Counter.of(loss, drop, activation))
     known = counts.state <= EpochState.SIMULATED
     if errors == "mask":
         return np.ma.MaskedArray(counts.epochs, mask=~known)
@@ -144,6 +150,7 @@ def count_epochs(
     y: ArrayLike = 0.0,
     loss: str = "quadratic",
     drop: float = 0.1,
+    activation: Activation | str = "sigmoid",
 ) -> EpochCounts:
     """Returns exact plateau lengths and, for every cell, how it was settled or why not.
 
@@ -152,7 +159,7 @@ def count_epochs(
     Raises:
       PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a cell.
     """
-    grid, counter = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop)
+    grid, counter = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop, activation)
     settled, stages = _count(grid, counter)
     predicted = _predict(grid, counter)
     return EpochCounts(settled.epochs, settled.state, settled.bound, predicted, stages)
@@ -166,6 +173,7 @@ def predict_epochs(
     y: ArrayLike = 0.0,
     loss: str = "quadratic",
     drop: float = 0.1,
+    activation: Activation | str = "sigmoid",
 ) -> Array:
     """Returns plateau lengths by theory in float64, cheaply and without proof.
 
@@ -180,7 +188,7 @@ def predict_epochs(
     Raises:
       PlateaumapError: the loss, ``drop`` or the shapes are wrong.
     """
-    return _predict(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop))
+    return _predict(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop, activation))
 
 
 class _Settled(NamedTuple):
@@ -197,27 +205,24 @@ class _Settled(NamedTuple):
 class _Counter(NamedTuple):
     """The three stages for one loss and drop."""
 
-    loss: str
+    law: Law
     drop: Any
     exact_drop: Any
 
     @classmethod
-    def of(cls, loss: str, drop: float) -> "_Counter":
-        if loss not in DYNAMICS:
-            raise PlateaumapError(
-                f"loss {loss!r} has no exact lengths; use one of {', '.join(DYNAMICS)}"
-            )
+    def of(cls, loss: str, drop: float, activation: Activation | str = "sigmoid") -> "_Counter":
+        law = law_of(activation, loss)
         if not (isinstance(drop, int | float | np.floating) and 0.0 < drop < 1.0):
             raise PlateaumapError(f"drop is {drop!r}; it must be a number between 0 and 1")
-        return cls(loss, make_drop(float(drop)), exact_drop(float(drop)))
+        return cls(law, make_drop(float(drop)), exact_drop(float(drop)))
 
     def predict(self, group: Group) -> Array:
-        return batches.predicted(self.loss, group.zero, self.drop, group.cells)
+        return batches.predicted(self.law.roughly(), group.zero, self.drop, group.cells)
 
     @np.errstate(all="ignore")
     def directly(self, group: Group) -> _Settled:
         """Stage 1: the Abel function in float64."""
-        found = batches.direct(self.loss, group.zero, self.drop, group.cells)
+        found = batches.direct(self.law, group.zero, self.drop, group.cells)
         settled = _rounded_up(np.zeros(len(found.epochs)), found.epochs, found.bound)
         beyond = (found.epochs - found.bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
         settled.state[beyond] = EpochState.BEYOND_INT64
@@ -225,16 +230,14 @@ class _Counter(NamedTuple):
 
     def by_walking(self, group: Group) -> _Settled:
         """Stage 2: leaps and steps in float64."""
-        loss, zero, cells = self.loss, group.zero, group.cells
-        slope = _LEAP_SLOPES[zero]
-        plan = batches.planned(loss, zero, self.drop, slope, cells)
+        law, zero, cells = self.law, group.zero, group.cells
+        slope = law.leap_slope[zero]
+        plan = batches.planned(law, zero, self.drop, slope, cells)
         # What the series reaches has been tried, and was in doubt for its length.
         rough = np.flatnonzero(~plan.direct)
         settled = _undecided(len(cells.z))
         if rough.size:
-            found = batches.walked(
-                loss, zero, self.drop, slope, cells.take(rough), plan.take(rough)
-            )
+            found = batches.walked(law, zero, self.drop, slope, cells.take(rough), plan.take(rough))
             part = _rounded_up(found.whole, found.rest, found.bound)
             stepped = (found.steps == found.whole) & (found.rest == 0.0)
             part.state[stepped & (part.state == EpochState.FLOAT64)] = EpochState.SIMULATED
@@ -244,9 +247,11 @@ class _Counter(NamedTuple):
     @np.errstate(all="ignore")
     def exactly(self, group: Group) -> _Settled:
         """Stage 3: the flow time in double-double, the rest as in the other stages."""
-        loss, zero, cells = self.loss, group.zero, group.cells
-        plan = batches.planned(loss, zero, self.drop, _EXACT_SLOPE, cells)
-        length, bound = self._exact_length(group, plan)
+        law, zero, cells = self.law, group.zero, group.cells
+        if not isinstance(law, SigmoidLaw):
+            return self._left_open(group)
+        plan = batches.planned(law, zero, self.drop, _EXACT_SLOPE, cells)
+        length, bound = self._exact_length(law.loss, group, plan)
         known = (plan.direct | plan.leaps) & np.isfinite(length.hi + bound)
         beyond = known & (length.hi - bound >= _LIMIT) & (cells.h < _LARGEST_STEP)
         known &= (length.hi < _LIMIT) & (bound < 0.5)
@@ -255,9 +260,7 @@ class _Counter(NamedTuple):
         leaps = np.flatnonzero(plan.leaps & known)
         if leaps.size:
             remaining = plan._replace(leap=rest, leap_bound=bound).take(leaps)
-            found = batches.walked(
-                loss, zero, self.drop, _EXACT_SLOPE, cells.take(leaps), remaining
-            )
+            found = batches.walked(law, zero, self.drop, _EXACT_SLOPE, cells.take(leaps), remaining)
             steps[leaps], rest[leaps], bound[leaps] = found.whole, found.rest, found.bound
         settled = _rounded_up(steps, rest, bound)
         total = whole + settled.epochs.astype(np.uint64)
@@ -267,20 +270,34 @@ class _Counter(NamedTuple):
             state[(state == EpochState.UNDECIDED) & np.isinf(settled.bound)] = EpochState.NO_THEORY
         state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
         result = _Settled(total.astype(np.int64), settled.bound, state)
-        if zero and loss in EXACT_LENGTHS:
-            self._by_fractions(cells, result)
+        if zero and law.loss in EXACT_LENGTHS:
+            self._by_fractions(law.loss, cells, result)
         return result
 
-    def _by_fractions(self, cells: Columns, settled: _Settled) -> None:
+    def _left_open(self, group: Group) -> _Settled:
+        """Says why the cells have no length that float64 could not settle, without stage 3."""
+        plan = batches.planned(
+            self.law, group.zero, self.drop, self.law.leap_slope[False], group.cells
+        )
+        told = (plan.direct | plan.leaps) & np.isfinite(plan.leap_bound)
+        settled = _undecided(len(plan.leap))
+        settled.state[~told] = EpochState.NO_THEORY
+        beyond = told & (plan.leap - plan.leap_bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
+        settled.state[beyond] = EpochState.BEYOND_INT64
+        return settled
+
+    def _by_fractions(self, loss: str, cells: Columns, settled: _Settled) -> None:
         """Settles what is too near to an integer for double-double, where fractions can."""
         for i in np.flatnonzero(settled.state == EpochState.UNDECIDED):
             z, h = (Fraction(hi[i]) + Fraction(lo[i]) for hi, lo in (cells[:2], cells[2:4]))
-            epochs = EXACT_LENGTHS[self.loss](z, h, self.exact_drop.decimal)
+            epochs = EXACT_LENGTHS[loss](z, h, self.exact_drop.decimal)
             if epochs is not None and epochs < _LIMIT:
                 settled.epochs[i], settled.bound[i] = epochs, 0.0
                 settled.state[i] = EpochState.DOUBLE_DOUBLE
 
-    def _exact_length(self, group: Group, plan: batches.Plan) -> tuple[DoubleDouble, Array]:
+    def _exact_length(
+        self, loss: str, group: Group, plan: batches.Plan
+    ) -> tuple[DoubleDouble, Array]:
         """Returns the epochs to the level or to the end of the leap, and a bound on their error."""
         cells = group.cells
         start = ExactStart(
@@ -289,7 +306,7 @@ class _Counter(NamedTuple):
             DoubleDouble(cells.q, cells.q_low),
         )
         end = ExactEnd(plan.leaps, plan.s, plan.guess)
-        flow, size = EXACT_TIMES[self.loss](start, end, self.exact_drop, group.zero)
+        flow, size = EXACT_TIMES[loss](start, end, self.exact_drop, group.zero)
         length = flow / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
         return length, plan.bound + ROUNDING * size / cells.h
 
@@ -298,7 +315,7 @@ def _predict(grid: Grid, counter: _Counter) -> Array:
     epochs = np.full(grid.size, np.nan)
 
     def fill(part: slice) -> None:
-        _, groups = descents(part.stop - part.start, **grid.part(part))
+        _, groups = counter.law.descents(part.stop - part.start, **grid.part(part))
         for group in groups:
             epochs[part.start + group.where] = counter.predict(group)
 
@@ -310,7 +327,7 @@ def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
     table = _undecided(grid.size)
 
     def begin(part: slice) -> list[Group]:
-        table.state[part], groups = descents(part.stop - part.start, **grid.part(part))
+        table.state[part], groups = counter.law.descents(part.stop - part.start, **grid.part(part))
         shifted = [Group(g.zero, part.start + g.where, g.cells) for g in groups]
         return [left for group in shifted for left in record(group, counter.directly(group))]
 

@@ -4,9 +4,6 @@ The limits, for a vanishing step, of what is measured of gradient descent epoch 
 Scalar JAX functions, to be ``vmap``-ed and ``jit``-ed inside ``jax.enable_x64(True)``.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 
 from plateaumap.theory.flow import (
@@ -19,22 +16,7 @@ from plateaumap.theory.flow import (
     make_drop,
     make_point,
 )
-
-
-class Landmarks(NamedTuple):
-    """What the flow says of a run, float64 scalars.
-
-    Attributes:
-      acceleration: the largest speed over the first one.
-      tangent_lag: where the tangent of the steepest fall meets the first loss, in epochs.
-      displacement: how far z has moved when a tenth of the loss excess is gone.
-      largest_step: the largest change of z in one epoch.
-    """
-
-    acceleration: jax.Array
-    tangent_lag: jax.Array
-    displacement: jax.Array
-    largest_step: jax.Array
+from plateaumap.theory.law import Landmarks
 
 
 def landmarks(z0: Scalar, h: Scalar, y: Scalar, *, loss: str) -> Landmarks:

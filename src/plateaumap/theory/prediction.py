@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from plateaumap.theory.abel import abel_difference, lands_well
-from plateaumap.theory.flow import DYNAMICS, Drop, Point, Scalar, Target, make_leg, make_point
-from plateaumap.theory.walk import plan_leap, run_straight
+from plateaumap.theory.flow import Drop, Scalar, Target
+from plateaumap.theory.law import Law, Point
+from plateaumap.theory.walk import run_straight
 
 _LEAP_SLOPE = 0.1
 _STEPS = 32
@@ -13,21 +13,21 @@ _STEPS = 32
 
 
 def predict(
-    loss: str, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
+    law: Law, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
 ) -> jax.Array:
     """Returns the epochs that a descent from ``start`` takes until the loss excess has dropped.
 
     Exact to the epoch nearly always; NaN where the Abel series does not reach the level, or a
     term overflows float64.
     """
-    whole = DYNAMICS[loss].depart(start, target, drop)
-    length = abel_difference(loss, whole, target, h, h_low)
-    known = (length.truncation < jnp.inf) & lands_well(loss, whole, target, drop, h)
+    whole = law.depart(start, target, drop)
+    length = law.length(whole, target, h, h_low)
+    known = (length.truncation < jnp.inf) & law.lands_well(whole, target, drop, h)
     return jnp.where(known, _whole(length.epochs), jnp.nan)
 
 
 def predict_rough(
-    loss: str, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
+    law: Law, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
 ) -> jax.Array:
     """Returns the same where the series does not reach: of the right size, and mostly exact.
 
@@ -35,23 +35,22 @@ def predict_rough(
     and what is left then takes the flow time. NaN where a path with 0 < y < 1 has passed its
     target by then without meeting the level, and where a term overflows float64.
     """
-    dynamics = DYNAMICS[loss]
-    whole = dynamics.depart(start, target, drop)
-    leap = plan_leap(loss, whole, target, h, _LEAP_SLOPE)
-    length = abel_difference(loss, leap.leg, target, h, h_low, saturated=True).epochs
-    straight = run_straight(loss, whole, target, h)
+    whole = law.depart(start, target, drop)
+    leap = law.leap(whole, target, h, _LEAP_SLOPE)
+    length = law.length(leap.leg, target, h, h_low, short=False).epochs
+    straight = run_straight(law, whole, target, h)
     # The last whole epoch of a leap lies before its end by the rest of the length: to second
     # order in h, a rest r of an epoch is a step of r h f (1 + (1 + r) h f' / 2).
     end, rest = leap.leg.end, length - jnp.floor(length)
-    back = rest * h * dynamics.speed(end) * (1.0 + 0.5 * (1.0 + rest) * h * dynamics.slope(end))
+    back = rest * h * law.speed(end) * (1.0 + 0.5 * (1.0 + rest) * h * law.slope(end))
     begin = jnp.where(leap.useful, end.z + back, straight.z)
     before = jnp.where(leap.useful, jnp.floor(length), straight.epochs)
-    level = drop.keep * dynamics.excess(whole.start, target)
+    level = drop.keep * law.excess(whole.start, target)
 
     def unmet(z: Scalar) -> jax.Array:
         if target.is_zero:
             return ~jnp.asarray(z <= whole.end.z)
-        return ~jnp.asarray(dynamics.excess(make_point(z, target), target) <= level)
+        return ~jnp.asarray(law.excess(law.point(z, target), target) <= level)
 
     def unfinished(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         z, steps = state
@@ -59,22 +58,19 @@ def predict_rough(
 
     def advance(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         z, steps = state
-        return z - h * dynamics.speed(make_point(z, target)), steps + 1.0
+        return z - h * law.speed(law.point(z, target)), steps + 1.0
 
     begin = jnp.asarray(begin)
     z, steps = jax.lax.while_loop(unfinished, advance, (begin, jnp.zeros_like(begin)))
-    ahead = make_leg(make_point(z, target), whole.end, target)
-    flow = dynamics.duration(ahead, target).time / h
+    ahead = law.leg(law.point(z, target), whole.end, target)
+    flow = law.flow_time(ahead, target) / h
     left = jnp.where(unmet(z), jnp.where(ahead.start.e > 0.0, flow, jnp.nan), 0.0)
     return _whole(before + steps + left)
 
 
-def predict_extreme(loss: str, z: Scalar, target: Target, drop: Drop, h: Scalar) -> jax.Array:
+def predict_extreme(law: Law, z: Scalar, target: Target, drop: Drop, h: Scalar) -> jax.Array:
     """Returns the flow time over h, by its logarithm; NaN where it overflows float64."""
-    dynamics = DYNAMICS[loss]
-    end = make_point(dynamics.departure(z, target, drop), target)
-    leg = make_leg(make_point(z, target), end, target)
-    return _whole(jnp.exp(dynamics.log_duration(leg, target) - jnp.log(h)))
+    return _whole(jnp.exp(law.log_flow_time(z, target, drop) - jnp.log(h)))
 
 
 def _whole(epochs: Scalar) -> jax.Array:

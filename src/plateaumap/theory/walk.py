@@ -11,33 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from plateaumap.theory.abel import Estimate, abel_difference, lands_well
-from plateaumap.theory.flow import (
-    DYNAMICS,
-    Condition,
-    Drop,
-    Leg,
-    Point,
-    Scalar,
-    Target,
-    make_leg,
-    make_point,
-    point_at,
-)
-
-STEP_BUDGET = 4000
-"""Steps that are followed before a path counts as one without theory."""
+from plateaumap.theory.flow import Condition, Drop, Scalar, Target
+from plateaumap.theory.law import Estimate, Law, Leap, Leg, Point
 
 _UNIT = 2.0**-53
 _NEWTON_STEPS = 3
-_RATIO = 0.1
-"""Ratio of terms above which the series is not trusted to far below an epoch."""
 _STRAIGHT_FROM = 40.0
 """Beyond this z the speed is its limit, to float64."""
 _STRAIGHT_STRIDE = 0.2
-_CURVATURE = 0.15
-"""Bound on ``|f''|``, of either loss and every target."""
-
 
 _ON, _MET, _DIRECT, _LOST = 0.0, 1.0, 2.0, 3.0
 
@@ -57,13 +38,6 @@ class Position(NamedTuple):
     error: Scalar
 
 
-class Leap(NamedTuple):
-    """A leg that the series may leap over, and whether it is worth it."""
-
-    leg: Leg
-    useful: jax.Array
-
-
 class Walk(NamedTuple):
     """How many epochs it takes to meet the level: ``whole`` and, on top, ``rest`` rounded up.
 
@@ -78,25 +52,15 @@ class Walk(NamedTuple):
 
 
 def series_holds(
-    loss: str, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
+    law: Law, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
 ) -> Condition:
     """Whether the series reaches from the start to the level, and the level is met there."""
-    gentle = _is_gentle(loss, whole.start, whole.end, target, h, slope)
-    return gentle & lands_well(loss, whole, target, drop, h)
-
-
-def plan_leap(loss: str, whole: Leg, target: Target, h: Scalar, slope: Scalar) -> Leap:
-    """Returns the leap from a saturated start to where ``h |f'|`` reaches ``slope``."""
-    dynamics = DYNAMICS[loss]
-    s = jnp.minimum(dynamics.saturation(slope / h, target), 0.45 * target.q)
-    inside = (whole.start.s < 0.7 * s) & (s < whole.end.s)
-    end = point_at(jnp.where(inside, s, 0.25 * target.q), target)
-    leg = make_leg(whole.start, end, target)
-    return Leap(leg, inside & (h * dynamics.stride(leg) <= _RATIO))
+    gentle = law.calm(whole, target, h, slope)(whole.start)
+    return gentle & law.lands_well(whole, target, drop, h)
 
 
 def land(
-    loss: str, leap: Leap, length: Estimate, target: Target, h: Scalar, slope: Scalar
+    law: Law, leap: Leap, length: Estimate, target: Target, h: Scalar, slope: Scalar
 ) -> Position:
     """Returns the place after the last whole epoch of a leap of known length.
 
@@ -104,34 +68,33 @@ def land(
     that is left: Newton's method from above, which comes down monotonely because the Abel function
     of a saturated neuron is convex.
     """
-    dynamics = DYNAMICS[loss]
     epochs = jnp.floor(length.epochs)
     left = length.epochs - epochs
     end = leap.leg.end
 
     def excess_over(z: Scalar) -> tuple[Point, Estimate]:
-        p = make_point(z, target)
-        leg = make_leg(p, end, target)
-        return p, abel_difference(loss, leg, target, h, slope=2.0 * slope, saturated=True)
+        p = law.point(z, target)
+        leg = law.leg(p, end, target)
+        return p, law.length(leg, target, h, slope=2.0 * slope, short=True)
 
     def refine(_: int, z: Scalar) -> Scalar:
         p, ahead = excess_over(z)
-        inverse_slope = h * dynamics.speed(p) / (1.0 - 0.5 * h * dynamics.slope(p))
+        inverse_slope = h * law.speed(p) / (1.0 - 0.5 * h * law.slope(p))
         return z - (ahead.epochs - left) * inverse_slope
 
-    above = end.z + left * h * dynamics.speed(end)
+    above = end.z + left * h * law.speed(end)
     z = jax.lax.fori_loop(0, _NEWTON_STEPS, refine, above)
     p, ahead = excess_over(z)
     missed = jnp.abs(ahead.epochs - left) + ahead.rounding + ahead.truncation
     missed = missed + length.rounding + length.truncation
-    error = 1.2 * h * dynamics.speed(p) * missed + 8.0 * _UNIT * jnp.abs(z)
+    error = 1.2 * h * law.speed(p) * missed + 8.0 * _UNIT * jnp.abs(z)
     return Position(epochs, z, error)
 
 
-def run_straight(loss: str, whole: Leg, target: Target, h: Scalar) -> Position:
+def run_straight(law: Law, whole: Leg, target: Target, h: Scalar) -> Position:
     """Returns the last place beyond z = 40 and the level on a path that goes there straight."""
     start = whole.start.z
-    stride = h * DYNAMICS[loss].far_speed(target)
+    stride = h * law.far_speed(target)
     room = start - jnp.maximum(_STRAIGHT_FROM, whole.end.z)
     far = (room > 0.0) & (stride > _STRAIGHT_STRIDE)
     safe = jnp.where(far, stride, 1.0)
@@ -142,22 +105,23 @@ def run_straight(loss: str, whole: Leg, target: Target, h: Scalar) -> Position:
 
 
 def follow(
-    loss: str, position: Position, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
+    law: Law, position: Position, whole: Leg, target: Target, drop: Drop, h: Scalar, slope: Scalar
 ) -> Walk:
     """Follows gradient descent from a place until the loss level is met, or the series holds."""
-    dynamics, end = DYNAMICS[loss], whole.end
-    end_error = 8.0 * _UNIT * (1.0 + jnp.abs(end.z) + jnp.abs(whole.start.z))
-    level = drop.keep * dynamics.excess(whole.start, target)
-    landing = lands_well(loss, whole, target, drop, h)
+    end = whole.end
+    end_error = law.end_error(whole, target)
+    calm = law.calm(whole, target, h, slope)
+    level = drop.keep * law.excess(whole.start, target)
+    landing = law.lands_well(whole, target, drop, h)
 
     def look(state: _Path) -> tuple[Point, Condition, Condition]:
         """Returns the point, whether it meets the level, and whether that is in doubt."""
-        p = make_point(state.z, target)
+        p = law.point(state.z, target)
         margin = state.error + end_error
         met, doubt = state.z <= end.z, jnp.abs(state.z - end.z) <= margin
         if not target.is_zero:
-            height = dynamics.excess(p, target)
-            vague = jnp.abs(dynamics.speed(p)) * state.error + 1e-13 * (height + level)
+            height = law.excess(p, target)
+            vague = jnp.abs(law.speed(p)) * state.error + 1e-13 * (height + level)
             across = p.e < 0.0
             met = jnp.where(across, height <= level, met)
             doubt = jnp.where(across, jnp.abs(height - level) <= vague, doubt)
@@ -165,12 +129,11 @@ def follow(
 
     def advance(state: _Path) -> _Path:
         p, met, doubt = look(state)
-        direct = landing & _is_gentle(loss, p, end, target, h, slope) & (p.e > 0.0) & ~met & ~doubt
-        speed = dynamics.speed(p)
+        direct = landing & calm(p) & (p.e > 0.0) & ~met & ~doubt
+        speed = law.speed(p)
         z = state.z - h * speed
-        sides = p.e if target.is_zero else target.q * p.a + target.y * p.s * (1.0 + jnp.abs(p.z))
-        roundings = jnp.abs(z) + jnp.abs(state.z) + 12.0 * h * jnp.abs(speed / p.e) * sides
-        spread = jnp.abs(1.0 - h * dynamics.slope(p)) + 0.5 * _CURVATURE * h * state.error
+        roundings = jnp.abs(z) + jnp.abs(state.z) + h * law.noise(p, target)
+        spread = jnp.abs(1.0 - h * law.slope(p)) + 0.5 * law.curvature(p) * h * state.error
         error = spread * state.error + _UNIT * roundings
         stop = met | doubt | direct
         outcome = jnp.where(doubt, _LOST, jnp.where(met, _MET, jnp.where(direct, _DIRECT, _ON)))
@@ -182,15 +145,15 @@ def follow(
         )
 
     def unfinished(state: _Path) -> Condition:
-        return (state.outcome == _ON) & (state.steps < STEP_BUDGET)
+        return (state.outcome == _ON) & (state.steps < law.step_budget)
 
     zero = 0.0 * jnp.asarray(position.z)
     path = jax.lax.while_loop(
         unfinished, advance, _Path(position.z, position.error, zero, zero + _ON)
     )
-    p = make_point(path.z, target)
-    rest = abel_difference(loss, make_leg(p, end, target), target, h, slope=slope)
-    spread = path.error / (h * dynamics.speed(p)) + end_error / (h * dynamics.speed(end))
+    p = law.point(path.z, target)
+    rest = law.length(law.leg(p, end, target), target, h, slope=slope)
+    spread = path.error / (h * law.speed(p)) + end_error / (h * law.speed(end))
     bound = rest.rounding + rest.truncation + 1.1 * spread
     direct = path.outcome == _DIRECT
     return Walk(
@@ -199,12 +162,3 @@ def follow(
         bound=jnp.where(direct, bound, jnp.where(path.outcome == _MET, 0.0, jnp.inf)),
         steps=path.steps,
     )
-
-
-def _is_gentle(
-    loss: str, start: Point, end: Point, target: Target, h: Scalar, slope: Scalar
-) -> Condition:
-    dynamics = DYNAMICS[loss]
-    leg = Leg(start, end, 0.0, 0.0, 0.0, 0.0)
-    small = h * dynamics.stiffness(leg) <= slope
-    return small & (h * dynamics.stride(leg) <= jnp.maximum(_RATIO, slope))
