@@ -1,10 +1,13 @@
 """What a notebook shows of a sweep and of results."""
 
 import re
+import sys
+import types
 from html import unescape
 
 import plateaumap as pm
 from plateaumap.display import table_html
+from plateaumap.progress import progress_bar
 from plateaumap.storage.results import open_results
 from tests.report.folders import fill
 from tests.report.tables import table
@@ -45,3 +48,57 @@ def test_results_show_how_much_is_there(tmp_path):
     assert int(shown["escaped"]) == (frame["status"] == "escaped").sum()
     assert shown["rows"] == "400"
     assert rows(open_results(half)._repr_html_())["parts"].endswith(": unfinished")
+
+
+class Handle:
+    """What IPython's `display` returns: a place in the output that can be drawn anew."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def update(self, what) -> None:
+        self.shown.append(what._repr_html_())
+
+
+def notebook(monkeypatch, kernel) -> Handle:
+    """Let IPython seem to run, in a notebook or, without a kernel, in a terminal."""
+    handle = Handle()
+
+    def display(what, display_id):
+        assert display_id is True
+        handle.update(what)
+        return handle
+
+    shell = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=kernel))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    return handle
+
+
+def test_a_notebook_has_a_progress_bar_that_is_drawn_in_its_place(monkeypatch):
+    handle = notebook(monkeypatch, kernel=object())
+    with progress_bar("<b>odd</b>", 200, 50, None) as advance:
+        advance(100)
+        advance(50)
+    first, last = handle.shown[0], handle.shown[-1]
+    assert 'value="50" max="200"' in first
+    assert 'value="200" max="200"' in last
+    assert "200 of 200 rows" in last
+    assert all("&lt;b&gt;odd" in shown and "<b>" not in shown for shown in handle.shown)
+
+
+def test_a_run_in_a_notebook_shows_its_rows(monkeypatch):
+    handle = notebook(monkeypatch, kernel=object())
+    sweep = pm.Sweep(axes=[pm.linspace("w0", 0, 1, 5)], fixed={"b0": 0, "lr": 0.5}, horizon=20)
+    pm.run(sweep)
+    assert "10 of 10 rows" in handle.shown[-1]
+    before = len(handle.shown)
+    pm.run(sweep, progress=False)
+    assert len(handle.shown) == before
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
+    handle = notebook(monkeypatch, kernel=None)
+    with progress_bar("sweep", 10, 0, None) as advance:
+        advance(10)
+    assert handle.shown == []

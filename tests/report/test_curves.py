@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,7 @@ from tests.report.layout import legend_labels, problems
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.figures import learning_curves
+from plateaumap.simulation import simulate
 
 QUANTITIES = ("loss", "output", "w", "b", "gradient")
 
@@ -131,3 +135,23 @@ def test_a_column_has_room_for_two():
 def test_labels_are_text_not_formulas():
     label = "$\\bad{$"
     assert problems(learning_curves({"c": {label: curve(1), "b$": curve()}})) == []
+
+
+def test_the_articles_two_columns_are_one_figure():
+    script = runpy.run_path(str(Path(__file__).parents[2] / "sweeps" / "nielsen_chapter3.py"))
+    figure = script["both_columns"]()
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["quadratic loss, learning rate 0.15", "cross-entropy, learning rate 0.005"]
+    losses, outputs = figure.axes[:2], figure.axes[2:4]
+    for panel, loss, lr in zip(outputs, ("quadratic", "cross_entropy"), (0.15, 0.005), strict=True):
+        lines = [line for line in panel.lines if len(line.get_xdata()) == 301]
+        for line, (w0, b0) in zip(lines, ((0.6, 0.9), (2, 2)), strict=True):
+            wanted = simulate(loss=loss, w0=w0, b0=b0, lr=lr, epochs=300)["output"]
+            np.testing.assert_array_equal(line.get_ydata(), wanted)
+    # The ends of the plateaus that the article tells: 7 and 152, 27 and 43 epochs.
+    dots = [
+        [int(line.get_xdata()[0]) for line in panel.lines if len(line.get_xdata()) == 1]
+        for panel in losses
+    ]
+    assert dots == [[7, 152], [27, 43]]
+    assert problems(figure) == []

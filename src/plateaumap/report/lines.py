@@ -222,12 +222,17 @@ def _draw_cut(
         panel.plot(
             position[rows],
             lattice.numbers(column)[rows],
-            color=INKS[(number + 4) % len(INKS)],
-            linestyle=DASHES[(number + 2) % len(DASHES)],
-            linewidth=0.7,
-            zorder=3,
+            **_beside(number, lines),
             label=f"_{column}",
         )
+
+
+def _beside(number: int, lines: int) -> dict[str, Any]:
+    """The look of a compared column: over one measured line, under several and without colour."""
+    look = {"linestyle": DASHES[(number + 2) % len(DASHES)], "linewidth": 0.7}
+    if lines == 1:
+        return {**look, "color": INKS[(number + 4) % len(INKS)], "zorder": 3}
+    return {**look, "color": ("0.25", "0.6")[number % 2], "zorder": 1.5}
 
 
 def _cut_handles(groups: Groups, columns: Mapping[str, str]) -> list[Artist]:
@@ -240,9 +245,7 @@ def _cut_handles(groups: Groups, columns: Mapping[str, str]) -> list[Artist]:
         Line2D(
             [],
             [],
-            color=INKS[(number + 4) % len(INKS)],
-            linestyle=DASHES[(number + 2) % len(DASHES)],
-            linewidth=0.7,
+            **_beside(number, lines),
             label=plain(label),
         )
         for number, label in enumerate(columns.values())
