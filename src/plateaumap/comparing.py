@@ -10,7 +10,7 @@ import pandas as pd
 from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import Experiment, SingleNeuron
 from plateaumap.theory.epochs import plateau_epochs
-from plateaumap.theory.flow_lengths import flow_epochs
+from plateaumap.theory.flow_lengths import flow_epochs, flow_of
 
 FLOW, EXACT = "flow_epochs", "exact_epochs"
 
@@ -42,12 +42,13 @@ def add_theory(frame: pd.DataFrame, experiment: Experiment | None = None) -> pd.
     columns = {name: np.full(len(frame), np.nan) for name in (FLOW, EXACT)}
     for loss in frame["loss"].unique():
         rows = np.flatnonzero((frame["loss"] == loss).to_numpy())
-        name = trained.theory(str(loss)) if loss in trained.known_losses else None
-        if name is None or getattr(trained, "activation", "sigmoid") != "sigmoid":
+        case = trained.theory(str(loss)) if loss in trained.known_losses else None
+        if case is None:
             continue
-        asked: dict[str, Any] = {n: frame[n].to_numpy(np.float64)[rows] for n in _COORDINATES}
-        asked["loss"] = name
-        columns[FLOW][rows] = flow_epochs(**asked)
-        exact = plateau_epochs(**asked, errors="mask")
+        points: dict[str, Any] = {n: frame[n].to_numpy(np.float64)[rows] for n in _COORDINATES}
+        exact = plateau_epochs(**points, errors="mask", **case._asdict())
         columns[EXACT][rows] = exact.astype(np.float64).filled(np.nan)
+        flow = flow_of(case)
+        if flow is not None:
+            columns[FLOW][rows] = flow_epochs(**points, loss=flow)
     return frame.assign(**columns)

@@ -114,7 +114,15 @@ def test_whether_theory_answers_is_asked_of_the_experiment():
         known = view.experiment.theory("quadratic") is not None
         assert view.has_theory("quadratic") is known
         assert (sweep.method, sweep.horizon) == (("leap", None) if known else ("simulate", 700))
-    assert SMALL.with_activation("tanh").losses == ("quadratic", "matching")
+    tanh = SMALL.with_activation("tanh")
+    sweep = tanh.sweep(4, 4, ("matching",))
+    found = lengths(sweep, "plateau_epochs", 0, 16)
+    points = sweep.grid.coordinates(0, 16)
+    exact = pm.plateau_epochs(**points, loss="matching", activation="tanh", errors="mask")
+    known = ~np.ma.getmaskarray(found.epochs)
+    assert known.any()
+    np.testing.assert_array_equal(found.epochs[known], exact[known])
+    assert tanh.losses == ("quadratic", "matching")
     back = SMALL.with_activation("tanh").with_activation("sigmoid")
     assert back.losses == ("quadratic", "cross_entropy")
 

@@ -26,6 +26,7 @@ from plateaumap.neuron import Parameters
 from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep
 from plateaumap.theory.flow import log_flow_time
+from plateaumap.theory.flow_lengths import flow_of
 
 SIMULATED_UP_TO = 200_000
 """Epochs up to which a curve is simulated whatever theory says: half a second's work."""
@@ -135,8 +136,8 @@ def curve(sweep: Sweep, loss: Any, last: int, marks: list[int]) -> Curve:
         last: the last epoch, of any size.
         marks: epochs that must be among those kept.
     """
-    name = sweep.experiment.theory(loss)
-    if last > SIMULATED_UP_TO and name is not None and sweep.experiment.activation == "sigmoid":
+    name = flow_of(sweep.experiment.theory(loss))
+    if last > SIMULATED_UP_TO and name is not None:
         along = _along_flow(sweep, loss, name, last)
         if along is not None:
             return Curve(along, "along the gradient flow, at full length")

@@ -67,9 +67,9 @@ def lengths(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
 
 def _by_theory(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
     points = sweep.grid.coordinates(start, stop)
-    loss, drop = sweep.experiment.theory(sweep.losses[0]), LEVELS[measure]
-    assert loss is not None
-    asked: dict[str, Any] = {**points, "loss": loss, "drop": drop}
+    case = sweep.experiment.theory(sweep.losses[0])
+    assert case is not None
+    asked: dict[str, Any] = {**points, **case._asdict(), "drop": LEVELS[measure]}
     epochs = plateau_epochs(**asked, errors="mask")
     without = np.flatnonzero(np.ma.getmaskarray(epochs))
     status = np.full(len(epochs), _ESCAPED, np.uint8)

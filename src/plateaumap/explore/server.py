@@ -174,6 +174,6 @@ def warm_up(view: View) -> None:
     # Starts and rates whose lengths take every stage of the theory, towards both kinds of target.
     w0, lr = np.meshgrid(np.linspace(-30, 30, 600), [1e-3, 0.15, 2.0])
     for loss in view.losses:
-        name = view.experiment.theory(loss)
-        for y in (0.0, 0.3) if name is not None else ():
-            plateau_epochs(w0, 0.0, lr, 1.0, y, loss=name, errors="mask")
+        case = view.experiment.theory(loss)
+        for y in (0.0, 0.3) if case is not None else ():
+            plateau_epochs(w0, 0.0, lr, 1.0, y, errors="mask", **case._asdict())

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.theory.flow import DYNAMICS, departure, log_flow_time, make_drop
+from plateaumap.theory.laws import Case
 
 
 def flow_epochs(
@@ -50,6 +51,16 @@ def flow_epochs(
     with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
         found = np.asarray(_compiled(loss, drop)(*(column.ravel() for column in columns)))
     return np.where(np.isfinite(found), found, np.nan).reshape(columns[0].shape)
+
+
+def flow_of(case: Case | None) -> str | None:
+    """Return what the closed form of a flow calls a loss, or None where there is none.
+
+    There is one for the sigmoid, whose matching loss is the cross-entropy.
+    """
+    if case is None or case.activation != "sigmoid":
+        return None
+    return "quadratic" if case.loss == "quadratic" else "cross_entropy"
 
 
 @lru_cache(maxsize=16)
