@@ -91,7 +91,7 @@ EPOCHS = 12
 @pytest.fixture(scope="module")
 def digits() -> pd.DataFrame:
     return pm.run(
-        small("digits", axes__scale__values=[1.0], axes__lr__values=[0.1, 0.3],
+        small("digits", axes__scale__values=[1.0], axes__lr__values=[0.3],
               axes__seed__num=2, horizon=EPOCHS)
     )  # fmt: skip
 
@@ -149,11 +149,12 @@ def trained(network: Any, point: dict[str, Any], loss: str) -> tuple[list[float]
     return losses, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_digits_are_learned_as_by_a_plain_loop(digits: pd.DataFrame, loss: str) -> None:
     network = small("digits").experiment
     rows = digits[digits["loss"] == loss]
-    assert len(rows) == 4
+    assert len(rows) == 2
     for row in rows.to_dict("records"):
         losses, told = trained(network, row, loss)
         assert row["initial_loss"] == pytest.approx(losses[0], rel=1e-5)
@@ -166,6 +167,7 @@ def test_the_digits_are_learned_as_by_a_plain_loop(digits: pd.DataFrame, loss: s
             assert row[name] == pytest.approx(told[name], abs=1.01 / 359)
 
 
+@pytest.mark.slow
 def test_every_digit_run_goes_on_to_the_horizon(digits: pd.DataFrame) -> None:
     assert (digits["epochs_run"] == EPOCHS).all()
     assert digits["accuracy_30"].isna().all()
