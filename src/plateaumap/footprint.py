@@ -12,7 +12,7 @@ from jax.extend import core
 CACHE = 2**17
 """Bytes that the largest array of a block may take, so that several stay in a core's cache."""
 
-FEWEST, MOST = 8, 32
+FEWEST, MOST = 8, 64
 """Runs in a block of a model with arrays: what keeps vectors full, and what hides a call's cost."""
 
 
