@@ -1,7 +1,8 @@
 """Figures of tables of results: DataFrame in, matplotlib `Figure` out, no pyplot.
 
-Every function takes `size="page"` (180 mm wide) or `size="column"` (85 mm). `applicable` tells
-which of them a table can be drawn as.
+Every figure takes `size="page"` (180 mm wide) or `size="column"` (85 mm). `applicable` tells
+which of them a table can be drawn as. `accuracies`, `boundary_boxes` and `converged_grid` are the
+numbers behind some of them.
 """
 
 from plateaumap.report.activations import activation_lines
