@@ -14,6 +14,7 @@ import plateaumap as pm
 from plateaumap.data import arrays_of, with_arrays
 from plateaumap.evaluation import Evaluation
 from plateaumap.execution.local import LocalExecutor
+from plateaumap.report.lattice import read
 from plateaumap.rows import Rows
 
 HORIZON = 60
@@ -307,3 +308,17 @@ def test_a_users_mistake_is_told_before_anything_runs(method: str, returns: Any,
     bad = pm.Sweep(experiment=faulty(), fixed={"width": 3, "lr": 0.1}, precision="float32")
     with pytest.raises(pm.PlateaumapError, match=told):
         pm.run(bad)
+
+
+def test_a_report_tells_the_choices(tmp_path: Any) -> None:
+    compact = pm.Sweep(
+        experiment=Chosen(),
+        axes=[pm.values("method", ["sgd", "adam"]), pm.geomspace("lr", 0.01, 1, 5)],
+        fixed={"width": 3},
+        horizon=50,
+    )
+    frame = pm.run(compact)
+    axis = read(frame, "a figure").axes[0]
+    assert [axis.title(place) for place in (0, 1)] == ["method = sgd", "method = adam"]
+    for draw in (pm.figures.plateau_map, pm.figures.survival):
+        assert draw(frame).axes

@@ -7,7 +7,7 @@ Names whose index columns agree in every row varied together and are one axis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plateaumap.errors import PlateaumapError, advice
-from plateaumap.report.style import STATUS_LOOKS, equation
+from plateaumap.report.style import STATUS_LOOKS, equation, short
 
 ESCAPED = "escaped"
 CONVERGED = "converged_at_start"
@@ -25,6 +25,7 @@ _SUFFIX = "_index"
 
 Float64 = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Words = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Axis:
         names: the coordinates that vary along it, together if there are several.
         columns: for each name its values, of shape (size,), in the table's order.
         places: for each row of the table its place on the axis, of shape (rows,).
+        words: what the values of a coordinate with choices stand for.
     """
 
     names: tuple[str, ...]
     columns: Mapping[str, Float64]
     places: Integers
+    words: Words = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -48,7 +51,9 @@ class Axis:
 
     def title(self, place: int) -> str:
         """Such as `η = 0.15, y = 0`."""
-        return ", ".join(equation(name, self.columns[name][place]) for name in self.names)
+        return ", ".join(
+            _equation(name, self.columns[name][place], self.words) for name in self.names
+        )
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,15 @@ class Lattice:
         losses: the losses that occur in it, in the order of their category.
         axes: its axes of more than one place, the slowest first.
         fixed: the coordinates that do not vary.
+        words: what the numbers of coordinates with choices stand for; in `frame`, too, these
+            coordinates are the positions of the choices.
     """
 
     frame: pd.DataFrame
     losses: tuple[str, ...]
     axes: tuple[Axis, ...]
     fixed: Mapping[str, float]
+    words: Words = field(default_factory=dict)
 
     @cached_property
     def loss_codes(self) -> Integers:
@@ -113,7 +121,9 @@ class Lattice:
     def describe_fixed(self, without: Sequence[str] = ()) -> str:
         """The fixed coordinates, such as `x = 1, y = 0`."""
         return ", ".join(
-            equation(name, value) for name, value in self.fixed.items() if name not in without
+            _equation(name, value, self.words)
+            for name, value in self.fixed.items()
+            if name not in without
         )
 
     def product(self, axes: Sequence[Axis]) -> tuple[Integers, list[str]]:
@@ -155,8 +165,15 @@ def read(frame: pd.DataFrame, figure: str) -> Lattice:
             f"{figure}: the table's status is {', '.join(map(repr, sorted(unknown))) or 'null'} "
             f"in some rows; known: {', '.join(STATUSES)}"
         )
-    axes, indexed = _axes(frame)
     coordinates = _coordinates(frame)
+    words = {
+        name: tuple(map(str, frame[name].cat.categories))
+        for name in coordinates
+        if isinstance(frame[name].dtype, pd.CategoricalDtype)
+    }
+    frame = frame.assign(**{name: frame[name].cat.codes for name in words}) if words else frame
+    axes, indexed = _axes(frame)
+    axes = [replace(axis, words=words) for axis in axes]
     single = {name: column for axis in axes for name, column in axis.columns.items()}
     fixed = {name: float(frame[name].iloc[0]) for name in coordinates if name not in indexed}
     fixed |= {name: float(column[0]) for name, column in single.items() if len(column) == 1}
@@ -165,7 +182,14 @@ def read(frame: pd.DataFrame, figure: str) -> Lattice:
         losses=_losses(frame),
         axes=tuple(axis for axis in axes if axis.size > 1),
         fixed={name: fixed[name] for name in coordinates if name in fixed},
+        words=words,
     )
+
+
+def _equation(name: str, value: float, words: Words) -> str:
+    if name not in words:
+        return equation(name, value)
+    return f"{short(name)} = {words[name][int(value)]}"
 
 
 def require(frame: pd.DataFrame, columns: Sequence[str], figure: str) -> None:
