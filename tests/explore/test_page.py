@@ -144,7 +144,8 @@ def test_a_window_never_computed_is_swept_at_full_resolution_and_exactly(page):
 def test_a_click_draws_both_curves_and_tells_their_rows(page):
     page.mouse.click(*place(page, 2.0, 2.0))
     page.wait_for_function(
-        "Bokeh.documents[0].get_model_by_name('rows').text.includes('predicted_epochs')"
+        "Bokeh.documents[0].get_model_by_name('rows').text.includes('predicted_epochs')",
+        timeout=120_000,  # the first row has to be compiled
     )
     drawn = [
         page.evaluate(
@@ -197,6 +198,23 @@ def test_controls_change_what_is_swept(page):
     assert np.log(low) == pytest.approx(-np.log(high))
     changed("loss", "value", "0")
     np.testing.assert_array_equal(changed("slider-y", "value", 1), exact(0.1, 1, "quadratic"))
+
+
+def test_any_two_coordinates_can_be_the_sides_of_the_map(page):
+    answers = told(page)["answers"]
+    change(page, "across", "value", "lr")
+    page.wait_for_function(
+        "Bokeh.documents[0].get_model_by_name('map').tags[0].names[0] === 'lr'", timeout=60_000
+    )
+    wait_drawn(page, answers)
+    seen = hovered(page, -1, 2)
+    rate, b0 = float(seen["lr"]), float(seen["b0"])
+    assert rate == pytest.approx(0.1, rel=0.05)
+    exact = pm.plateau_epochs(0.0, b0, rate)
+    assert seen["T10, plateau length (epochs)"] == f"{exact:,}"
+    answers = told(page)["answers"]
+    change(page, "across", "value", "w0")
+    wait_drawn(page, answers)
 
 
 def test_errors_appear_in_the_page(page):

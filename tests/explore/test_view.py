@@ -123,7 +123,7 @@ def test_whether_theory_answers_is_asked_of_the_experiment():
     assert known.any()
     np.testing.assert_array_equal(found.epochs[known], exact[known])
     assert tanh.losses == ("quadratic", "matching")
-    back = SMALL.with_activation("tanh").with_activation("sigmoid")
+    back = SMALL.with_activation("tanh").with_activation("gelu").with_activation("sigmoid")
     assert back.losses == ("quadratic", "cross_entropy")
 
 

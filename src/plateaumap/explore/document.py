@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from bokeh.core.property.descriptors import UnsetValueError
 from bokeh.document import Document
 from bokeh.events import Tap
@@ -175,6 +176,9 @@ class Explorer:
 
     def _sides_chosen(self, _: str) -> None:
         self.view = self.view.onto(self._controls.across.value, self._controls.up.value)
+        # What was drawn belongs to other sides.
+        self._map.image.data = {**models.NOTHING, "image": [np.full((1, 1), np.nan)]}
+        self._map.cover.data = {**models.NOTHING, "image": [np.zeros((1, 1), np.uint8)]}
         self._retarget()
 
     def _typed(self, name: str, words: str) -> None:

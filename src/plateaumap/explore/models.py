@@ -39,6 +39,8 @@ MEASURES = {
     "tenth_epochs": "T90 (epochs)",
 }
 MOST_CURVES = 4
+NOTHING: dict[str, Any] = {"x": [0.0], "y": [0.0], "dw": [1.0], "dh": [1.0]}
+"""Where an image without content lies."""
 
 _MARKUP_STYLE = """
 table { border-collapse: collapse; font-size: 0.8rem; }
@@ -88,10 +90,9 @@ def empty_map() -> Map:
         output_backend="canvas",
     )
     plot.grid.visible = False
-    box: dict[str, Any] = {"x": [0.0], "y": [0.0], "dw": [1.0], "dh": [1.0]}
     nothing = np.full((1, 1), np.nan)
-    image = ColumnDataSource({"image": [nothing], **box}, name="image")
-    cover = ColumnDataSource({"image": [np.zeros((1, 1), np.uint8)], **box}, name="cover")
+    image = ColumnDataSource({"image": [nothing], **NOTHING}, name="image")
+    cover = ColumnDataSource({"image": [np.zeros((1, 1), np.uint8)], **NOTHING}, name="cover")
     place = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}
     scales: dict[str, tuple[ColorMapper, Any, ColorBar]] = {}
     for name, mapper in mappers(RATIOS).items():

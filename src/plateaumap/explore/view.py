@@ -48,6 +48,8 @@ class View:
         horizon: epochs after which a simulated run is given up.
         tolerance: a start with |output − target| up to this counts as converged.
         name: of the sweep that it began with.
+        wanted: the losses that it began with, of which an activation may not have all; None: they
+            are those that it has.
     """
 
     experiment: Any = dataclasses.field(default_factory=SingleNeuron)
@@ -62,6 +64,7 @@ class View:
     horizon: int = DEFAULT_HORIZON
     tolerance: float = 0.01
     name: str = _SHORTEST_NAME
+    wanted: tuple[Any, ...] | None = None
 
     @classmethod
     def of(cls, sweep: Sweep) -> View:
@@ -176,11 +179,10 @@ class View:
         """
         experiment = SingleNeuron(activation)
         known = experiment.known_losses
-        named = [loss for loss in self.losses if isinstance(loss, str)]
-        own = [loss for loss in self.losses if not isinstance(loss, str)]
-        wanted = dict.fromkeys(_translated(loss, known) for loss in named)
-        losses = (*(loss for loss in wanted if loss is not None), *own)
-        view = self.changed(experiment=experiment, losses=losses or known[:1])
+        wanted = self.losses if self.wanted is None else self.wanted
+        had = (_translated(loss, known) if isinstance(loss, str) else loss for loss in wanted)
+        losses = tuple(loss for loss in dict.fromkeys(had) if loss is not None)
+        view = self.changed(experiment=experiment, losses=losses or known[:1], wanted=wanted)
         for name in sorted(set(view.names) - {view.across, view.up}):
             view = view.at_rest(name, view.rest[name])
         return view.moved(view.spans[view.across], view.spans[view.up])
