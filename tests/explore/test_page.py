@@ -134,7 +134,7 @@ def test_a_window_never_computed_is_swept_at_full_resolution_and_exactly(page):
         cell = nearest(across, w0), nearest(up, b0)
         assert float(seen["w0"]) == pytest.approx(cell[0], abs=2.1 * half)
         exact = pm.plateau_epochs(float(seen["w0"]), float(seen["b0"]), 0.15)
-        assert seen["T10, plateau length (epochs)"] == f"{exact:,}"
+        assert seen["T10, plateau (epochs)"] == f"{exact:,}"
     # And so is every number of the picture.
     np.testing.assert_array_equal(
         sampled(page, 97), pm.plateau_epochs(across, up[:, None], 0.15).ravel()[::97]
@@ -211,7 +211,7 @@ def test_any_two_coordinates_can_be_the_sides_of_the_map(page):
     rate, b0 = float(seen["lr"]), float(seen["b0"])
     assert rate == pytest.approx(0.1, rel=0.05)
     exact = pm.plateau_epochs(0.0, b0, rate)
-    assert seen["T10, plateau length (epochs)"] == f"{exact:,}"
+    assert seen["T10, plateau (epochs)"] == f"{exact:,}"
     answers = told(page)["answers"]
     change(page, "across", "value", "w0")
     wait_drawn(page, answers)

@@ -34,7 +34,7 @@ from plateaumap.report.page.parts import POSITION_TICKS, TOOLS, curve_plots, map
 from plateaumap.report.style import RATIOS
 
 MEASURES = {
-    "plateau_epochs": "T10, plateau length (epochs)",
+    "plateau_epochs": "T10, plateau (epochs)",
     "half_epochs": "T50 (epochs)",
     "tenth_epochs": "T90 (epochs)",
 }
