@@ -5,7 +5,7 @@ no value depends on how the cells were cut. Everything runs in float64, which is
 the calling thread alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Columns(NamedTuple):
 
     def take(self, index: NDArray[Any] | slice) -> "Columns":
         """Returns some of the descents."""
-        return Columns(*(column[index] for column in self))
+        return Columns(*(_taken(column, index) for column in self))
 
 
 class Direct(NamedTuple):
@@ -207,8 +207,8 @@ def _predicted_extreme(law: Law, target: Target, drop: Drop, z: Scalar, h: Scala
 def _compiled(kernel: _Kernel, law: Law, zero: bool) -> _Kernel:
     """Returns a kernel for one law over a block: the one place where they are vmapped."""
 
-    def one(shared: tuple[Any, ...], y: Scalar, q: Scalar, *row: Scalar) -> tuple[Scalar, ...]:
-        target = Target(0.0, 1.0) if zero else Target(y, q)
+    def one(shared: tuple[Any, ...], *row: Scalar) -> tuple[Scalar, ...]:
+        target, row = (Target(0.0, 1.0), row) if zero else (Target(*row[:2]), row[2:])
         return tuple(kernel(law, target, *shared, *row))
 
     def block(shared: tuple[Any, ...], *columns: jax.Array) -> tuple[Scalar, ...]:
@@ -227,7 +227,9 @@ def _run(
     width: int,
 ) -> list[Array]:
     """Runs a kernel over all cells, block by block."""
-    columns = (cells.y, cells.q, cells.z, cells.h, *extra)
+    # The program of a known target takes none: what all cells share is not copied about.
+    targets = () if zero else (cells.y, cells.q)
+    columns = (*targets, cells.z, cells.h, *extra)
     count, width = len(cells.z), min(width, law.width)
     if count <= SMALL_BLOCK:
         width = SMALL_BLOCK
@@ -242,6 +244,29 @@ def _run(
             for output, result in zip(outputs, results, strict=True):
                 output[begin : begin + size] = np.asarray(result)[:size]
     return outputs
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Returns the descents of several parts, one after the other."""
+    return Columns(*(_joined(columns) for columns in zip(*parts, strict=True)))
+
+
+def _joined(columns: Sequence[Array]) -> Array:
+    first = columns[0]
+    if all(_is_shared(column) and column[0] == first[0] for column in columns):
+        return np.broadcast_to(first[:1].reshape(()), sum(len(column) for column in columns))
+    return np.concatenate(columns)
+
+
+def _taken(column: Array, index: NDArray[Any] | slice) -> Array:
+    if _is_shared(column) and not isinstance(index, slice):
+        return np.broadcast_to(column[:1].reshape(()), len(index))
+    return column[index]
+
+
+def _is_shared(column: Array) -> bool:
+    """Whether all cells share one number in memory."""
+    return column.strides == (0,) and len(column) > 0
 
 
 def _filled(column: Array, width: int) -> Array:

@@ -42,7 +42,7 @@ class Group(NamedTuple):
     where: NDArray[np.int64]
     cells: Columns
 
-    def take(self, index: NDArray[np.int64]) -> "Group":
+    def take(self, index: NDArray[np.int64] | slice) -> "Group":
         """Returns some of the descents."""
         return Group(self.zero, self.where[index], self.cells.take(index))
 

@@ -407,16 +407,14 @@ def _slices(size: int, width: int) -> list[slice]:
 
 
 def _joined(parts: Iterable[Group]) -> list[Group]:
-    """Joins groups and cuts them evenly, so that blocks are full."""
+    """Joins small groups and cuts them evenly, so that blocks are full; large ones stay as is."""
     parts = list(parts)
-    joined = []
+    joined = [group for group in parts if len(group.where) >= batches.BLOCK]
     for zero in (True, False):
-        groups = [group for group in parts if group.zero is zero]
+        groups = [g for g in parts if g.zero is zero and len(g.where) < batches.BLOCK]
         if not groups:
             continue
         where = np.concatenate([group.where for group in groups])
-        columns = zip(*(group.cells for group in groups), strict=True)
-        whole = Group(zero, where, Columns(*(np.concatenate(column) for column in columns)))
-        cuts = _slices(len(where), _DOUBTFUL_SLICE)
-        joined += [whole.take(np.arange(cut.start, cut.stop)) for cut in cuts]
+        whole = Group(zero, where, batches.joined([group.cells for group in groups]))
+        joined += [whole.take(cut) for cut in _slices(len(where), _DOUBTFUL_SLICE)]
     return joined

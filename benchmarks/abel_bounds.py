@@ -1,0 +1,116 @@
+"""How much of the bound on what the Abel series leaves out is used: the figures of theory/abel.py.
+
+`python benchmarks/abel_bounds.py [--legs 100000]` follows random neurons for 1 to 60 epochs, so that
+the length of the leg is known, and divides the error of the series by its bound. The exit code is 1
+if a bound is broken. Only legs that the series may be used on count, and only errors that can be
+seen in float64: the bounds on rounding of both ends are taken off.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.theory import oracle  # noqa: E402
+
+from plateaumap.theory.flow import Target  # noqa: E402
+from plateaumap.theory.law import Law  # noqa: E402
+from plateaumap.theory.laws import law_of  # noqa: E402
+
+UNIT = 2.0**-53
+BLOCK = 1000
+ACTIVATIONS = ("softplus", "probit", "erf", "atan", "softsign", "algebraic", "identity", "exp")
+
+
+def measured(law: Law, zero: bool, cells: tuple, limit: int) -> tuple[np.ndarray, ...]:
+    """Follow descents and return the errors that are seen, their bounds and their errors."""
+
+    def one(z0, h, y, q, epochs):
+        target = Target(0.0, 1.0) if zero else Target(y, q)
+
+        def advance(n, state):
+            z, error = state
+            p = law.point(z, target)
+            moved = z - h * law.speed(p)
+            rounding = UNIT * (jnp.abs(z) + jnp.abs(moved) + h * law.noise(p, target))
+            wider = jnp.abs(1.0 - h * law.slope(p)) * error + rounding
+            running = n < epochs
+            return jnp.where(running, moved, z), jnp.where(running, wider, error)
+
+        z1, error = jax.lax.fori_loop(0, limit, advance, (z0, 0.0 * z0))
+        start, end = law.point(z0, target), law.point(z1, target)
+        found = law.length(law.leg(start, end, target), target, h)
+        blur = found.rounding + 2.0 * error / (h * law.speed(end))
+        usable = (end.e > 0.0) & (end.z < start.z) & jnp.isfinite(blur)
+        bound = jnp.where(usable, found.truncation, jnp.inf)
+        return jnp.abs(found.epochs - epochs), bound, blur
+
+    with jax.enable_x64(True):
+        return tuple(np.asarray(c) for c in jax.jit(jax.vmap(one))(*cells))
+
+
+def legs(law: Law, inner: bool, count: int, random: np.random.Generator) -> tuple:
+    """Random neurons of a law whose steps are of any size that the series may take."""
+    h = 10 ** random.uniform(-2, 4, count)
+    z0 = random.uniform(-8, 22, count)
+    y = random.uniform(0, 1, count) if inner else np.zeros(count)
+    q = 1 - y
+    if inner:
+        below = z0 < np.log(y) - np.log(q)
+        z0, y, q = np.where(below, -z0, z0), np.where(below, q, y), np.where(below, y, q)
+    return z0, h, y, q
+
+
+def smooth_legs(name: str, loss: str, count: int, random: np.random.Generator) -> tuple:
+    """The same of an activation by quadrature: turned so that z comes down."""
+    z0, h, y = oracle.smooth_neurons(name, loss, count, random)
+    side = np.sign(oracle.SMOOTH[name]["error"](z0, y))
+    return side * z0, h, y, side
+
+
+def report(name: str, law: Law, zero: bool, cells: tuple, random: np.random.Generator) -> bool:
+    """Print one line and return whether a bound is broken."""
+    epochs = np.floor(10 ** random.uniform(0, np.log10(61), len(cells[0])))
+    parts = [
+        measured(law, zero, tuple(c[i : i + BLOCK] for c in (*cells, epochs)), 60)
+        for i in range(0, len(epochs), BLOCK)
+    ]
+    error, bound, blur = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    seen = np.isfinite(bound) & (bound > 10 * blur)
+    used = np.maximum(error[seen] - blur[seen], 0.0) / bound[seen]
+    largest, typical = (used.max(), np.quantile(used, 0.99)) if used.size else (0.0, 0.0)
+    print(f"{name:<28} {used.size:>8}  {typical:>8.3f}  {largest:>8.3f}", flush=True)
+    return bool(largest > 1.0)
+
+
+def main() -> int:
+    """Print the table and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--legs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    random = np.random.default_rng(options.seed)
+    count = -(-options.legs // BLOCK) * BLOCK
+    print("share of the bound that is used     legs  99 of 100   largest")
+    broken = False
+    for loss in ("quadratic", "cross_entropy"):
+        law = law_of("sigmoid", loss)
+        for inner in (False, True):
+            name = f"sigmoid, {loss}, {'inner y' if inner else 'y = 0'}"
+            broken |= report(name, law, not inner, legs(law, inner, count, random), random)
+    for activation in ACTIVATIONS:
+        for loss in ("quadratic", "matching"):
+            law = law_of(activation, loss)
+            cells = smooth_legs(activation, loss, count, random)
+            broken |= report(f"{activation}, {loss}", law, False, cells, random)
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
