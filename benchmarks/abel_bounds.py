@@ -1,4 +1,4 @@
-"""How much of the bound on what the Abel series leaves out is used: the figures of theory/abel.py.
+"""How much is used of the bounds on what the Abel series leaves out.
 
 `python benchmarks/abel_bounds.py [--legs 100000]` follows random neurons for 1 to 60 epochs, so that
 the length of the leg is known, and divides the error of the series by its bound. The exit code is 1
@@ -35,19 +35,22 @@ def measured(law: Law, zero: bool, cells: tuple, limit: int) -> tuple[np.ndarray
         target = Target(0.0, 1.0) if zero else Target(y, q)
 
         def advance(n, state):
-            z, error = state
+            z, error, straight = state
             p = law.point(z, target)
             moved = z - h * law.speed(p)
             rounding = UNIT * (jnp.abs(z) + jnp.abs(moved) + h * law.noise(p, target))
             wider = jnp.abs(1.0 - h * law.slope(p)) * error + rounding
             running = n < epochs
-            return jnp.where(running, moved, z), jnp.where(running, wider, error)
+            # A path that has passed its target is no leg, even if it comes back.
+            straight &= ~running | ((p.e > 0.0) & (moved < z))
+            return jnp.where(running, moved, z), jnp.where(running, wider, error), straight
 
-        z1, error = jax.lax.fori_loop(0, limit, advance, (z0, 0.0 * z0))
+        begin = (z0, 0.0 * z0, z0 == z0)
+        z1, error, straight = jax.lax.fori_loop(0, limit, advance, begin)
         start, end = law.point(z0, target), law.point(z1, target)
         found = law.length(law.leg(start, end, target), target, h)
         blur = found.rounding + 2.0 * error / (h * law.speed(end))
-        usable = (end.e > 0.0) & (end.z < start.z) & jnp.isfinite(blur)
+        usable = straight & (end.e > 0.0) & jnp.isfinite(blur)
         bound = jnp.where(usable, found.truncation, jnp.inf)
         return jnp.abs(found.epochs - epochs), bound, blur
 
@@ -82,7 +85,7 @@ def report(name: str, law: Law, zero: bool, cells: tuple, random: np.random.Gene
         for i in range(0, len(epochs), BLOCK)
     ]
     error, bound, blur = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    seen = np.isfinite(bound) & (bound > 10 * blur)
+    seen = np.isfinite(bound) & (bound / 10 > blur)
     used = np.maximum(error[seen] - blur[seen], 0.0) / bound[seen]
     largest, typical = (used.max(), np.quantile(used, 0.99)) if used.size else (0.0, 0.0)
     print(f"{name:<28} {used.size:>8}  {typical:>8.3f}  {largest:>8.3f}", flush=True)
