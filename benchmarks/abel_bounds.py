@@ -1,9 +1,9 @@
 """How much is used of the bounds on what the Abel series leaves out.
 
-`python benchmarks/abel_bounds.py [--legs 100000]` follows random neurons for 1 to 60 epochs, so that
-the length of the leg is known, and divides the error of the series by its bound. The exit code is 1
-if a bound is broken. Only legs that the series may be used on count, and only errors that can be
-seen in float64: the bounds on rounding of both ends are taken off.
+`python benchmarks/abel_bounds.py [--legs 100000]` follows random neurons for 1 to 60 epochs, so
+that the length of the leg is known, and divides the error of the series by its bound. The exit
+code is 1 if a bound is broken. Only legs that the series may be used on count, and only errors that
+can be seen in float64: the bounds on rounding of both ends are taken off.
 """
 
 import argparse
