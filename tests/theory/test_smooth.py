@@ -94,6 +94,7 @@ def test_tanh_by_quadrature_is_tanh_as_a_stretched_sigmoid(loss):
     np.testing.assert_array_equal(low[sure], expected[sure])
 
 
+@pytest.mark.slow
 def test_mirrored_neurons_of_odd_activations_take_equally_long():
     rng = np.random.default_rng(34)
     z0, lr, y = rng.uniform(-6, 6, 100), 10 ** rng.uniform(-4, 1, 100), rng.uniform(-1, 1, 100)
