@@ -21,7 +21,7 @@ from tests.explore.server import (
 from tests.report.browser import browser
 
 import plateaumap as pm
-from plateaumap.explore.view import View
+from plateaumap.explore.view import View, value_at
 
 ODD = "<img src=x onerror=alert(1)>"
 SWEEP = pm.Sweep(
@@ -57,6 +57,7 @@ def page(shared):
     answers = told(page)["answers"]
     page.mouse.move(0, 0)
     for name, attribute, value in (
+        ("across", "value", "w0"),
         ("activation", "value", "sigmoid"),
         ("loss", "value", "0"),
         ("value-lr", "value", "0.15"),
@@ -93,7 +94,12 @@ def drawn_sweep(page) -> pm.Sweep:
           return [[x[0], y[0]], [dw[0], dh[0]], image[0].shape];
         }"""
     )
-    view = View.of(SWEEP).moved((low[0], low[0] + size[0]), (low[1], low[1] + size[1]))
+    names = told(page)["names"]
+    spans = [
+        [value_at(name, at) for at in (least, least + reach)]
+        for name, least, reach in zip(names, low, size, strict=True)
+    ]
+    view = View.of(SWEEP).onto(*names).moved(*spans)
     return view.sweep(shape[1], shape[0])
 
 
@@ -165,6 +171,23 @@ def test_a_click_draws_both_curves_and_tells_their_rows(page):
     length = pm.plateau_epochs(drawn[0]["w"][0], drawn[0]["b"][0], 0.15)
     assert f"plateau_epochs{length:,}" in text(page, "rows")
     assert drawn[0]["epoch"][-1] >= 1.05 * length
+
+
+def test_other_sides_never_show_the_map_of_the_old_ones(page):
+    answers = told(page)["answers"]
+    change(page, "across", "value", "lr")
+    page.wait_for_function(
+        "Bokeh.documents[0].get_model_by_name('map').below.some((a) => a.axis_label?.text === 'lr')"
+    )
+    assert told(page)["names"] == ["lr", "b0"] or np.isnan(sampled(page)).all()
+    wait_drawn(page, answers)
+    assert told(page)["names"] == ["lr", "b0"]
+    sweep = drawn_sweep(page)
+    lr, b0 = sweep.axes[1].columns["lr"], sweep.axes[0].columns["b0"]
+    exact = pm.plateau_epochs(0, b0[:, None], lr)
+    converged = np.broadcast_to(1 / (1 + np.exp(-b0[:, None])) <= 0.01, exact.shape)
+    wanted = np.where(converged, np.nan, exact)
+    np.testing.assert_array_equal(sampled(page, 101), wanted.ravel()[::101])
 
 
 def test_controls_change_what_is_swept(page):

@@ -234,6 +234,7 @@ class Explorer:
     def _ask_now(self) -> None:
         self._pending = None
         self._errors.update(text="", visible=False)
+        self._status.text = "sweeping …"
         try:
             self._sweeper.ask(self._question())
         except Exception as error:
@@ -254,7 +255,9 @@ class Explorer:
         return (width, height) if min(width, height) > 1 else _FIRST_SIZE
 
     def _show(self, answer: Answer) -> None:
-        drawn = answer.picture
+        drawn, asked = answer.picture, answer.question.view
+        if (asked.across, asked.up) != (self.view.across, self.view.up):
+            return
         self._asked += 1
         self._document.hold("combine")
         try:
