@@ -94,6 +94,17 @@ def test_tanh_by_quadrature_is_tanh_as_a_stretched_sigmoid(loss):
     np.testing.assert_array_equal(low[sure], expected[sure])
 
 
+def test_the_level_is_found_wherever_the_tail_of_the_activation_underflows():
+    z0 = np.arange(0.0, 6.0, 0.125)
+    counts = count_epochs(z0, 0.0, 0.15, 1.0, 0.0, activation="probit")
+    assert np.all(counts.known)
+    assert np.all(np.abs(counts.predicted / counts.epochs - 1) < 0.01)
+    assert np.all(np.diff(counts.epochs[z0 > 1]) > 0)
+    short = counts.epochs < 3000
+    expected = oracle.smooth_epochs("probit", "quadratic", z0[short], 0.3, 0.0, 0.1, 3000)
+    np.testing.assert_array_equal(counts.epochs[short], expected)
+
+
 @pytest.mark.slow
 def test_mirrored_neurons_of_odd_activations_take_equally_long():
     rng = np.random.default_rng(34)

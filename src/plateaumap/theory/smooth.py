@@ -49,6 +49,7 @@ _SMALLEST = 1e-250
 """A slower speed counts as this one, so that the length is beyond all integers but no inf."""
 
 _ROOT_STEPS = 64
+_LEVEL_TOLERANCE = 1e-9
 _NEAR = 1 / 32
 """Up to this distance from the target, excesses of matching losses do not cancel."""
 
@@ -357,13 +358,16 @@ class SmoothLaw(Law):
         return ROUNDINGS * jnp.where(distance < _NEAR, close, terms + jnp.abs(excess))
 
     def _level(self, start: Spot, target: Target, drop: Drop) -> Scalar:
-        """Returns where the excess has dropped: Newton's method on its logarithm, bracketed."""
+        """Returns where the excess has dropped: Newton's method on its logarithm, bracketed.
+
+        NaN where that was not found.
+        """
         quadratic = self.loss == "quadratic"
 
         def height(z: Scalar) -> tuple[Scalar, Scalar]:
             e = self._error(z, target)
             if quadratic:
-                return e, self._output_slope(z, target)
+                return e, self.activation.slope(jnp.asarray(target.q * z))
             return self._loss.above_floor(jnp.asarray(target.q * z), jnp.asarray(target.y)), e
 
         first, _ = height(start.z)
@@ -382,7 +386,8 @@ class SmoothLaw(Law):
             return jnp.where(inside, better, (upper + lower) / 2.0), upper, lower
 
         z, _, _ = lax.fori_loop(0, _ROOT_STEPS, refine, (start.z, start.z, bottom))
-        return z
+        found = jnp.abs(height(z)[0] / level - 1.0) < _LEVEL_TOLERANCE
+        return jnp.where(found, z, jnp.nan)
 
     def _nodes(self, leg: Stretch, target: Target, h: Scalar, short: bool) -> Nodes:
         if short:
