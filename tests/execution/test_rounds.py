@@ -128,9 +128,10 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
     )
     with pytest.MonkeyPatch.context() as patch, LocalExecutor(1, 64) as executor:
         patch.setattr("plateaumap.execution.local.in_rounds", noted)
-        found = Rows(some).submit(executor, 0, 0, some.size)()
+        rows = Rows(some)
+        found = rows.submit(executor, 0, 0, some.size)()
         traced = len(Counted.traces)
-        Rows(some).submit(executor, 0, 0, some.size)()
+        rows.submit(executor, 0, 0, some.size)()
     lr = np.repeat(np.geomspace(1e-3, 1, 32)[None], 16, 0).ravel()
     drop = np.ceil(np.log(0.1) / (2 * np.log1p(-lr[lr < 1])))
     np.testing.assert_array_equal(found["tenth_epochs"][lr < 1], drop)
