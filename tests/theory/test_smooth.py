@@ -166,15 +166,20 @@ def reference_length(activation, z0, h, y, drop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("z0", [3.0, 4.5, 5.2])
-def test_long_lengths_agree_with_forty_digits(z0):
+@pytest.mark.parametrize(
+    ("z0", "state"),
+    [(3.0, EpochState.FLOAT64), (4.5, EpochState.FLOAT64), (5.2, EpochState.UNDECIDED)],
+)
+def test_long_lengths_agree_with_forty_digits(z0, state):
+    """Past some 10¹² epochs float64 cannot tell, and there the prediction is all that is told."""
     erf = (mpmath.erf, lambda z: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-z * z))
     expected = reference_length(erf, z0, 2e-3, 0.25, 0.1)
     counts = count_epochs(z0, 0.0, 1e-3, 1.0, 0.25, activation="erf")
-    assert counts.state == EpochState.FLOAT64
-    assert counts.bound < 0.2
-    assert abs(counts.epochs - expected) <= 1
-    assert counts.epochs == mpmath.ceil(expected)
+    assert counts.state == state
+    assert abs(counts.predicted - expected) <= 1e-12 * expected + 1
+    if state == EpochState.FLOAT64:
+        assert counts.bound < 0.2
+        assert counts.epochs == mpmath.ceil(expected)
 
 
 def test_what_has_no_theory_says_so():
