@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.explore.server import place, told, wait_drawn
-from tests.report.browser import browser, new_page
+from tests.explore.server import told, wait_drawn
+from tests.report.browser import browser, new_page, place
 
 COMMAND = ["-u", "-m", "plateaumap", "explore", "--no-browser", "--port", "0"]
 WARM = 30

@@ -17,12 +17,12 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment import Experiment, Point
-from plateaumap.measures import Measure
+from plateaumap.measures import Measure, Stateless
 from plateaumap.table import Column
 
 
 @dataclass(frozen=True)
-class Mistakes:
+class Mistakes(Stateless):
     """The shares of samples that are wrong, and confidently wrong, at the start.
 
     Attributes:
@@ -40,18 +40,6 @@ class Mistakes:
             Column("wrong", "float64", "1", "share of samples with |a - y| > 1/2 at the start"),
             Column("confidently_wrong", "float64", "1", f"share with |a - y| >= {self.confident}"),
         )
-
-    def init(self, start: Any) -> tuple[()]:
-        """Keep nothing: only the start counts."""
-        return ()
-
-    def step(self, state: tuple[()], start: Any, now: Any) -> tuple[()]:
-        """Keep nothing."""
-        return state
-
-    def landmarks(self, state: tuple[()]) -> tuple[()]:
-        """Return none: nothing on the way matters."""
-        return ()
 
     def finish(self, state: tuple[()], start: Any, end: Any, record: Any) -> dict[str, Array]:
         """Return the two shares."""

@@ -18,7 +18,7 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment import Experiment, Point
-from plateaumap.measures import Measure
+from plateaumap.measures import Measure, Stateless
 from plateaumap.table import Column
 
 INPUTS, HIDDEN, OUTPUTS = 64, 30, 10
@@ -39,7 +39,7 @@ def logits(parameters: dict[str, Array], pixels: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class StartingOutputs:
+class StartingOutputs(Stateless):
     """The shares of outputs that start saturated, and confidently wrong, were they sigmoid.
 
     Attributes:
@@ -58,18 +58,6 @@ class StartingOutputs:
             Column("saturated", "float64", "1", f"share of outputs a beyond {far} or 1 - {far}"),
             Column("confidently_wrong", "float64", "1", f"share of outputs with |a - y| >= {far}"),
         )
-
-    def init(self, start: Any) -> tuple[()]:
-        """Keep nothing: only the start counts."""
-        return ()
-
-    def step(self, state: tuple[()], start: Any, now: Any) -> tuple[()]:
-        """Keep nothing."""
-        return state
-
-    def landmarks(self, state: tuple[()]) -> tuple[()]:
-        """Return none: nothing on the way matters."""
-        return ()
 
     def finish(self, state: tuple[()], start: Any, end: Any, record: Any) -> dict[str, Array]:
         """Return the two shares."""

@@ -363,7 +363,7 @@ class Steepest:
         }
 
 
-class _Stateless:
+class Stateless:
     """A measure of the two ends of a run only."""
 
     def init(self, start: Start) -> tuple[()]:
@@ -383,7 +383,7 @@ class _Stateless:
 
 
 @dataclass(frozen=True)
-class Outputs(_Stateless):
+class Outputs(Stateless):
     """The model's output at both ends of a run."""
 
     @property
@@ -405,7 +405,7 @@ class Outputs(_Stateless):
 
 
 @dataclass(frozen=True)
-class InitialGradient(_Stateless):
+class InitialGradient(Stateless):
     """The gradient at the start."""
 
     meaning: str = "gradient at the start"
@@ -424,7 +424,7 @@ class InitialGradient(_Stateless):
 
 
 @dataclass(frozen=True)
-class Losses(_Stateless):
+class Losses(Stateless):
     """The raw loss at both ends of a run, and its floor."""
 
     @property
@@ -449,7 +449,7 @@ class Losses(_Stateless):
 
 
 @dataclass(frozen=True)
-class Final(_Stateless):
+class Final(Stateless):
     """A number of one's own from the parameters where a run stopped, such as an accuracy.
 
     Attributes:
@@ -531,7 +531,7 @@ class Displacement:
 
 
 @dataclass(frozen=True)
-class Duration(_Stateless):
+class Duration(Stateless):
     """How many updates the run made."""
 
     @property
@@ -599,7 +599,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Shape(_Stateless):
+class Shape(Stateless):
     """The kind of learning curve, from its acceleration and its plateau fraction."""
 
     @property

@@ -82,20 +82,6 @@ def press(page: Any, name: str) -> Any:
     return download.value
 
 
-def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Where a position on the map is on the screen."""
-    found = page.evaluate(
-        """([x, y]) => {
-          const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
-          const box = view.canvas_view.el.getBoundingClientRect();
-          const { x_scale, y_scale } = view.frame;
-          return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
-        }""",
-        [x, y],
-    )
-    return found[0], found[1]
-
-
 def change(page: Any, name: str, attribute: str, value: object) -> None:
     """Change a control of the page, as the browser tells it to the server."""
     page.evaluate(

@@ -10,7 +10,6 @@ from PIL import Image
 from tests.explore.server import (
     change,
     opened,
-    place,
     press,
     sampled,
     served,
@@ -18,7 +17,7 @@ from tests.explore.server import (
     told,
     wait_drawn,
 )
-from tests.report.browser import browser
+from tests.report.browser import browser, place
 
 import plateaumap as pm
 from plateaumap.explore.view import View, value_at

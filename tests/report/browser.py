@@ -82,3 +82,17 @@ def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
     except Exception as error:
         raise AssertionError(f"the page never became ready: {seen.complaints}") from error
     return page, seen
+
+
+def place(page: Any, x: float, y: float) -> tuple[float, float]:
+    """Where a position on the map is on the screen."""
+    found = page.evaluate(
+        """([x, y]) => {
+          const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
+          const box = view.canvas_view.el.getBoundingClientRect();
+          const { x_scale, y_scale } = view.frame;
+          return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
+        }""",
+        [x, y],
+    )
+    return found[0], found[1]

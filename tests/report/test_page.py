@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.report.browser import browser, opened
+from tests.report.browser import browser, opened, place
 from tests.report.folders import fill
 from tests.report.tables import table
 
@@ -78,20 +78,6 @@ def expected(frame: pd.DataFrame, loss: str, lr: float) -> np.ndarray:
     rows = frame[(frame["loss"] == loss) & np.isclose(frame["lr"], lr)]
     rows = rows.sort_values(["b0_index", "w0_index"])
     return rows["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
-
-
-def place(page, w0: float, b0: float) -> tuple[float, float]:
-    """Where a start is drawn on the screen."""
-    found = page.evaluate(
-        """([x, y]) => {
-          const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
-          const box = view.canvas_view.el.getBoundingClientRect();
-          const { x_scale, y_scale } = view.frame;
-          return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
-        }""",
-        [w0, b0],
-    )
-    return found[0], found[1]
 
 
 def click(page, w0: float, b0: float) -> None:
