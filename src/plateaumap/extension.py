@@ -23,7 +23,6 @@ from plateaumap.errors import PlateaumapError
 from plateaumap.execution.backend import Backend
 from plateaumap.functions import FunctionReference
 from plateaumap.grid import Grid
-from plateaumap.leap import FALLBACK_HORIZON
 from plateaumap.measures import LEVELS, STATUSES
 from plateaumap.rows import Executor, Rows
 from plateaumap.runner import run_into
@@ -280,7 +279,7 @@ def _is_right(part: Arrays, old: Mapping[str, Any], new: Sweep) -> np.ndarray:
     horizons = (old["horizon"], new.horizon)
     if horizons[0] == horizons[1]:
         return np.ones(count, np.bool_)
-    counters = {epoch_counter(horizon or FALLBACK_HORIZON) for horizon in horizons}
+    counters = {epoch_counter(horizon) for horizon in horizons}
     if len(counters) > 1:  # compiled for another integer: last bits might differ
         return np.zeros(count, np.bool_)
     converged = part["status"] == STATUSES.index("converged_at_start")

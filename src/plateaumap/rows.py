@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from plateaumap.coordinates import Coordinate
+from plateaumap.evaluation import Evaluation
 from plateaumap.plan import Plan, block_chunk
 from plateaumap.spec import Sweep
 from plateaumap.table import Arrays, Column, Dtype
-from plateaumap.task import Task
+from plateaumap.task import Task, epoch_counter
 
 
 class Executor(Protocol):
@@ -45,13 +46,11 @@ class Rows:
         """
         sweep.require_runnable()
         self.sweep = sweep
+        counter = epoch_counter(sweep.horizon)
         self.tasks = tuple(
             Task(
-                sweep.experiment,
-                choice,
-                sweep.precision,
+                Evaluation(sweep.experiment, choice, sweep.precision, sweep.until, counter),
                 sweep.method,
-                sweep.until,
                 sweep.horizon,
                 sweep.tolerance,
             )

@@ -6,16 +6,16 @@ what is simulated to what theory tells beforehand, or instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from plateaumap import leap, table
 from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.experiment import Experiment, LossChoice
-from plateaumap.functions import identity_of, is_own
+from plateaumap.experiment import Experiment
+from plateaumap.functions import is_own
 from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
 from plateaumap.trial import require_sound
@@ -58,38 +58,23 @@ class Task:
     """What is measured of points under one loss.
 
     Attributes:
-        experiment: what is trained.
-        choice: the loss, a name or a function.
-        precision: a key of `plateaumap.evaluation.PRECISIONS`.
+        evaluation: what is done for one of them.
         method: "simulate" or "leap".
-        until: "tenth" for all levels of the loss, "plateau" for the first only.
         horizon: epochs after which a run is censored; None for never, with "leap".
         tolerance: a start with |output − target| up to this is converged.
-        static: names and values of coordinates with choices, if all points share them.
-        identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
     """
 
-    experiment: Experiment = field(compare=False)
-    choice: LossChoice
-    precision: str
+    evaluation: Evaluation
     method: str
-    until: str
     horizon: int | None
     tolerance: float
-    static: tuple[tuple[str, Any], ...] = ()
-    identity: str = ""
-
-    def __post_init__(self) -> None:
-        """Find the experiment's identity."""
-        if not self.identity:
-            object.__setattr__(self, "identity", identity_of(self.experiment))
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the columns that are measured, in order."""
         return (
-            *_with_prediction(self._evaluation.columns),
-            *((UNCERTAIN,) if self.precision in _UNCOMPENSATED else ()),
+            *_with_prediction(self.evaluation.columns),
+            *((UNCERTAIN,) if self.evaluation.precision in _UNCOMPENSATED else ()),
         )
 
     def try_out(self, points: Points) -> None:
@@ -98,9 +83,9 @@ class Task:
         Raises:
             PlateaumapError: it cannot be evaluated.
         """
-        if is_own(type(self.experiment)):
+        if is_own(type(self._experiment)):
             for _, task in self._groups(points):
-                require_sound(task._evaluation)
+                require_sound(task.evaluation)
 
     def begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         """Begin to evaluate points.
@@ -131,7 +116,7 @@ class Task:
 
     def _groups(self, points: Points) -> list[tuple[np.ndarray, Task]]:
         """Return numbers of points that share all choices, and the task for these choices."""
-        chosen = [coordinate for coordinate in self.experiment.coordinates if coordinate.choices]
+        chosen = [coordinate for coordinate in self._experiment.coordinates if coordinate.choices]
         if not chosen:
             return [(np.arange(0), self)]
         stored = np.stack([points[coordinate.name] for coordinate in chosen])
@@ -139,16 +124,16 @@ class Task:
         return [
             (
                 np.flatnonzero(group.ravel() == number),
-                replace(
-                    self,
-                    static=tuple(
-                        (coordinate.name, coordinate.plain(value))
-                        for coordinate, value in zip(chosen, combination, strict=True)
-                    ),
+                self._choosing(
+                    (coordinate.name, coordinate.plain(value))
+                    for coordinate, value in zip(chosen, combination, strict=True)
                 ),
             )
             for number, combination in enumerate(combinations.T)
         ]
+
+    def _choosing(self, static: Iterable[tuple[str, Any]]) -> Task:
+        return replace(self, evaluation=replace(self.evaluation, static=tuple(static)))
 
     def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         predicted = self._predict(points, PLATEAU_DROP)
@@ -167,23 +152,14 @@ class Task:
         return arrays
 
     @property
-    def _evaluation(self) -> Evaluation:
-        counter = epoch_counter(self.horizon or leap.FALLBACK_HORIZON)
-        return Evaluation(
-            self.experiment,
-            self.choice,
-            self.precision,
-            self.until,
-            counter,
-            self.static,
-            self.identity,
-        )
+    def _experiment(self) -> Experiment:
+        return self.evaluation.experiment
 
     def _simulate(
         self, lanes: Lanes, points: Points, predicted: np.ndarray | None, horizon: int
     ) -> Callable[[], Arrays]:
         length = predicted
-        if predicted is not None and self.until == "tenth":
+        if predicted is not None and self.evaluation.until == "tenth":
             length = self._predict(points, LEVELS["tenth_epochs"])
         return self._evaluate(lanes, points, horizon, length)
 
@@ -192,8 +168,8 @@ class Task:
     ) -> Callable[[], Arrays]:
         horizon = self.horizon
         starts = self._evaluate(lanes, points, 0, np.zeros(len(next(iter(points.values())))))
-        case = self.experiment.theory(self.choice)
-        lengths = None if case is None else leap.Lengths(points, case, self.until)
+        case = self._experiment.theory(self.evaluation.choice)
+        lengths = None if case is None else leap.Lengths(points, case, self.evaluation.until)
 
         def arrays() -> Arrays:
             measured = starts()
@@ -213,10 +189,10 @@ class Task:
         return arrays
 
     def _predict(self, points: Points, drop: float) -> np.ndarray | None:
-        return self.experiment.predict(self._values(points), self.choice, drop)
+        return self._experiment.predict(self._values(points), self.evaluation.choice, drop)
 
     def _values(self, points: Points) -> Points:
-        coordinates = self.experiment.coordinates
+        coordinates = self._experiment.coordinates
         return {c.name: c.values(points[c.name]) for c in coordinates}
 
     def _evaluate(
@@ -226,7 +202,7 @@ class Task:
         horizon: int,
         length: np.ndarray | None = None,
     ) -> Callable[[], Arrays]:
-        evaluation = self._evaluation
+        evaluation = self.evaluation
         limits = Limits(
             np.asarray(horizon, evaluation.counter),
             np.asarray(self.tolerance, evaluation.dtype),
@@ -236,21 +212,22 @@ class Task:
 
     def _marked(self, points: Points, horizon: int, measured: Arrays) -> Arrays:
         """Add which rows are uncertain, where the precision asks for it."""
-        digits = _UNCOMPENSATED.get(self.precision)
+        digits = _UNCOMPENSATED.get(self.evaluation.precision)
         if digits is None:
             return measured
-        shift = self.experiment.rounding_shift(self._values(points), measured, digits)
+        shift = self._experiment.rounding_shift(self._values(points), measured, digits)
         within = False if shift is None else shift <= LARGEST_SHIFT
         # Rounding has also ended a run that left its plateau and stopped with nothing reached.
-        last = measured["tenth_epochs" if self.until == "tenth" else "plateau_epochs"]
+        last = measured["tenth_epochs" if self.evaluation.until == "tenth" else "plateau_epochs"]
         cut = (measured["status"] == leap.ESCAPED) & np.ma.getmaskarray(last)
         cut &= np.ma.getdata(measured["epochs_run"]) < horizon
         running = measured["status"] != leap.CONVERGED
         return {**measured, UNCERTAIN.name: running & (cut | ~np.bool_(within))}
 
 
-def epoch_counter(horizon: int) -> str:
-    """Return the dtype that counts epochs up to a horizon."""
+def epoch_counter(horizon: int | None) -> str:
+    """Return the dtype that counts epochs up to a horizon; None for a leap without one."""
+    horizon = horizon or leap.FALLBACK_HORIZON
     return "int32" if horizon <= _LONGEST_INT32_HORIZON else "int64"
 
 
