@@ -101,3 +101,15 @@ def text(page: Any, name: str) -> str:
         }""",
         name,
     )
+
+
+def wait_read(page: Any, name: str, words: str) -> None:
+    """Wait until some words can be read in a text of the page: it is drawn after its model."""
+    page.wait_for_function(
+        """([name, words]) => {
+          const model = Bokeh.documents[0].get_model_by_name(name);
+          const view = Bokeh.index.get_by_id(model.id);
+          return model.visible && view && view.shadow_el.textContent.includes(words);
+        }""",
+        arg=[name, words],
+    )

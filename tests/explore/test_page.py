@@ -16,6 +16,7 @@ from tests.explore.server import (
     text,
     told,
     wait_drawn,
+    wait_read,
 )
 from tests.report.browser import browser, place
 
@@ -242,19 +243,14 @@ def test_any_two_coordinates_can_be_the_sides_of_the_map(page):
 def test_errors_appear_in_the_page(page):
     for value, words in (("fast", "lr is 'fast'; give a number"), ("-1", "greater than 0")):
         change(page, "value-lr", "value", value)
-        page.wait_for_function(
-            "(words) => { const e = Bokeh.documents[0].get_model_by_name('errors');"
-            " return e.visible && e.text.includes(words) }",
-            arg=words,
-        )
-        assert words in text(page, "errors")
+        wait_read(page, "errors", words)
     answers = told(page)["answers"]
     change(page, "value-lr", "value", "0.3")
     wait_drawn(page, answers)
     assert text(page, "errors") == ""
     window(page, (1.0, 1.0 + 1e-13), (1.0, 2.0))
-    page.wait_for_function("Bokeh.documents[0].get_model_by_name('errors').visible")
-    assert "zoom out" in text(page, "errors")
+    wait_read(page, "errors", "zoom out")
+    assert "sweeping" not in text(page, "status")
 
 
 def test_simulation_when_asked_and_where_there_is_no_theory(page):

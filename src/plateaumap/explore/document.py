@@ -146,6 +146,7 @@ class Explorer:
         if not isinstance(error, PlateaumapError):
             _log.error("explore: %s", error, exc_info=error)
         self._errors.update(text=told(error), visible=True)
+        self._status.text = ""
 
     def _later(self, act: Callable[..., None], *arguments: Any) -> None:
         def attempt() -> None:
