@@ -1,5 +1,6 @@
 """The `plateaumap` program, called in this process to save the seconds of starting another."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,3 +47,8 @@ def settings_restored(cache: Path) -> Iterator[None]:
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+def heed_interrupts() -> None:
+    """Undo what a background job of a shell inherits: that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

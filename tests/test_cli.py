@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
+from tests.program import heed_interrupts
 
 SPEC = """
 name = "corner"
@@ -223,10 +224,12 @@ def test_usage_errors_exit_with_two(folder: Path) -> None:
 
 
 def test_an_interrupted_run_exits_with_130_and_goes_on_to_the_same_table(tmp_path: Path) -> None:
-    spec = SPEC.replace("num = 9", "num = 160001").replace("horizon = 500", "horizon = 3000")
+    spec = SPEC.replace("num = 9", "num = 40001").replace("horizon = 500", "horizon = 3000")
     (tmp_path / "long.toml").write_text(spec)
     command = [sys.executable, "-m", "plateaumap", "run", "long.toml", "--out", "results"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     parts = tmp_path / "results/parts"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (parts.is_dir() and any(parts.glob("*.parquet"))):

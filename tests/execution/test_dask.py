@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from tests.program import heed_interrupts
 
 import plateaumap as pm
 from plateaumap.errors import PlateaumapError
@@ -297,7 +298,7 @@ def test_ctrl_c_ends_driver_and_workers_without_a_word_too_many(tmp_path: Path) 
     (tmp_path / "helper.py").write_text("scale = 0.5\n")
     (tmp_path / "long.py").write_text(LONG)
     command = ["-m", "plateaumap", "run", "long.py", "--out", "out", "--backend", "dask"]
-    driver = started(*command, cwd=tmp_path, start_new_session=True)
+    driver = started(*command, cwd=tmp_path, start_new_session=True, preexec_fn=heed_interrupts)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out/parts").glob("*.parquet")):
         assert time.monotonic() < deadline
