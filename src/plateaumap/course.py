@@ -285,16 +285,41 @@ def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -
 
 def _unobserved(course: Course, position: Position, epochs: Array | int) -> Position:
     """Return the position after so many updates that nobody observes."""
-    packing, problem = Packing.of(position), course.problem
+    packing = Packing.of(position)
+    # XLA's CPU compiler makes a loop of its own for each array that is carried, and computes in
+    # each what it needs: hence one packed array, or arrays that need but a carried gradient.
+    if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(position)):
+        return _with_gradients(course, position, epochs)
 
     def one(_: Array, packed: tuple[Array, ...]) -> tuple[Array, ...]:
         position = packing.unpack(packed)
-        gradients = jax.grad(problem.excess)(position.parameters)
-        return packing.pack(update(problem, course.apply, position, gradients)[1])
+        return packing.pack(_updated(course, position, _gradients(course, position)))
 
-    unroll = course.unroll if isinstance(epochs, int) else None
-    packed = jax.lax.fori_loop(0, epochs, one, packing.pack(position), unroll=unroll)
+    packed = jax.lax.fori_loop(
+        0, epochs, one, packing.pack(position), unroll=_unroll(course, epochs)
+    )
     return packing.unpack(packed)
+
+
+def _with_gradients(course: Course, position: Position, epochs: Array | int) -> Position:
+    def one(_: Array, now: tuple[Position, PyTree]) -> tuple[Position, PyTree]:
+        ahead = _updated(course, *now)
+        return ahead, _gradients(course, ahead)
+
+    now = (position, _gradients(course, position))
+    return jax.lax.fori_loop(0, epochs, one, now, unroll=_unroll(course, epochs))[0]
+
+
+def _gradients(course: Course, position: Position) -> PyTree:
+    return jax.grad(course.problem.excess)(position.parameters)
+
+
+def _updated(course: Course, position: Position, gradients: PyTree) -> Position:
+    return update(course.problem, course.apply, position, gradients)[1]
+
+
+def _unroll(course: Course, epochs: Array | int) -> int | None:
+    return course.unroll if isinstance(epochs, int) else None
 
 
 def _visit(

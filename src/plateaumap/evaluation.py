@@ -19,6 +19,7 @@ from plateaumap.experiment import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
 from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record
+from plateaumap.numerics.double import double_precision
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
 
@@ -219,7 +220,7 @@ class Evaluation:
 
 @lru_cache(maxsize=256)
 def _lanes(evaluation: Evaluation) -> int | None:
-    with jax.enable_x64(True):
+    with double_precision():
         return lanes_for(evaluation._an_epoch, evaluation.a_point(), evaluation.data())
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from plateaumap import table
 from plateaumap.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
+from plateaumap.numerics.double import double_precision
 from plateaumap.table import Arrays
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import EpochCounts, count_epochs
@@ -111,7 +112,7 @@ class Lengths:
 
     def _flow(self) -> Landmarks:
         points = self._points
-        with np.errstate(over="ignore"), jax.enable_x64(True):
+        with np.errstate(over="ignore"), double_precision():
             z = points["w0"] * points["x"] + points["b0"]
             h = points["lr"] * (1 + np.square(points["x"]))
             found = _landmarks(self._law)(z, h, points["y"])

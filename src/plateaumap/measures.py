@@ -91,9 +91,15 @@ class LongMeasure(Measure, Protocol):
         ...
 
 
+class OfWholeRuns:
+    """Marks a measure that has something to tell only of a run that was seen to its T90."""
+
+
 @dataclass(frozen=True)
 class Measures:
     """The observer of an evaluation: the crossings of a plateau, then any other measures.
+
+    Where runs end with their plateaus, measures of whole runs see nothing and tell nothing.
 
     Attributes:
         crossings: the measure that decides when a run has been seen to its end.
@@ -102,6 +108,12 @@ class Measures:
 
     crossings: Crossings
     others: tuple[Measure, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Leave out what would cost time in every epoch for nothing."""
+        if self.crossings.until == "plateau":
+            others = (Blank(m.columns) if isinstance(m, OfWholeRuns) else m for m in self.others)
+            object.__setattr__(self, "others", tuple(others))
 
     @property
     def all(self) -> tuple[Measure, ...]:
@@ -273,7 +285,7 @@ class AccelerationState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Acceleration:
+class Acceleration(OfWholeRuns):
     """The largest gradient over the first one: 1 where learning is fastest when most wrong."""
 
     @property
@@ -316,7 +328,7 @@ class SteepestState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Steepest:
+class Steepest(OfWholeRuns):
     """The epoch of the largest fall of the loss, and the lag that its tangent cuts off.
 
     The tangent lag is where the tangent of the steepest step meets the loss at the start: the
@@ -380,6 +392,29 @@ class Stateless:
         """Return none: nothing on the way matters."""
         del state
         return ()
+
+
+@dataclass(frozen=True)
+class Blank(Stateless):
+    """Columns in which there is nothing to tell.
+
+    Attributes:
+        columns: the columns.
+    """
+
+    columns: tuple[Column, ...]
+
+    def finish(
+        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
+    ) -> Record:
+        """Return nulls."""
+        del state, record
+        nothing = {
+            "Int64": jnp.full_like(end.epochs, NO_EPOCH),
+            "category": jnp.int8(-1),
+            "float64": jnp.full_like(start.excess, jnp.nan),
+        }
+        return {column.name: nothing[column.dtype] for column in self.columns}
 
 
 @dataclass(frozen=True)

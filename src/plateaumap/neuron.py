@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from plateaumap.numerics.elementary import log1p_unit
+from plateaumap.numerics.elementary import exp_nonpositive, log1p_unit
 
 
 class Parameters(NamedTuple):
@@ -56,7 +56,7 @@ def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
 
 def _outer_pair(z: Array) -> tuple[Array, Array]:
     """Return `σ(|z|)` and `σ(−|z|)`."""
-    e = jnp.exp(-jnp.abs(z))
+    e = exp_nonpositive(-jnp.abs(z))
     larger = 1 / (1 + e)
     return larger, e * larger
 
@@ -128,7 +128,7 @@ def softplus_remainder(z: ArrayLike) -> Array:
     Even in z, and right relative to itself down to the smallest normal number of the format. It
     shares its exponential with `sigmoid_pair`. Not to be differentiated.
     """
-    return log1p_unit(jnp.exp(-jnp.abs(jnp.asarray(z))))
+    return log1p_unit(exp_nonpositive(-jnp.abs(jnp.asarray(z))))
 
 
 @jax.custom_jvp

@@ -23,6 +23,7 @@ def provenance(precision: str) -> dict[str, Any]:
     import jax
 
     from plateaumap.execution.local import compiler_options
+    from plateaumap.numerics.double import prepare_compiler
 
     return {
         "versions": {name: version(name) for name in _PACKAGES},
@@ -35,7 +36,7 @@ def provenance(precision: str) -> dict[str, Any]:
             "device": jax.devices()[0].device_kind,
             "cpu": _cpu(),
         },
-        "compiler": {"options": compiler_options(), "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},
+        "compiler": {"options": compiler_options(), "XLA_FLAGS": prepare_compiler()},
         "git_commit": _commit(),
     }
 

@@ -17,6 +17,7 @@ from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
 from plateaumap.experiment import SingleNeuron
 from plateaumap.neuron import pre_activation
+from plateaumap.numerics.double import double_precision
 from plateaumap.spec import Sweep
 
 STRETCH = 1024
@@ -69,7 +70,7 @@ def simulate(
         precision=precision,
     )
     sweep.require_runnable()
-    with jax.enable_x64(True):
+    with double_precision():
         lanes = {
             name: jnp.full(FEWEST_LANES, value, PRECISIONS[precision].dtype)
             for name, value in sweep.grid.constants.items()

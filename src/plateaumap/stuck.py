@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,6 +19,7 @@ from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import SingleNeuron
 from plateaumap.grid import points
 from plateaumap.initialisation import Initialisation
+from plateaumap.numerics.double import double_precision
 from plateaumap.runner import run
 from plateaumap.spec import Sweep
 
@@ -169,6 +169,6 @@ def _wrong(initialisation: Initialisation, activation: str, y: float, slope: flo
     if not math.isfinite(span) or y not in (function.low, function.high):
         return None
     share = 1 - MARGIN if y == function.low else MARGIN
-    with jax.enable_x64(True):
+    with double_precision():
         edge = float(function.target(jnp.float64(function.low + share * span))) / slope
     return float(initialisation.below(-edge if y == function.low else edge))

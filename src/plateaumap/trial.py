@@ -12,6 +12,7 @@ import optax
 from plateaumap.data import with_arrays
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import Evaluation
+from plateaumap.numerics.double import double_precision
 
 PyTree = Any
 
@@ -22,7 +23,7 @@ def require_sound(evaluation: Evaluation) -> None:
     Raises:
         PlateaumapError: saying which of its methods is at fault, and how.
     """
-    with jax.enable_x64(True):
+    with double_precision():
         point, data = evaluation.a_point(), evaluation.data()
         name = type(evaluation.experiment).__name__
 

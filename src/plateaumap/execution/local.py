@@ -20,6 +20,7 @@ from jax import Array
 
 from plateaumap.course import Stage
 from plateaumap.execution.rounds import in_rounds
+from plateaumap.numerics.double import double_precision, prepare_compiler
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
@@ -202,6 +203,7 @@ class LocalExecutor:
             unroll: epochs in one turn of a compiled loop; if None, one on a processor and several
                 on an accelerator. With several, runs are always advanced in rounds.
         """
+        prepare_compiler()
         on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
         self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
@@ -268,7 +270,7 @@ def _evaluate(
 ) -> Records:
     # A padded block repeats its last point: one more lane that stops when that one does.
     padded = np.concatenate([block, np.repeat(block[-1:], lanes - len(block))])
-    with jax.enable_x64(True):
+    with double_precision():
         lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
         records = _block(evaluation).whole(lane_points, limits)
         return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
@@ -284,7 +286,7 @@ def _evaluate_in_rounds(
 ) -> Records:
     lane_points = evaluation.cast({name: array[numbers] for name, array in points.items()})
     counter = np.dtype(evaluation.counter)
-    with jax.enable_x64(True):
+    with double_precision():
         functions = _block(evaluation, unroll)
 
         def advance(some: np.ndarray, runs: Any, until: int, stage: Stage) -> tuple[Any, Records]:

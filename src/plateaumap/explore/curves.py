@@ -23,6 +23,7 @@ from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import SingleNeuron
 from plateaumap.explore.view import View
 from plateaumap.neuron import Parameters
+from plateaumap.numerics.double import double_precision
 from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep
 from plateaumap.theory.flow import log_flow_time
@@ -165,7 +166,7 @@ def _along_flow(
     """The flow's curve from 0 to the last epoch; None where float64 holds no time."""
     at = {name: float(value) for name, value in sweep.fixed.items()}
     z0, h = at["w0"] * at["x"] + at["b0"], at["lr"] * (1 + at["x"] ** 2)
-    with jax.enable_x64(True):
+    with double_precision():
 
         def epochs_to(z: NDArray[np.float64]) -> NDArray[np.float64]:
             start, target = np.full_like(z, z0), np.full_like(z, at["y"])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from plateaumap import runner
 from plateaumap.measures import LEVELS, STATUSES
+from plateaumap.numerics.double import double_precision
 from plateaumap.spec import Sweep
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
@@ -85,7 +86,7 @@ def _by_theory(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
 
 
 def _converged(sweep: Sweep, points: dict[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-    with jax.enable_x64(True):
+    with double_precision():
         return np.asarray(_compiled(sweep.experiment)(points, np.float64(sweep.tolerance)))
 
 

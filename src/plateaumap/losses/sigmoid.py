@@ -17,6 +17,7 @@ from plateaumap.losses.base import Loss
 from plateaumap.neuron import sigmoid_error, sigmoid_pair, softplus_remainder
 from plateaumap.numerics.elementary import (
     EXPM1_RADIUS,
+    exp_nonpositive,
     expm1_near,
     horner,
     is_double,
@@ -125,7 +126,7 @@ def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
         (1 - y) * (jnp.maximum(z, 0) - jnp.maximum(after, 0))
         + y * (jnp.maximum(-z, 0) - jnp.maximum(-after, 0)),
     )
-    e, e_after = jnp.exp(-jnp.abs(z)), jnp.exp(-jnp.abs(after))
+    e, e_after = exp_nonpositive(-jnp.abs(z)), exp_nonpositive(-jnp.abs(after))
     small = jnp.abs(growth) < EXPM1_RADIUS
     difference = jnp.where(small, -e * expm1_near(jnp.where(small, -growth, 0)), e - e_after)
     return linear + log_ratio(difference / (2 + e + e_after))

@@ -1,7 +1,7 @@
-"""Logarithms and exponentials of small arguments as short series.
+"""Logarithms and exponentials on the intervals where the hot loop of a sweep needs them.
 
-The hot loop of a sweep needs `ln(1 + e)` only for e in [0, 1] and `exp(t) − 1` only for small t.
-As plain series they are a few multiplications without a branch, several times faster than the
+It needs `exp(−t)` only for t ≥ 0, `ln(1 + e)` only for e in [0, 1] and `exp(t) − 1` only for small
+t. As plain series they are a few multiplications without a branch, several times faster than the
 general functions of XLA on a CPU, and right to a few units in the last place.
 """
 
@@ -9,12 +9,100 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import factorial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 EXPM1_RADIUS = 0.25
 """`expm1_near` holds for arguments up to this size."""
+
+
+class _Format(NamedTuple):
+    """What the exponential of a floating-point format is made of.
+
+    Attributes:
+        integer: the integers with as many bits.
+        mantissa: bits of the mantissa that are stored.
+        bias: what is added to an exponent before it is stored.
+        ln2: ln 2 in two parts, the first so short that its product with an exponent is exact.
+        smallest: where `exp` falls below the smallest normal number.
+        series: coefficients of `(exp(r) − 1 − r)/r²` for |r| ≤ ln(2)/2, nearly minimax (Chebyshev),
+            with an error of 1.3·10⁻¹⁷ (double) and 8·10⁻⁹ (single) in `exp(r)`.
+    """
+
+    integer: type
+    mantissa: int
+    bias: int
+    ln2: tuple[float, float]
+    smallest: float
+    series: tuple[float, ...]
+
+
+_DOUBLE = _Format(
+    integer=jnp.int64,
+    mantissa=52,
+    bias=1023,
+    ln2=(0.693145751953125, 1.42860682030941723212e-6),
+    smallest=-708.39641853226408,
+    series=(
+        0.50000000000000010221,
+        0.16666666666666667453,
+        0.041666666666624127873,
+        0.0083333333333300618325,
+        0.0013888888917213716901,
+        0.00019841269863053616878,
+        0.000024801521295954375131,
+        2.7557268459997064772e-6,
+        2.7620088445409748161e-7,
+        2.5100385495510319078e-8,
+    ),
+)
+_SINGLE = _Format(
+    integer=jnp.int32,
+    mantissa=23,
+    bias=127,
+    ln2=(0.693359375, -2.12194440054690583e-4),
+    smallest=-87.336544750,
+    series=(0.5, 0.166665769897, 0.0416665546172, 0.00836317905272, 0.00139261835877),
+)
+_FORMATS = {"float64": _DOUBLE, "float32": _SINGLE}
+
+
+@jax.custom_jvp
+def exp_nonpositive(x: Array) -> Array:
+    """Return `exp(x)` for x ≤ 0, to full relative precision down to the smallest normal number.
+
+    Below that it is zero. XLA's own double-precision exponential takes a division, which on a CPU
+    costs about as much as all the rest: with this one a sigmoid takes one division, not two.
+
+    `x = n ln 2 + r`; the power of two is made from its bits. W. J. Cody, W. Waite, "Software
+    Manual for the Elementary Functions" (1980), 6.
+
+    Args:
+        x: a number of any shape; of half precision it is left to XLA.
+    """
+    x = jnp.asarray(x, jnp.result_type(x, 0.0))
+    form = _FORMATS.get(x.dtype.name)
+    if form is None:
+        return jnp.exp(x)
+    n = jnp.round(x * 1.4426950408889634)
+    r = (x - n * form.ln2[0]) - n * form.ln2[1]
+    # After adding 1.5·2^mantissa a whole number stands in the lowest bits.
+    shifted = n + (1.5 * 2.0**form.mantissa + form.bias)
+    bits = jax.lax.bitcast_convert_type(shifted, form.integer)
+    power = jax.lax.bitcast_convert_type(
+        jax.lax.shift_left(bits, jnp.full_like(bits, form.mantissa)), x.dtype
+    )
+    near = 1 + (r + r * r * horner(form.series, r))
+    return jnp.where(x < form.smallest, 0, near * power)
+
+
+@exp_nonpositive.defjvp
+def _exp_nonpositive_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value = exp_nonpositive(primals[0])
+    return value, value * tangents[0]
 
 
 def horner(coefficients: Sequence[float | Array], x: Array) -> Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from plateaumap.numerics.double import double_precision
 from plateaumap.theory import prediction, walk
 from plateaumap.theory.flow import Drop, Scalar, Target
 from plateaumap.theory.law import Estimate, Law
@@ -234,7 +235,7 @@ def _run(
     if count <= SMALL_BLOCK:
         width = SMALL_BLOCK
     outputs: list[Array] = []
-    with jax.enable_x64(True):
+    with double_precision():
         compiled = _compiled(kernel, law.canonical, zero)
         for begin in range(0, count, width):
             size = min(width, count - begin)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.errors import PlateaumapError
+from plateaumap.numerics.double import double_precision
 from plateaumap.theory.flow import DYNAMICS, departure, log_flow_time, make_drop
 from plateaumap.theory.laws import Case
 
@@ -48,7 +49,7 @@ def flow_epochs(
     if loss not in DYNAMICS:
         raise PlateaumapError(f"loss {loss!r} has no flow; use one of {', '.join(DYNAMICS)}")
     columns = np.broadcast_arrays(*(np.asarray(c, np.float64) for c in (w0, b0, lr, x, y)))
-    with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
+    with double_precision(), np.errstate(over="ignore", invalid="ignore"):
         found = np.asarray(_compiled(loss, drop)(*(column.ravel() for column in columns)))
     return np.where(np.isfinite(found), found, np.nan).reshape(columns[0].shape)
 

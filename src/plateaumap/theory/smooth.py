@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from plateaumap import losses
 from plateaumap.activations import Activation
 from plateaumap.losses import Loss
+from plateaumap.numerics.double import double_precision
 from plateaumap.numerics.quadrature import double_exponential, legendre
 from plateaumap.theory.batches import Columns
 from plateaumap.theory.descents import EpochState, Group, neurons
@@ -128,7 +129,7 @@ class SmoothLaw(Law):
         z, z_low, h, h_low, y, valid = (
             np.broadcast_to(column, count) for column in (z, z_low, h, h_low, y, valid & allowed)
         )
-        with jax.enable_x64(True):
+        with double_precision():
             side = np.sign(np.asarray(_error(self.activation)(z, y)))
         state = np.where(valid, EpochState.UNDECIDED, EpochState.INVALID)
         state = np.where(valid & ~(np.abs(side) > 0), EpochState.NO_EXCESS, state).astype(np.uint8)
