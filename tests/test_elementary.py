@@ -29,7 +29,10 @@ def test_the_exponential_is_right_to_two_units_in_the_last_place(dtype):
     value = np.asarray(jax.jit(exp_nonpositive)(x))
 
     with mp.workdps(40):
-        off = [abs(mp.mpf(float(v)) / mp.exp(mp.mpf(float(a))) - 1) for v, a in zip(value, x)]
+        off = [
+            abs(mp.mpf(float(v)) / mp.exp(mp.mpf(float(a))) - 1)
+            for v, a in zip(value, x, strict=True)
+        ]
     assert value.dtype == dtype
     assert float(max(off)) <= 2 * np.finfo(dtype).eps / 2
 
