@@ -98,13 +98,17 @@ def against_digits(cases: int, random: np.random.Generator) -> int:
                 10 ** random.uniform(-9, -0.5, cases),
             )
             counts = count_epochs(*cells, 1.0, y, loss)
-            wrong = 0
+            compared = wrong = 0
             for w0, b0, lr, epochs, state in zip(*cells, counts.epochs, counts.state, strict=True):
-                expected = oracle.leapt_epochs(loss, w0, b0, lr, 1.0, y, 0.1)
+                try:
+                    expected = oracle.leapt_epochs(loss, w0, b0, lr, 1.0, y, 0.1)
+                except ValueError:  # the oracle's leap needs a start further from the target
+                    continue
+                compared += 1
                 beyond = state == EpochState.BEYOND_INT64
                 wrong += expected < 2**63 if beyond else expected != epochs
             longest = int(counts.epochs.max())
-            print(f"{loss + f', y = {y:g}':<33} {cases:>8}  {wrong:>5}  {longest:.1e}")
+            print(f"{loss + f', y = {y:g}':<33} {compared:>8}  {wrong:>5}  {longest:.1e}")
             total += wrong
     return total
 

@@ -75,6 +75,7 @@ class Evaluation:
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
         identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
+        brief: whether runs are so short that every epoch is looked at at once.
     """
 
     experiment: Experiment = field(compare=False)
@@ -84,6 +85,7 @@ class Evaluation:
     counter: str = "int32"
     static: tuple[tuple[str, Any], ...] = ()
     identity: str = ""
+    brief: bool = False
 
     def __post_init__(self) -> None:
         """Find the experiment's identity."""
@@ -200,7 +202,8 @@ class Evaluation:
         problem = experiment.problem({**point, **dict(self.static)}, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
         measures = self._measures(experiment)
-        return Course(problem, measures, precision.apply, limits.horizon, precision.strides)
+        strides = () if self.brief else precision.strides
+        return Course(problem, measures, precision.apply, limits.horizon, strides)
 
     def _record(self, made: Course, begin: training.Start, state: training.RunState) -> Record:
         assert isinstance(made.observer, Measures)

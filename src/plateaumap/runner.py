@@ -12,6 +12,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeAlias, overload
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 CHUNKS_IN_FLIGHT = 3
 """Chunks that are being evaluated or wait to be stored: bounds memory, keeps the cores busy."""
+
+WRITERS = 2
+"""Threads that store chunks: hashing and encoding one takes about as long as evaluating it."""
 
 ATTEMPTS = 3
 """How often a chunk is tried that raises; then its message is recorded."""
@@ -257,8 +261,7 @@ def _fill(
     """Store what was evaluated and record what failed; raise only when all has been done."""
     failures: dict[int, str] = {}
     error: Exception | None = None
-    for chunk, outcome in outcomes:
-        failed = outcome if isinstance(outcome, Exception) else _written(store, chunk, outcome)
+    for chunk, failed in _stored(store, outcomes):
         if failed is not None:
             error = failed
             failures[chunk.index] = _message(failed)
@@ -269,10 +272,27 @@ def _fill(
         _raise_failures(failures, store.plan, kept, error)
 
 
-def _written(store: Store, chunk: Chunk, arrays: Arrays) -> Exception | None:
+def _stored(
+    store: Store, outcomes: Iterator[tuple[Chunk, Arrays | Exception]]
+) -> Iterator[tuple[Chunk, Exception | None]]:
+    """Store chunks while the next ones are waited for; yield why one failed, or None."""
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="plateaumap-writer") as writers:
+        coming: deque[tuple[Chunk, Future[Exception | None]]] = deque()
+        for chunk, outcome in outcomes:
+            coming.append((chunk, writers.submit(_written, store, chunk, outcome)))
+            if len(coming) > WRITERS:
+                first, written = coming.popleft()
+                yield first, written.result()
+        for first, written in coming:
+            yield first, written.result()
+
+
+def _written(store: Store, chunk: Chunk, outcome: Arrays | Exception) -> Exception | None:
     """Store a chunk, and return why its rows cannot be stored, if it is the rows' fault."""
+    if isinstance(outcome, Exception):
+        return outcome
     try:
-        store.write(chunk, arrays)
+        store.write(chunk, outcome)
     except StorageError:
         raise
     except (ValueError, TypeError, MemoryError) as error:

@@ -32,6 +32,9 @@ LANES = 1024
 WIDE = 131_072
 """The same on an accelerator, which wants all of them at once."""
 
+BRIEF = 8192
+"""Runs in one block that last a few epochs only: no lane waits for another, and calls cost most."""
+
 FEWEST_LANES = 64
 """Smaller blocks are padded to this.
 
@@ -54,11 +57,15 @@ class Evaluation(Protocol):
     """What is done for one point; `plateaumap.evaluation` has the real one.
 
     `limits` is a pytree of scalars, `data()` one of arrays that all points share. Equal
-    evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None.
+    evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None;
+    `brief` tells that all runs last a few epochs only.
     """
 
     @property
     def lanes(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def brief(self) -> bool: ...  # noqa: D102
 
     def __hash__(self) -> int: ...  # noqa: D105
 
@@ -243,6 +250,8 @@ class LocalExecutor:
         count = len(next(iter(points.values())))
         # Of a model with arrays every block has the same lanes: one compilation, the same bits.
         lanes = min(evaluation.lanes or _padded(count), self.lanes)
+        if evaluation.brief and evaluation.lanes is None and count >= BRIEF:
+            lanes = max(lanes, BRIEF)
         if length is None or self.unroll > 1:
             parts = self._dealt(count, lanes)
             work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)
@@ -300,8 +309,16 @@ def _evaluate_in_rounds(
 def _gather(count: int, blocks: list[np.ndarray], futures: list[Future[Records]]) -> Records:
     records: Records = {}
     for block, future in zip(blocks, futures, strict=True):
+        where = _as_slice(block)
         for name, part in future.result().items():
             if name not in records:
                 records[name] = np.empty(count, part.dtype)
-            records[name][block] = part
+            records[name][where] = part
     return records
+
+
+def _as_slice(numbers: np.ndarray) -> np.ndarray | slice:
+    """Return numbers that follow each other as a slice, to which it is faster to write."""
+    first, count = int(numbers[0]), len(numbers)
+    follow = np.array_equal(numbers, np.arange(first, first + count))
+    return slice(first, first + count) if follow else numbers
