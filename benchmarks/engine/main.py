@@ -73,7 +73,7 @@ def _beside_the_loop(quick: bool, rounds: int) -> dict[str, Any]:
     found["startup"] = processes.startup(min(rounds, 3))
     print(f"  {found['startup']}", flush=True)
     print("memory of a leaping sweep", flush=True)
-    shapes = ((32, 1), (32, 2)) if quick else ((256, 8), (1024, 5), (1024, 10))
+    shapes = ((32, 1), (32, 2)) if quick else ((256, 16), (1024, 10), (3200, 10))
     found["memory"] = processes.memory(shapes)
     print(f"  {found['memory']}", flush=True)
     if not quick:

@@ -91,7 +91,7 @@ import json, resource, sys, tempfile, time
 import plateaumap as pm
 side = int(sys.argv[1])
 sweep = pm.Sweep(losses="quadratic", method="leap", horizon=None, axes=[
-    pm.linspace("w0", -8, 8, side), pm.linspace("b0", -8, 8, side),
+    pm.linspace("w0", 6, 18, side), pm.linspace("b0", 6, 18, side),
     pm.geomspace("lr", 0.001, 10, int(sys.argv[2]))])
 begin = time.perf_counter()
 with tempfile.TemporaryDirectory() as folder:
