@@ -39,12 +39,14 @@ class Program:
         prepare: binds a job and a number of threads; what it returns is timed.
         does: whether it does a job with so many threads.
         slow: whether once is enough.
+        apart: whether it runs in a process of its own, see `benchmarks.engine.apart`.
     """
 
     name: str
     prepare: Callable[[Job, int], Run]
     does: Callable[[Job, int], bool]
     slow: bool = False
+    apart: bool = False
 
 
 def ours(job: Job, threads: int) -> Run:
@@ -381,13 +383,15 @@ PROGRAMS = [
         "JAX vmap(while_loop)",
         jax_while_loop,
         lambda job, threads: _only_t10(job, threads) and threads > 1,
-        True,
+        slow=True,
+        apart=True,
     ),
     Program(
         "JAX vmap(scan)",
         jax_scan,
         lambda job, threads: _short(job, threads) and threads > 1,
-        True,
+        slow=True,
+        apart=True,
     ),
     Program("PyTorch", torch_loop, lambda *on: _has("torch") and _short(*on), True),
 ]
