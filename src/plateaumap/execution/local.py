@@ -26,7 +26,7 @@ Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
 Work = Callable[[Any, Points, Any, np.ndarray, int], Records]
 
-LANES = 1024
+LANES = 512
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
 
 WIDE = 131_072
@@ -42,7 +42,7 @@ XLA treats the remainder of a vector loop differently, which changes last bits i
 about 16 lanes; from 64 on a lane's bits do not depend on its block.
 """
 
-GROUP = 16
+GROUP = 32
 """Blocks of runs of unknown length that one thread advances in rounds, packing the survivors."""
 
 UNROLL = 16
