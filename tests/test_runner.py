@@ -183,7 +183,8 @@ def test_a_disk_that_refuses_ends_the_run_which_can_go_on(
         with pytest.raises(WriteError) as caught:
             pm.run(fragile(losses="quadratic"), out=tmp_path)
     assert caught.value.exit_code == 1
-    assert pm.open(tmp_path).missing == [2, 3]
+    # A part that was being written at the same time may be there.
+    assert pm.open(tmp_path).missing in ([2], [2, 3])
     results = pm.run(fragile(losses="quadratic"), out=tmp_path)
     pd.testing.assert_frame_equal(results.frame(), pm.run(fragile(losses="quadratic")))
 

@@ -207,7 +207,8 @@ class Task:
         horizon: int,
         length: np.ndarray | None = None,
     ) -> Callable[[], Arrays]:
-        evaluation = replace(self.evaluation, brief=horizon <= _BRIEF)
+        few_numbers = self.evaluation.lanes is None
+        evaluation = replace(self.evaluation, brief=few_numbers and horizon <= _BRIEF)
         limits = Limits(
             np.asarray(horizon, evaluation.counter),
             np.asarray(self.tolerance, evaluation.dtype),

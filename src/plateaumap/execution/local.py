@@ -250,7 +250,7 @@ class LocalExecutor:
         count = len(next(iter(points.values())))
         # Of a model with arrays every block has the same lanes: one compilation, the same bits.
         lanes = min(evaluation.lanes or _padded(count), self.lanes)
-        if evaluation.brief and evaluation.lanes is None and count >= BRIEF:
+        if evaluation.brief and count >= BRIEF:
             lanes = max(lanes, BRIEF)
         if length is None or self.unroll > 1:
             parts = self._dealt(count, lanes)
