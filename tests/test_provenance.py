@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.execution.local import compiler_options
+from plateaumap.compiler import compiler_options
 
 SWEEP = pm.Sweep(
     name="small",

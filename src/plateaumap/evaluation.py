@@ -13,13 +13,13 @@ import numpy as np
 from jax import Array
 
 from plateaumap import course, training
+from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey, Stage
 from plateaumap.data import arrays_of, with_arrays
 from plateaumap.experiment import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
 from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record
-from plateaumap.numerics.double import double_precision
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
 

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from plateaumap import table
+from plateaumap.compiler import double_precision
 from plateaumap.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
-from plateaumap.numerics.double import double_precision
 from plateaumap.table import Arrays
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import EpochCounts, count_epochs

@@ -21,8 +21,7 @@ def provenance(precision: str) -> dict[str, Any]:
     """
     import jax
 
-    from plateaumap.execution.local import compiler_options
-    from plateaumap.numerics.double import prepare_compiler
+    from plateaumap.compiler import compiler_options, prepare_compiler
 
     return {
         "versions": {name: version(name) for name in _PACKAGES},

@@ -38,7 +38,7 @@ from plateaumap.table import Arrays
 _log = logging.getLogger(__name__)
 
 CHUNKS_IN_FLIGHT = 3
-"""Chunks that are being evaluated or wait to be stored: bounds memory, keeps the cores busy."""
+"""Chunks that are being evaluated; with those of the writers they bound memory."""
 
 WRITERS = 2
 """Threads that store chunks: hashing and encoding one takes about as long as evaluating it."""

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
+from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
 from plateaumap.experiment import SingleNeuron
 from plateaumap.neuron import pre_activation
-from plateaumap.numerics.double import double_precision
 from plateaumap.spec import Sweep
 
 STRETCH = 1024

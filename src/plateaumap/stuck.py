@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from plateaumap import activations
+from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import SingleNeuron
 from plateaumap.grid import points
 from plateaumap.initialisation import Initialisation
-from plateaumap.numerics.double import double_precision
 from plateaumap.runner import run
 from plateaumap.spec import Sweep
 

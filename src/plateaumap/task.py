@@ -38,8 +38,8 @@ LARGEST_SHIFT = 1.0
 _UNCOMPENSATED = {"float32_plain": 24}
 """Precisions whose rows need that mark, and their binary digits."""
 
-_BRIEF = 64
-"""A horizon up to which runs are made faster than it is found out how to make them fast."""
+_BRIEF_HORIZON = 64
+"""Up to this horizon, making all epochs costs less than ordering runs and looking for landmarks."""
 
 _LONGEST_INT32_HORIZON = 2**31 - 1024
 
@@ -162,7 +162,7 @@ class Task:
         self, lanes: Lanes, points: Points, predicted: np.ndarray | None, horizon: int
     ) -> Callable[[], Arrays]:
         length = predicted
-        if predicted is not None and horizon <= _BRIEF:
+        if predicted is not None and self._brief(horizon):
             length = np.zeros_like(predicted)
         elif predicted is not None and self.evaluation.until == "tenth":
             length = self._predict(points, LEVELS["tenth_epochs"])
@@ -200,6 +200,10 @@ class Task:
         coordinates = self._experiment.coordinates
         return {c.name: c.values(points[c.name]) for c in coordinates}
 
+    def _brief(self, horizon: int) -> bool:
+        """Return whether runs are brief; those of models with arrays all share one compilation."""
+        return horizon <= _BRIEF_HORIZON and self.evaluation.lanes is None
+
     def _evaluate(
         self,
         lanes: Lanes,
@@ -207,8 +211,7 @@ class Task:
         horizon: int,
         length: np.ndarray | None = None,
     ) -> Callable[[], Arrays]:
-        few_numbers = self.evaluation.lanes is None
-        evaluation = replace(self.evaluation, brief=few_numbers and horizon <= _BRIEF)
+        evaluation = replace(self.evaluation, brief=self._brief(horizon))
         limits = Limits(
             np.asarray(horizon, evaluation.counter),
             np.asarray(self.tolerance, evaluation.dtype),

@@ -11,16 +11,16 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 
+from plateaumap.compiler import compiler_options, double_precision, prepare_compiler
 from plateaumap.course import Stage
 from plateaumap.execution.rounds import in_rounds
-from plateaumap.numerics.double import double_precision, prepare_compiler
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
@@ -32,7 +32,7 @@ LANES = 512
 WIDE = 131_072
 """The same on an accelerator, which wants all of them at once."""
 
-BRIEF = 8192
+BRIEF_LANES = 8192
 """Runs in one block that last a few epochs only: no lane waits for another, and calls cost most."""
 
 FEWEST_LANES = 64
@@ -159,36 +159,6 @@ def _block(evaluation: Evaluation, unroll: int = 1) -> _Block:
         return block
 
 
-@lru_cache(maxsize=2)
-def compiler_options(own_threads: bool = False) -> dict[str, str | bool]:
-    """Return options that make the most of this CPU.
-
-    A block is one thread's work. XLA by itself would run independent operations of one block on
-    several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for
-    memory it runs them one after the other. Of vectors, its own choice is 256 bits.
-
-    Args:
-        own_threads: whether to forbid XLA to cut a large operation, such as a product of
-            matrices, into pieces for other threads, which have blocks of their own.
-    """
-    if jax.default_backend() != "cpu":
-        return {}
-    options: dict[str, str | bool] = {
-        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
-    }
-    if own_threads:
-        options["xla_cpu_multi_thread_eigen"] = False
-    if "avx512f" in _cpu_features():
-        options["xla_cpu_prefer_vector_width"] = "512"
-    return options
-
-
-def _cpu_features() -> frozenset[str]:
-    from numpy._core._multiarray_umath import __cpu_features__ as features
-
-    return frozenset(name.lower() for name, present in features.items() if present)
-
-
 class LocalExecutor:
     """Evaluates points on this machine's processor, or on its accelerator.
 
@@ -250,8 +220,8 @@ class LocalExecutor:
         count = len(next(iter(points.values())))
         # Of a model with arrays every block has the same lanes: one compilation, the same bits.
         lanes = min(evaluation.lanes or _padded(count), self.lanes)
-        if evaluation.brief and count >= BRIEF:
-            lanes = max(lanes, BRIEF)
+        if evaluation.brief and count >= BRIEF_LANES:
+            lanes = max(lanes, BRIEF_LANES)
         if length is None or self.unroll > 1:
             parts = self._dealt(count, lanes)
             work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateaumap import runner
+from plateaumap.compiler import double_precision
 from plateaumap.coordinates import Choice
 from plateaumap.errors import PlateaumapError
 from plateaumap.experiment import SingleNeuron
 from plateaumap.explore.view import View
 from plateaumap.neuron import Parameters
-from plateaumap.numerics.double import double_precision
 from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep
 from plateaumap.theory.flow import log_flow_time

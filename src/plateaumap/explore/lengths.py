@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plateaumap import runner
+from plateaumap.compiler import double_precision
 from plateaumap.measures import LEVELS, STATUSES
-from plateaumap.numerics.double import double_precision
 from plateaumap.spec import Sweep
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs

@@ -92,9 +92,7 @@ def exp_nonpositive(x: Array) -> Array:
     # After adding 1.5·2^mantissa a whole number stands in the lowest bits.
     shifted = n + (1.5 * 2.0**form.mantissa + form.bias)
     bits = jax.lax.bitcast_convert_type(shifted, form.integer)
-    power = jax.lax.bitcast_convert_type(
-        jax.lax.shift_left(bits, jnp.full_like(bits, form.mantissa)), x.dtype
-    )
+    power = jax.lax.bitcast_convert_type(bits << form.mantissa, x.dtype)
     near = 1 + (r + r * r * horner(form.series, r))
     return jnp.where(x < form.smallest, 0, near * power)
 

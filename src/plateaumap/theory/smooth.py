@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from plateaumap import losses
 from plateaumap.activations import Activation
+from plateaumap.compiler import double_precision
 from plateaumap.losses import Loss
-from plateaumap.numerics.double import double_precision
 from plateaumap.numerics.quadrature import double_exponential, legendre
 from plateaumap.theory.batches import Columns
 from plateaumap.theory.descents import EpochState, Group, neurons

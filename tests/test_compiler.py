@@ -10,7 +10,7 @@ import sys
 LOOP = """
 import json, os
 import jax, numpy as np
-from plateaumap.numerics.double import double_precision
+from plateaumap.compiler import double_precision
 before = os.environ.get("XLA_FLAGS")
 with double_precision():
     loop = jax.jit(lambda x: jax.lax.fori_loop(0, 1000, lambda _, x: x * 0.5 + 1, x))

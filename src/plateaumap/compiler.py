@@ -1,11 +1,11 @@
-"""Where JAX is used: in double precision, by a compiler that knows what suits short loops."""
+"""What JAX and its compiler are told: 64 bits, how to compile short loops, which vectors to use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 import jax
 
@@ -47,3 +47,33 @@ def prepare_compiler() -> str:
         else:
             os.environ["XLA_FLAGS"] = before
     return options
+
+
+@lru_cache(maxsize=2)
+def compiler_options(own_threads: bool = False) -> dict[str, str | bool]:
+    """Return options that make the most of this CPU.
+
+    A block is one thread's work. XLA by itself would run independent operations of one block on
+    several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for
+    memory it runs them one after the other. Of vectors, its own choice is 256 bits.
+
+    Args:
+        own_threads: whether to forbid XLA to cut a large operation, such as a product of
+            matrices, into pieces for other threads, which have blocks of their own.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, str | bool] = {
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    }
+    if own_threads:
+        options["xla_cpu_multi_thread_eigen"] = False
+    if "avx512f" in _cpu_features():
+        options["xla_cpu_prefer_vector_width"] = "512"
+    return options
+
+
+def _cpu_features() -> frozenset[str]:
+    from numpy._core._multiarray_umath import __cpu_features__ as features
+
+    return frozenset(name.lower() for name, present in features.items() if present)
