@@ -12,6 +12,9 @@ import json, os
 import jax, numpy as np
 from plateaumap.compiler import double_precision
 before = os.environ.get("XLA_FLAGS")
+if os.environ.get("ASKED_FIRST"):
+    from plateaumap.provenance import provenance
+    provenance("float64")
 with double_precision():
     loop = jax.jit(lambda x: jax.lax.fori_loop(0, 1000, lambda _, x: x * 0.5 + 1, x))
     text = loop.lower(np.ones(1024)).compile().as_text()
@@ -31,6 +34,10 @@ def test_short_loops_become_one_piece_and_the_environment_stays_as_it_was():
     assert told() == {"same": True, "one": True}
     flags = "--xla_cpu_enable_fast_math=false"
     assert told(XLA_FLAGS=flags) == {"same": True, "one": True}
+
+
+def test_a_worker_that_is_first_asked_where_it_runs_compiles_alike():
+    assert told(ASKED_FIRST="yes") == {"same": True, "one": True}
 
 
 def test_who_has_set_the_option_is_heard():

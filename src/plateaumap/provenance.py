@@ -23,6 +23,8 @@ def provenance(precision: str) -> dict[str, Any]:
 
     from plateaumap.compiler import compiler_options, prepare_compiler
 
+    told = prepare_compiler()  # before the first question to JAX, after which XLA does not listen
+
     return {
         "versions": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -34,7 +36,7 @@ def provenance(precision: str) -> dict[str, Any]:
             "device": jax.devices()[0].device_kind,
             "cpu": _cpu(),
         },
-        "compiler": {"options": compiler_options(), "XLA_FLAGS": prepare_compiler()},
+        "compiler": {"options": compiler_options(), "XLA_FLAGS": told},
         "git_commit": _commit(),
     }
 
