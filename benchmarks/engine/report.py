@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-OURS = "plateaumap"
+OURS, UNPREDICTED = "plateaumap", "plateaumap, no prediction"
 _MARKS = "<!-- measured by make bench -->", "<!-- end of what was measured -->"
 
 
@@ -127,6 +127,21 @@ def _bars_of_jobs(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str
                 f"{ratio(job, other, 2, 'cpu')} by processor time, "
                 f"{ratio(job, other, 2, 'wall')} by the clock",
                 _met(statistics.median(values) >= bar),
+            )
+    for job in found["jobs"]:
+        values = ratios(job, UNPREDICTED, 2, "cpu")
+        if values:
+            told = " and ".join(
+                f"{threads} thread{'s' * (threads > 1)}: {ratio(job, UNPREDICTED, threads, 'cpu')} by "
+                f"processor time, {ratio(job, UNPREDICTED, threads, 'wall')} by the clock"
+                for threads in (1, 2)
+            )
+            title = f"{job['name']}, {job['loss']}, {job['precision']}, {job['measures']}"
+            yield (
+                f"{title}: time without a prediction over that with one",
+                "≤ 1.5×",
+                told,
+                _met(statistics.median(values) <= 1.5),
             )
     gains = [
         one / two
