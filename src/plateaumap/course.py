@@ -375,4 +375,4 @@ def _nowhere(state: RunState) -> Mark:
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+    return jax.tree.map(lambda a, b: jax.lax.select(condition, a, b), new, old)
