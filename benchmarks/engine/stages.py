@@ -51,20 +51,21 @@ def wasted_share(job: Job) -> dict[str, float]:
     arrays = Rows(sweep)
     with local.LocalExecutor() as executor:
         epochs = np.ma.getdata(arrays.submit(executor, 0, 0, sweep.size)()["epochs_run"])
+        lanes = executor.block_lanes(arrays.tasks[0].evaluation, sweep.size)
     points = sweep.grid.coordinates_at(np.arange(sweep.size, dtype=np.int64))
     drop = 0.1 if job.measures == "T10" else 0.9
     length = sweep.experiment.predict(points, job.loss, drop)
     in_order = np.argsort(-np.nan_to_num(length), kind="stable")
     return {
-        "predicted order": _wasted(epochs[in_order]),
-        "order of the grid": _wasted(epochs),
+        "predicted order": _wasted(epochs[in_order], lanes),
+        "order of the grid": _wasted(epochs, lanes),
     }
 
 
-def _wasted(epochs: np.ndarray) -> float:
+def _wasted(epochs: np.ndarray, lanes: int) -> float:
     made = 0
-    for at in range(0, len(epochs), local.LANES):
-        block = epochs[at : at + local.LANES]
+    for at in range(0, len(epochs), lanes):
+        block = epochs[at : at + lanes]
         made += int(block.max()) * len(block)
     return made / int(epochs.sum()) - 1
 

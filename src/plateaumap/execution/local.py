@@ -20,14 +20,20 @@ import numpy as np
 from jax import Array
 
 from plateaumap.compiler import compiler_options, double_precision, prepare_compiler
-from plateaumap.execution.rounds import in_rounds
+from plateaumap.execution.rounds import filled_up, in_rounds
 from plateaumap.numerics.stacking import Stacking
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
 
-LANES = 512
+FEW_LANES, LANES = 512, 1024
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
+
+ENOUGH_BLOCKS = 64
+"""Blocks from which their number matters less than what a call costs.
+
+Of fewer, smaller ones lanes wait less for each other, as runs of more alike lengths are together.
+"""
 
 WIDE = 131_072
 """The same on an accelerator, which wants all of them at once."""
@@ -183,7 +189,7 @@ class LocalExecutor:
 
     Attributes:
         threads: how many blocks are worked on at once.
-        lanes: runs in one block.
+        lanes: runs in one block, at most.
         unroll: epochs in one turn of a compiled loop.
     """
 
@@ -195,7 +201,7 @@ class LocalExecutor:
         Args:
             threads: as many as there are usable cores if None.
             lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`; if None, few on a
-                processor and many on an accelerator.
+                processor (see `ENOUGH_BLOCKS`) and many on an accelerator.
             unroll: epochs in one turn of a compiled loop; if None, one on a processor and several
                 on an accelerator. With several, runs are always advanced in rounds.
         """
@@ -203,6 +209,7 @@ class LocalExecutor:
         on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
         self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
+        self._few_lanes = FEW_LANES if lanes is None and on_processor else self.lanes
         self.unroll = unroll or (1 if on_processor else UNROLL)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
@@ -237,18 +244,29 @@ class LocalExecutor:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
-        # Of a model with arrays every block has the same lanes: one compilation, the same bits.
-        lanes = min(evaluation.lanes or _padded(count), self.lanes)
-        if evaluation.brief and count >= BRIEF_LANES:
-            lanes = max(lanes, BRIEF_LANES)
+        lanes = self.block_lanes(evaluation, count)
         if length is None or self.unroll > 1:
             return self._simulate_in_rounds(evaluation, points, limits, lanes).result
-        order = np.argsort(-np.nan_to_num(length), kind="stable")
-        parts = [order[at : at + lanes] for at in range(0, count, lanes)]
+        order: np.ndarray | None = None
+        if not evaluation.brief:
+            order = np.argsort(-np.nan_to_num(length), kind="stable")
+            points = {name: array[order] for name, array in points.items()}
+        blocks = [slice(at, min(at + lanes, count)) for at in range(0, count, lanes)]
         futures = [
-            self._pool.submit(_evaluate, evaluation, points, limits, part, lanes) for part in parts
+            self._pool.submit(_evaluate, evaluation, points, limits, block, lanes)
+            for block in blocks
         ]
-        return lambda: _gather(count, parts, futures)
+        return lambda: _gather(order, blocks, futures)
+
+    def block_lanes(self, evaluation: Evaluation, count: int) -> int:
+        """Return how many of so many runs make a block."""
+        if evaluation.lanes is not None:
+            # Of a model with arrays every block has the same lanes: one compilation, the same bits.
+            return min(evaluation.lanes, self.lanes)
+        if evaluation.brief and count >= BRIEF_LANES:
+            return max(self.lanes, BRIEF_LANES)
+        lanes = self.lanes if count >= ENOUGH_BLOCKS * self.lanes else self._few_lanes
+        return min(_padded(count), lanes)
 
     def _simulate_in_rounds(
         self, evaluation: Evaluation, points: Points, limits: Any, lanes: int
@@ -273,29 +291,29 @@ def _padded(lanes: int) -> int:
 
 
 def _evaluate(
-    evaluation: Evaluation, points: Points, limits: Any, block: np.ndarray, lanes: int
+    evaluation: Evaluation, points: Points, limits: Any, block: slice, lanes: int
 ) -> Records:
-    # A padded block repeats its last point: one more lane that stops when that one does.
-    padded = np.concatenate([block, np.repeat(block[-1:], lanes - len(block))])
+    count = block.stop - block.start
+    some = {name: filled_up(array[block], lanes) for name, array in points.items()}
     with double_precision():
-        lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
+        lane_points = evaluation.cast(some)
         records = _block(evaluation).whole(lane_points, limits)
-        return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
+        return {name: np.asarray(array)[:count] for name, array in records.items()}
 
 
-def _gather(count: int, blocks: list[np.ndarray], futures: list[Future[Records]]) -> Records:
-    records: Records = {}
+def _gather(
+    order: np.ndarray | None, blocks: list[slice], futures: list[Future[Records]]
+) -> Records:
+    """Put the records of blocks together, in the order that points had before they were sorted."""
+    gathered: Records = {}
     for block, future in zip(blocks, futures, strict=True):
-        where = _as_slice(block)
         for name, part in future.result().items():
-            if name not in records:
-                records[name] = np.empty(count, part.dtype)
-            records[name][where] = part
+            if name not in gathered:
+                gathered[name] = np.empty(blocks[-1].stop, part.dtype)
+            gathered[name][block] = part
+    if order is None:
+        return gathered
+    records = {name: np.empty_like(values) for name, values in gathered.items()}
+    for name, values in gathered.items():
+        records[name][order] = values
     return records
-
-
-def _as_slice(numbers: np.ndarray) -> np.ndarray | slice:
-    """Return numbers that follow each other as a slice, to which it is faster to write."""
-    first, count = int(numbers[0]), len(numbers)
-    follow = np.array_equal(numbers, np.arange(first, first + count))
-    return slice(first, first + count) if follow else numbers

@@ -114,7 +114,7 @@ class _Pool:
         return [self._block(places) for places in reversed(cuts)]
 
     def _block(self, places: np.ndarray) -> _Block:
-        padded = _padded(places, self._lanes)
+        padded = filled_up(places, self._lanes)
         runs = tuple(np.take(array, padded, -1, mode="clip") for array in self._runs)
         return _Block(self._numbers[places], runs)
 
@@ -169,7 +169,7 @@ class _Rounds:
     def advance(self, number: float, block: _Block) -> _Advanced:
         """Return a block one round later."""
         until = 0 if number == _ENDED else _last_epoch(int(number), FIRST_ROUND, COST)
-        known, numbers = len(block.numbers), _padded(block.numbers, self._lanes)
+        known, numbers = len(block.numbers), filled_up(block.numbers, self._lanes)
         runs, under_way, left, records = self._advance(
             numbers, block.runs, number == 0, min(until, self._last)
         )
@@ -288,8 +288,8 @@ class _Driver:
             self._records.set_exception(error)
 
 
-def _padded(numbers: np.ndarray, lanes: int) -> np.ndarray:
+def filled_up(array: np.ndarray, lanes: int) -> np.ndarray:
     """Repeat the last run of a block: one more lane that stops when that one does."""
-    if len(numbers) == lanes:
-        return numbers
-    return np.concatenate([numbers, np.repeat(numbers[-1:], lanes - len(numbers))])
+    if len(array) == lanes:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], lanes - len(array))])
