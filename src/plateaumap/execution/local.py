@@ -2,11 +2,13 @@
 
 Knows neither what is trained nor what is measured. A block is a fixed number of lanes, one run
 in each, advanced together until the last of them has stopped; the lanes of a block are chosen to
-stop at about the same time.
+stop at about the same time. On an NVIDIA GPU there are no blocks: each run is a thread of its own
+(see `plateaumap.execution.kernel`), unless it needs what only XLA compiles.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +22,12 @@ from jax import Array
 
 from plateaumap.compiler import compiler_options, double_precision, prepare_compiler
 from plateaumap.course import Stage
+from plateaumap.execution.cuda import Gpu, Kernel, gpu
+from plateaumap.execution.errors import ExecutionError
+from plateaumap.execution.kernel import UntranslatableError, translate
 from plateaumap.execution.rounds import in_rounds
+
+_log = logging.getLogger(__name__)
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
@@ -30,7 +37,7 @@ LANES = 512
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
 
 WIDE = 131_072
-"""The same on an accelerator, which wants all of them at once."""
+"""The same where XLA compiles them for an accelerator, which wants all of them at once."""
 
 BRIEF_LANES = 8192
 """Runs in one block that last a few epochs only: no lane waits for another, and calls cost most."""
@@ -127,7 +134,7 @@ def _compiled_once(
     data: Any,
     options: Mapping[str, str | bool],
 ) -> Callable[..., Any]:
-    # This is the one place where the runs of a sweep are vectorised.
+    # This is the one place where the runs of a sweep are vectorised; of a kernel, `simulate` is.
     block = jax.jit(jax.vmap(function, axes), compiler_options=dict(options))
     compiled: set[int] = set()
     guard = threading.Lock()
@@ -159,6 +166,31 @@ def _block(evaluation: Evaluation, unroll: int = 1) -> _Block:
         return block
 
 
+_kernels: dict[Evaluation, Kernel | None] = {}
+_kernels_guard = threading.Lock()
+
+
+def _kernel(device: Gpu, evaluation: Evaluation, points: Points, limits: Any) -> Kernel | None:
+    """Return the kernel of an evaluation, or None if XLA has to compile it."""
+    with _kernels_guard:
+        if evaluation not in _kernels:
+            try:
+                one = {name: array[0] for name, array in points.items()}
+                with double_precision():
+                    source = translate(evaluation.evaluate, one, limits, evaluation.data())
+                _kernels[evaluation] = Kernel(device, source)
+            except UntranslatableError as error:
+                _log.info("left to XLA, as there is no kernel with %s", error)
+                _kernels[evaluation] = None
+            except ExecutionError as error:
+                _log.warning("left to XLA, as its kernel cannot be compiled: %s", error)
+                _kernels[evaluation] = None
+        kernel = _kernels[evaluation] = _kernels.pop(evaluation)
+        while len(_kernels) > MOST_COMPILED:
+            del _kernels[next(iter(_kernels))]
+        return kernel
+
+
 class LocalExecutor:
     """Evaluates points on this machine's processor, or on its accelerator.
 
@@ -178,12 +210,14 @@ class LocalExecutor:
             lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`; if None, few on a
                 processor and many on an accelerator.
             unroll: epochs in one turn of a compiled loop; if None, one on a processor and several
-                on an accelerator. With several, runs are always advanced in rounds.
+                on an accelerator. With several, runs are always advanced in rounds. Given at all,
+                XLA compiles them, for an NVIDIA GPU, too.
         """
         prepare_compiler()
         on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
         self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
+        self._gpu = gpu() if unroll is None else None
         self.unroll = unroll or (1 if on_processor else UNROLL)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
@@ -218,6 +252,13 @@ class LocalExecutor:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
+        if self._gpu is not None and evaluation.lanes is None:
+            thread_points = evaluation.cast(points)
+            kernel = _kernel(self._gpu, evaluation, thread_points, limits)
+            if kernel is not None:
+                order = None if length is None else _longest_first(length)
+                scalars = jax.tree.leaves(limits)
+                return self._pool.submit(kernel, thread_points, scalars, order).result
         # Of a model with arrays every block has the same lanes: one compilation, the same bits.
         lanes = min(evaluation.lanes or _padded(count), self.lanes)
         if evaluation.brief and count >= BRIEF_LANES:
@@ -226,7 +267,7 @@ class LocalExecutor:
             parts = self._dealt(count, lanes)
             work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)
         else:
-            order = np.argsort(-np.nan_to_num(length), kind="stable")
+            order = _longest_first(length)
             parts = [order[at : at + lanes] for at in range(0, count, lanes)]
             work = _evaluate
         futures = [
@@ -238,6 +279,10 @@ class LocalExecutor:
         """Deal points out to groups that are advanced in rounds, each by one thread."""
         groups = max(-(-count // (GROUP * lanes)), min(self.threads, count // lanes), 1)
         return [np.arange(first, count, groups) for first in range(groups)]
+
+
+def _longest_first(length: np.ndarray) -> np.ndarray:
+    return np.argsort(-np.nan_to_num(length), kind="stable")
 
 
 def _padded(lanes: int) -> int:
