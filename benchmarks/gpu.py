@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +31,8 @@ from benchmarks.engine.jobs import PRECISIONS, Job, all_jobs, five_decades
 from benchmarks.engine.programs import jax_while_loop
 
 import plateaumap as pm
+from plateaumap.evaluation import Limits
+from plateaumap.execution.cuda import gpu
 from plateaumap.execution.local import UNROLL, LocalExecutor
 from plateaumap.rows import Rows
 
@@ -80,7 +83,7 @@ def submitted(job: Job, executor: LocalExecutor) -> Callable[[], Answers]:
     return run
 
 
-def timed(run: Callable[[], Answers], rounds: int) -> tuple[Answers, dict[str, float]]:
+def timed(run: Callable[[], Any], rounds: int) -> tuple[Any, dict[str, float]]:
     """Return answers, and the seconds of the first call and, by the median, of later ones."""
     begin = time.perf_counter()
     answers = run()
@@ -93,6 +96,23 @@ def timed(run: Callable[[], Answers], rounds: int) -> tuple[Answers, dict[str, f
     return answers, {"first": first, "seconds": statistics.median(later or [first])}
 
 
+def clocked_kernels() -> list[float]:
+    """Return a list to which every kernel adds the seconds that it takes, copies not included."""
+    device, taken = gpu(), list[float]()
+    if device is not None:
+        launch = device.launch
+
+        def clocked(*arguments: Any) -> None:
+            device.wait()
+            begin = time.perf_counter()
+            launch(*arguments)
+            device.wait()
+            taken.append(time.perf_counter() - begin)
+
+        device.launch = clocked  # type: ignore[method-assign]
+    return taken
+
+
 def told(answers: Answers) -> Answers:
     """Return the columns that are compared."""
     numbers = ("plateau_fraction", "acceleration", "tangent_lag", "final_output", "final_loss")
@@ -102,13 +122,19 @@ def told(answers: Answers) -> Answers:
 
 def on_this_device(arguments: argparse.Namespace, folder: Path) -> None:
     """Do every job here, and leave times and answers in a folder."""
-    executor = LocalExecutor()
+    executor, on_cores = LocalExecutor(), jax.default_backend() == "cpu"
+    kernels = clocked_kernels()
     for number, job in enumerate(jobs(arguments.quick, arguments.largest)):
-        if jax.default_backend() == "cpu" and job.sweep.size > 2**20:
+        if on_cores and job.sweep.size > 2**20:
             continue
-        rounds = arguments.rounds if job.sweep.size <= 2**20 else 1
+        # What is large has been compiled for a small job before: once is enough.
+        again = job.sweep.size < 2**20 or (job.sweep.size == 2**20 and not on_cores)
+        rounds = arguments.rounds if again else 0
         answers, seconds = timed(submitted(job, executor), rounds)
-        np.savez(folder / f"{number}.npz", **told(answers))
+        if job.sweep.size <= 2**20:
+            np.savez(folder / f"{number}.npz", **told(answers))
+        seconds["kernel"] = kernels[-1] if kernels else float("nan")
+        seconds["useful"] = int(answers["epochs_run"].sum(dtype=np.int64))
         (folder / f"{number}.json").write_text(json.dumps(seconds))
         print(f"{jax.default_backend()}: {job.title}: {seconds}", file=sys.stderr, flush=True)
 
@@ -157,6 +183,49 @@ def golden_departures() -> tuple[int, int]:
     return count, wrong
 
 
+def stages(job: Job) -> Iterator[str]:
+    """Yield rows with what the time of a job is spent on."""
+    executor, rows = LocalExecutor(), Rows(job.sweep)
+    evaluation = rows.tasks[0].evaluation
+    limits = Limits(np.asarray(job.horizon, evaluation.counter), np.asarray(0.0, evaluation.dtype))
+    points = job.sweep.grid.coordinates_at(np.arange(job.sweep.size))
+
+    def predicted() -> np.ndarray:
+        drop = 0.1 if job.measures == "T10" else 0.9
+        length = job.sweep.experiment.predict(points, job.loss, drop)
+        assert length is not None
+        return length
+
+    length = predicted()
+    parts: dict[str, Callable[[], object]] = {
+        "coordinates of the grid": lambda: job.sweep.grid.coordinates_at(np.arange(job.sweep.size)),
+        "theory's prediction of one length": predicted,
+        "to order by it": lambda: np.argsort(-np.nan_to_num(length), kind="stable"),
+        "to order and simulate, copies included": lambda: executor.simulate(
+            evaluation, points, limits, length
+        )(),
+        "to simulate in the order of the grid": lambda: executor.simulate(
+            evaluation, points, limits
+        )(),
+        "all, from points to columns": submitted(job, executor),
+        "`pm.run`, to a DataFrame": lambda: pm.run(job.sweep),
+    }
+    for name, part in parts.items():
+        yield _row(name, f"{timed(part, 3)[1]['seconds']:.3f}")
+
+
+def same_bits(job: Job) -> bool:
+    """Return whether runs have the same bits in the order of the grid and in another one."""
+    executor, rows = LocalExecutor(), Rows(job.sweep)
+    evaluation = rows.tasks[0].evaluation
+    limits = Limits(np.asarray(job.horizon, evaluation.counter), np.asarray(0.0, evaluation.dtype))
+    points = job.sweep.grid.coordinates_at(np.arange(job.sweep.size))
+    one = executor.simulate(evaluation, points, limits)()
+    length = np.random.default_rng(0).uniform(size=job.sweep.size)
+    other = executor.simulate(evaluation, points, limits, length)()
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
 def by_xla(rounds: int) -> Iterator[str]:
     """Yield rows of the same runs as XLA compiles them for this device."""
     job = five_decades("quadratic", "float64", "T10", quick=False)
@@ -201,24 +270,33 @@ def report(arguments: argparse.Namespace) -> None:
         subprocess.run(command, env=alone, check=True)
         print(
             _heading(
-                *("job", "runs", "useful epochs", "first call", "GPU, s", "GPU, epochs/s"),
+                *("job", "runs", "useful epochs", "first call, s", "GPU, s", "GPU, epochs/s"),
+                *("kernel alone, s", "kernel alone, epochs/s"),
                 *("all cores, s", "GPU over cores", "integers that differ", "by at most"),
                 *("codes that differ", "numbers apart by"),
             )
         )
         for number, job in enumerate(jobs(arguments.quick, arguments.largest)):
             seconds = json.loads(Path(here, f"{number}.json").read_text())
-            ours = dict(np.load(Path(here, f"{number}.npz")))
-            useful = int(ours["epochs_run"].sum(dtype=np.int64))
+            useful = int(seconds["useful"])
             cells = [job.title, f"{job.sweep.size:,}", f"{useful:.2e}", f"{seconds['first']:.2f}"]
             cells += [f"{seconds['seconds']:.3f}", _rate(useful, seconds)]
+            cells += [f"{seconds['kernel']:.4f}", f"{useful / seconds['kernel']:.2e}"]
             if Path(there, f"{number}.npz").exists():
                 cores = json.loads(Path(there, f"{number}.json").read_text())
-                found = compare(ours, dict(np.load(Path(there, f"{number}.npz"))))
+                ours, theirs = (dict(np.load(Path(at, f"{number}.npz"))) for at in (here, there))
+                found = compare(ours, theirs)
                 cells += [f"{cores['seconds']:.3f}", f"{cores['seconds'] / seconds['seconds']:.1f}"]
                 cells += [f"{found['different']} of {found['total']}", f"{found['worst']}"]
                 cells += [f"{found['codes']}", f"{found['relative']:.1e}"]
-            print(_row(*cells, *("" for _ in range(12 - len(cells)))), flush=True)
+            print(_row(*cells, *("" for _ in range(14 - len(cells)))), flush=True)
+    middle = [job for job in jobs(arguments.quick, arguments.largest) if job.measures == "all"]
+    middle = [job for job in middle if job.sweep.size <= 2**20 and job.precision == "float64"]
+    told_bits = "the same" if same_bits(middle[0]) else "NOT the same"
+    print(f"\nBits of {middle[0].sweep.size:,} runs in two orders: {told_bits}.\n", flush=True)
+    print(_heading(f"{middle[-1].title}, {middle[-1].sweep.size:,} runs", "s"))
+    for row in stages(middle[-1]):
+        print(row, flush=True)
     if arguments.xla:
         print("\n" + _heading("five decades, quadratic, float64, T10", "first", "s", "epochs/s"))
         for row in by_xla(1):

@@ -95,7 +95,7 @@ class _Memory:
 
     def __exit__(self, *exception: object) -> None:
         self._gpu.driver("cuMemFreeAsync", self._address, _OWN_STREAM)
-        self._gpu.driver("cuStreamSynchronize", _OWN_STREAM)
+        self._gpu.wait()
 
 
 class Gpu:
@@ -153,6 +153,10 @@ class Gpu:
         pointers = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         grid = map(c_uint, (-(-count // THREADS), 1, 1, THREADS, 1, 1, 0))
         self.driver("cuLaunchKernel", function, *grid, _OWN_STREAM, pointers, None)
+
+    def wait(self) -> None:
+        """Wait for all that the calling thread has begun."""
+        self.driver("cuStreamSynchronize", _OWN_STREAM)
 
     def driver(self, name: str, *arguments: Any) -> None:
         """Call a function of the driver.

@@ -198,6 +198,7 @@ class LocalExecutor:
         threads: how many blocks are worked on at once.
         lanes: runs in one block.
         unroll: epochs in one turn of a compiled loop.
+        waits: whether runs of a block wait for its longest one; on an accelerator hardly any do.
     """
 
     def __init__(
@@ -217,6 +218,7 @@ class LocalExecutor:
         on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
         self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
+        self.waits = on_processor
         self._gpu = gpu() if unroll is None else None
         self.unroll = unroll or (1 if on_processor else UNROLL)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
