@@ -67,27 +67,28 @@ def translate(function: Callable[..., Any], point: Any, limits: Any, data: Any) 
     Raises:
         UntranslatableError: JAX traces something that has no translation here.
     """
-    closed, form = jax.make_jaxpr(lambda p, shared: function(p, shared, data), return_shape=True)(
-        point, limits
-    )
-    point_dtypes = [np.dtype(leaf.dtype) for leaf in point.values()]
-    inputs = tuple(map(Form, point, point_dtypes))
+    traced = jax.make_jaxpr(lambda p, shared: function(p, shared, data), return_shape=True)
+    closed, form = traced(point, limits)
+    # Names in the order in which JAX takes and returns the values of a dictionary.
+    inputs = tuple(Form(name, np.dtype(point[name].dtype)) for name in sorted(point))
     scalars = tuple(np.dtype(leaf.dtype) for leaf in jax.tree.leaves(limits))
-    outputs = tuple(Form(name, np.dtype(leaf.dtype)) for name, leaf in form.items())
-    # JAX sorts the keys of a dictionary; these are the names in the order of its arguments.
-    read = [f"in_{name}[lane]" for name in sorted(point)]
+    outputs = tuple(Form(name, np.dtype(form[name].dtype)) for name in sorted(form))
+    read = [f"input_{n}[lane]" for n in range(len(inputs))]
+    read += [f"scalar_{n}" for n in range(len(scalars))]
     writer = _Writer()
-    results = writer.call(
-        closed, [*map(_scalar, read), *(_scalar(f"limit_{n}") for n in range(len(scalars)))]
-    )
-    for name, result in zip(sorted(form), results, strict=True):
-        writer.line(f"out_{name}[lane] = {result.item()};")
+    try:
+        results = writer.call(closed, [_array([place], ()) for place in read])
+        for n, result in enumerate(results):
+            writer.line(f"output_{n}[lane] = {result.item()};")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # Another version of JAX may trace the same things in another form.
+        raise UntranslatableError(f"something in an unknown form ({error!r})") from error
     parameters = [
         "long long count",
         "const int *order",
-        *(f"const {_ctype(f.dtype)} *in_{f.name}" for f in inputs),
-        *(f"{_ctype(dtype)} limit_{n}" for n, dtype in enumerate(scalars)),
-        *(f"{_ctype(f.dtype)} *out_{f.name}" for f in outputs),
+        *(f"const {_ctype(form.dtype)} *input_{n}" for n, form in enumerate(inputs)),
+        *(f"{_ctype(dtype)} scalar_{n}" for n, dtype in enumerate(scalars)),
+        *(f"{_ctype(form.dtype)} *output_{n}" for n, form in enumerate(outputs)),
     ]
     body = "\n".join(f"  {line}" for line in writer.lines)
     text = _FRAME.format(
@@ -147,10 +148,6 @@ def _ctype(dtype: Any) -> str:
     if dtype.name not in _CTYPES:  # such as JAX's keys of random numbers
         raise UntranslatableError(f"numbers of type {dtype.name}")
     return _CTYPES[dtype.name]
-
-
-def _scalar(expression: str) -> np.ndarray:
-    return _array([expression], ())
 
 
 def _array(expressions: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
