@@ -104,12 +104,12 @@ def test_an_experiment_bounds_the_runs_in_a_block(
     seen = set()
     real = local.in_rounds
 
-    def noted(advance: Any, blank: Any, count: int, lanes: int, last: int) -> Any:
+    def noted(advance: Any, *arguments: Any) -> Any:
         def counting(numbers: np.ndarray, *rest: Any) -> Any:
             seen.add((len(numbers), len(np.unique(numbers))))
             return advance(numbers, *rest)
 
-        return real(counting, blank, count, lanes, last)
+        return real(counting, *arguments)
 
     monkeypatch.setattr(local, "in_rounds", noted)
     pd.testing.assert_frame_equal(pm.run(sweep(lanes=64), threads=1), plain)

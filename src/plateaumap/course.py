@@ -13,7 +13,6 @@ which whoever drives many runs can put those together that are still under way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -68,37 +67,37 @@ class Mark(NamedTuple):
     position: Position
 
 
-class Search(NamedTuple):
-    """A search for landmarks: the run, the look before this one, marks, whether it is over."""
+class Trail(NamedTuple):
+    """What a search has found: the look before this one, a mark for each landmark, the end."""
 
-    run: RunState
     before: Mark
     marks: tuple[Mark, ...]
     over: Array
 
 
-class Stage(IntEnum):
-    """What a round is for: to begin a run, to go on with it, or to make its record."""
+class Search(NamedTuple):
+    """A search for landmarks: the run, and what has been found on its way."""
 
-    FIRST = 0
-    GO_ON = 1
-    CONCLUDE = 2
+    run: RunState
+    trail: Trail
 
 
 class Journey(NamedTuple):
-    """A run that is made in rounds.
+    """A run that is made in rounds; of its start nothing is kept, as it is soon made again.
 
     Attributes:
-        begin: its start.
-        state: where a run stands whose every epoch is observed.
-        search: how far the coarse search of a steady run has come; None if no run can be steady.
+        run: how far the coarse search of a steady run has come, or where a run stands whose every
+            epoch is observed.
+        trail: what else the search knows; None if no run can be steady.
         under_way: whether there is more to travel before it can arrive, boolean scalar.
+        left: the excess where it stands over that of its start, scalar: of runs that have come
+            as many epochs, those with more of it left can be expected to take longer.
     """
 
-    begin: Start
-    state: RunState
-    search: Search | None
+    run: RunState
+    trail: Trail | None
     under_way: Array
+    left: Array
 
 
 def run(course: Course) -> tuple[Start, RunState]:
@@ -113,10 +112,10 @@ def run(course: Course) -> tuple[Start, RunState]:
 def depart(course: Course) -> Journey:
     """Return a run that has not made its first step."""
     begin, state = _start(course)
-    if not _may_be_steady(course, state):
-        return Journey(begin, state, None, state.stop == Stop.RUNNING)
-    search = _unknown(course, state, _no_landmarks(course, state))
-    return Journey(begin, state, search, state.stop == Stop.RUNNING)
+    trail = None
+    if _may_be_steady(course, state):
+        trail = _unknown(course, state, _no_landmarks(course, state)).trail
+    return Journey(state, trail, state.stop == Stop.RUNNING, jnp.ones_like(begin.excess))
 
 
 def travel(course: Course, journey: Journey, until: Array) -> Journey:
@@ -127,30 +126,32 @@ def travel(course: Course, journey: Journey, until: Array) -> Journey:
         journey: the run so far.
         until: an epoch, integer scalar; a search may overtake it by less than a stride.
     """
-    search, stepping = journey.search, jnp.bool_(True)
-    if search is not None:
+    begin, _ = _start(course)
+    run, trail, stepping = journey.run, journey.trail, jnp.bool_(True)
+    if trail is not None:
         assert course.problem.steady is not None
-        search = _while(
-            lambda search: ~search.over & (search.run.epoch < until),
-            lambda search: _looked(course, journey.begin, search, course.strides[0]),
-            search,
-        )
         stepping = ~course.problem.steady
-    ahead = jnp.where(stepping, until, 0)
-    state = _stepped(course, journey.begin, journey.state, ahead)
-    under_way = (state.stop == Stop.RUNNING) & stepping
-    if search is not None:
-        under_way |= ~search.over
-    return Journey(journey.begin, state, search, under_way)
+        run, trail = _while(
+            lambda search: ~search.trail.over & (search.run.epoch < until),
+            lambda search: _looked(course, begin, search, course.strides[0]),
+            Search(run, trail),
+        )
+    run = _stepped(course, begin, run, jnp.where(stepping, until, 0))
+    under_way = (run.stop == Stop.RUNNING) & stepping
+    if trail is not None:
+        under_way |= ~trail.over
+    left = course.problem.excess(run.position.parameters) / begin.excess
+    return Journey(run, trail, under_way, left)
 
 
 def arrive(course: Course, journey: Journey) -> tuple[Start, RunState]:
     """Return the start of a run that is no longer under way, and its state where it stopped."""
-    if journey.search is None:
-        return journey.begin, journey.state
-    marks = journey.search.marks
-    state = _observed_around(course, journey.begin, journey.state, marks, first_level=1)
-    return journey.begin, state
+    begin, state = _start(course)
+    if journey.trail is None:
+        return begin, journey.run
+    assert course.problem.steady is not None
+    state = _where(course.problem.steady, state, journey.run)
+    return begin, _observed_around(course, begin, state, journey.trail.marks, first_level=1)
 
 
 def _start(course: Course) -> tuple[Start, RunState]:
@@ -237,13 +238,14 @@ def _search(
         reach,
         _unknown(course, state, tuple(_nowhere(state) for _ in marks[:-1])),
         epoch=lambda search: search.run.epoch,
-        running=lambda search: ~search.over,
-        go_to=lambda mark, search: search._replace(
-            before=mark, run=search.run._replace(epoch=mark.epoch, position=mark.position)
+        running=lambda search: ~search.trail.over,
+        go_to=lambda mark, search: Search(
+            search.run._replace(epoch=mark.epoch, position=mark.position),
+            search.trail._replace(before=mark),
         ),
         advance=lambda search: _looked(course, begin, search, stride),
     )
-    return found.marks
+    return found.trail.marks
 
 
 def _unknown(course: Course, state: RunState, nowhere: tuple[Mark, ...]) -> Search:
@@ -251,7 +253,7 @@ def _unknown(course: Course, state: RunState, nowhere: tuple[Mark, ...]) -> Sear
     assert course.problem.steady is not None
     here = Mark(state.epoch, state.position)
     over = (state.stop != Stop.RUNNING) | ~course.problem.steady
-    return Search(run=state, before=here, marks=(*nowhere, here), over=over)
+    return Search(state, Trail(before=here, marks=(*nowhere, here), over=over))
 
 
 def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -> Search:
@@ -269,17 +271,18 @@ def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -
         | (run.epoch + stride > course.horizon)
     )
     moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
+    before, marks = search.trail.before, search.trail.marks
     return Search(
         run=run._replace(
             position=_unobserved(course, run.position, stride),
             epoch=run.epoch + stride,
             observed=seen.observed,
         ),
-        before=here,
-        marks=tuple(
-            _where(m, search.before, mark) for m, mark in zip(moved, search.marks, strict=True)
+        trail=Trail(
+            before=here,
+            marks=tuple(_where(m, before, mark) for m, mark in zip(moved, marks, strict=True)),
+            over=over,
         ),
-        over=over,
     )
 
 
@@ -372,4 +375,4 @@ def _nowhere(state: RunState) -> Mark:
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+    return jax.tree.map(lambda a, b: jax.lax.select(condition, a, b), new, old)

@@ -14,7 +14,7 @@ from jax import Array
 
 from plateaumap import course, training
 from plateaumap.compiler import double_precision
-from plateaumap.course import Course, Journey, Stage
+from plateaumap.course import Course, Journey
 from plateaumap.data import arrays_of, with_arrays
 from plateaumap.experiment import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
@@ -157,45 +157,34 @@ class Evaluation:
         """Return the run of one point before its first step; see `plateaumap.course.depart`."""
         return course.depart(self._course(point, limits, data))
 
-    def round(
+    def travel(
         self,
         point: Point,
         limits: Limits,
         data: list[Array],
         journey: Journey,
         until: Array,
-        stage: Array,
         unroll: int = 1,
-    ) -> tuple[Journey, Record]:
-        """Return the run of one point, one round later, and its record.
-
-        All that a run in rounds needs is in here, so that it is compiled once.
+    ) -> Journey:
+        """Return a run that has been followed to an epoch; see `plateaumap.course.travel`.
 
         Args:
             point: a scalar for each coordinate.
             limits: what ends the run from outside.
             data: see `data`.
-            journey: the run so far; in the first round anything of that form.
-            until: the epoch to go to, integer scalar of the dtype that counts epochs.
-            stage: a `Stage`, integer scalar.
+            journey: the run so far.
+            until: an epoch, integer scalar of the dtype that counts epochs.
             unroll: epochs in one turn of the compiled loop.
-
-        Returns:
-            The run, and its record; zeros before the stage `CONCLUDE`.
         """
         made = self._course(point, limits, data)._replace(unroll=unroll)
+        return course.travel(made, journey, until)
 
-        def conclude() -> Record:
-            return self._record(made, *course.arrive(made, journey))
-
-        def nothing() -> Record:
-            shapes = jax.eval_shape(conclude)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-        record = jax.lax.cond(stage == Stage.CONCLUDE, conclude, nothing)
-        first = stage == Stage.FIRST
-        journey = jax.lax.cond(first, lambda: course.depart(made), lambda: journey)
-        return course.travel(made, journey, until), record
+    def arrive(
+        self, point: Point, limits: Limits, data: list[Array], journey: Journey, unroll: int = 1
+    ) -> Record:
+        """Return the record of a run that is no longer under way."""
+        made = self._course(point, limits, data)._replace(unroll=unroll)
+        return self._record(made, *course.arrive(made, journey))
 
     def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
         experiment = with_arrays(self.experiment, data) if data else self.experiment

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from plateaumap.numerics.elementary import exp_nonpositive, log1p_unit
+from plateaumap.numerics.elementary import exp_nonpositive, log1p_unit, traced_once
 
 
 class Parameters(NamedTuple):
@@ -34,6 +34,7 @@ def pre_activation(parameters: Parameters, x: ArrayLike) -> Array:
 
 
 @jax.custom_jvp
+@traced_once
 def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
     """Return `σ(z)` and `σ(−z) = 1 − σ(z)`, both to full relative precision.
 
@@ -54,6 +55,7 @@ def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
     return jnp.where(positive, larger, smaller), jnp.where(positive, smaller, larger)
 
 
+@traced_once
 def _outer_pair(z: Array) -> tuple[Array, Array]:
     """Return `σ(|z|)` and `σ(−|z|)`."""
     e = exp_nonpositive(-jnp.abs(z))
@@ -86,6 +88,7 @@ def sigmoid(z: ArrayLike) -> Array:
     return sigmoid_pair(z)[0]
 
 
+@traced_once
 def sigmoid_slope(z: ArrayLike) -> Array:
     """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision."""
     larger, smaller = _outer_pair(jnp.asarray(z))
@@ -93,6 +96,7 @@ def sigmoid_slope(z: ArrayLike) -> Array:
 
 
 @jax.custom_jvp
+@traced_once
 def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
     """Return `σ(z) − y`, without cancellation for y in {0, 1}.
 

@@ -1,5 +1,7 @@
 """Runs in rounds are the runs made in one go, however the rounds are cut and packed."""
 
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import plateaumap as pm
 from plateaumap.execution import rounds
@@ -25,14 +29,14 @@ class Unpredicted(SingleNeuron):
         """Tell nothing."""
 
 
-def sweep(experiment: SingleNeuron, **settings: Any) -> pm.Sweep:
+def sweep(experiment: SingleNeuron, **chosen: Any) -> pm.Sweep:
     """A map with short and long runs, steady and overshooting ones, and censored ones."""
     return pm.Sweep(
         experiment=experiment,
         axes=[pm.linspace("w0", -3, 7, 15), pm.geomspace("lr", 0.05, 30, 9)],
-        fixed={"b0": 0.5, "x": 1.0, **settings.pop("fixed", {"y": 0.0})},
+        fixed={"b0": 0.5, "x": 1.0, **chosen.pop("fixed", {"y": 0.0})},
         horizon=3000,
-        **settings,
+        **chosen,
     )
 
 
@@ -41,7 +45,7 @@ def without_prediction(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "chosen",
     [
         {"losses": ("quadratic", "cross_entropy")},
         {"losses": "quadratic", "fixed": {"y": 0.3}},
@@ -49,10 +53,9 @@ def without_prediction(frame: pd.DataFrame) -> pd.DataFrame:
     ],
     ids=["both losses", "overshooting", "float32"],
 )
-def test_rounds_make_the_same_rows_as_one_go(settings: dict[str, Any]) -> None:
+def test_rounds_make_the_same_rows_as_one_go(chosen: dict[str, Any]) -> None:
     known, unknown = (
-        pm.run(sweep(experiment, **dict(settings)))
-        for experiment in (SingleNeuron(), Unpredicted())
+        pm.run(sweep(experiment, **dict(chosen))) for experiment in (SingleNeuron(), Unpredicted())
     )
     assert known["epochs_run"].nunique() > 20
     pd.testing.assert_frame_equal(
@@ -70,9 +73,10 @@ def test_rows_do_not_depend_on_blocks_groups_or_rounds(monkeypatch: pytest.Monke
     some = sweep(Unpredicted(), losses="quadratic")
     expected = arrays(LocalExecutor(1), some)
     monkeypatch.setattr(rounds, "FIRST_ROUND", 7)
-    monkeypatch.setattr(rounds, "LONG_ROUND", 30)
-    for share in (0.0, 1.0):  # packs as late as it can, and in each round
+    monkeypatch.setattr(rounds, "COST", 30)
+    for share, pooled in ((0.0, 1), (1.0, rounds.POOL_BYTES)):  # packs as late as it can; always
         monkeypatch.setattr(rounds, "_WORTH_PACKING", share)
+        monkeypatch.setattr(rounds, "POOL_BYTES", pooled)
         for name, array in arrays(LocalExecutor(2, 64), some).items():
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
@@ -137,6 +141,95 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
     np.testing.assert_array_equal(found["tenth_epochs"][lr < 1], drop)
     assert compiled.count("/jax/core/compile/backend_compile_duration") == 1
     assert len(Counted.traces) == traced
-    rounds_of_all = 2 * 8
-    assert rounds_of_all < len(calls) / 2 < 3 * rounds_of_all
+    fewest = 2 * 8  # each block once, and then the ends of all runs
+    assert fewest < len(calls) / 2 < 3 * fewest
     assert min(calls) < 64
+
+
+class Clocks:
+    """Runs that only count; run `n` ends after `ends[n]` epochs."""
+
+    def __init__(self, ends: np.ndarray) -> None:
+        self.ends = ends
+        self.made = self.begun = self.concluded = self.most_alive = 0
+        self.guard = threading.Lock()
+
+    def advance(self, numbers: np.ndarray, runs: Any, fresh: bool, until: int) -> Any:
+        """Count on; what a run holds is its number and its epoch."""
+        held, epoch = runs[0]
+        if fresh:
+            held, epoch = numbers, np.zeros_like(numbers)
+        np.testing.assert_array_equal(held, numbers)
+        ends = self.ends[numbers]
+        after = np.maximum(epoch, np.minimum(ends, until))
+        with self.guard:
+            self.made += int((after - epoch).max()) * len(numbers)
+            self.begun += fresh * len(np.unique(numbers))
+            self.concluded += 0 if (after < ends).any() else len(np.unique(numbers))
+            self.most_alive = max(self.most_alive, self.begun - self.concluded)
+        return (np.stack([held, after]),), after < ends, ends - after, {"end": after}
+
+
+def make(clocks: Clocks, lanes: int, threads: int) -> np.ndarray:
+    blank = (np.zeros((2, lanes), np.int64),)
+    with ThreadPoolExecutor(threads) as pool:
+        future = rounds.in_rounds(clocks.advance, blank, len(clocks.ends), 2**62, pool, threads)
+        return future.result()["end"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ends=st.lists(st.integers(0, 10**6), min_size=1, max_size=300),
+    lanes=st.sampled_from([1, 4, 64]),
+    threads=st.integers(1, 3),
+)
+def test_every_run_is_followed_to_its_end(ends: list[int], lanes: int, threads: int) -> None:
+    """Whatever the lengths, each run keeps what it holds and ends once, where it should."""
+    clocks = Clocks(np.array(ends, np.int64))
+    np.testing.assert_array_equal(make(clocks, lanes, threads), clocks.ends)
+    assert clocks.begun == clocks.concluded == len(ends)
+
+
+def test_lanes_seldom_wait_and_few_runs_are_under_way_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "POOL_BYTES", 8 * 2 * 8 * 64)  # eight blocks of 64 lanes
+    ends = np.geomspace(1, 1e6, 64 * 400).astype(np.int64)
+    clocks = Clocks(np.random.default_rng(5).permutation(ends))
+    make(clocks, 64, 2)
+    assert clocks.made < 1.5 * ends.sum()
+    together = clocks.ends[: len(ends) // 64 * 64].reshape(-1, 64).max(1).sum() * 64
+    assert together > 5 * ends.sum()
+    rounds_there_are = 14
+    assert clocks.most_alive < 64 * 8 * rounds_there_are < len(ends) / 3
+
+
+def test_a_block_that_fails_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(np.full(100, 1000))
+
+    def fails(*arguments: Any) -> Any:
+        raise ArithmeticError("no")
+
+    monkeypatch.setattr(clocks, "advance", fails)
+    with pytest.raises(ArithmeticError, match="no"):
+        make(clocks, 4, 2)
+
+
+def test_a_pool_that_is_shut_down_ends_all() -> None:
+    clocks = Clocks(np.full(100, 10**9))
+    begun, go_on = threading.Event(), threading.Event()
+    real = clocks.advance
+
+    def waits(*arguments: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return real(*arguments)
+
+    pool = ThreadPoolExecutor(1)
+    blank = (np.zeros((2, 4), np.int64),)
+    future = rounds.in_rounds(waits, blank, 100, 2**62, pool, 2)
+    begun.wait(10)
+    pool.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+    with pytest.raises((CancelledError, RuntimeError)):
+        future.result(10)

@@ -17,21 +17,21 @@ from functools import partial
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from plateaumap.compiler import compiler_options, double_precision, prepare_compiler
-from plateaumap.course import Stage
 from plateaumap.execution.cuda import Gpu, Kernel, gpu
 from plateaumap.execution.errors import ExecutionError
 from plateaumap.execution.kernel import UntranslatableError, translate
 from plateaumap.execution.rounds import in_rounds
+from plateaumap.numerics.stacking import Stacking
 
 _log = logging.getLogger(__name__)
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
-Work = Callable[[Any, Points, Any, np.ndarray, int], Records]
 
 LANES = 512
 """Runs in one block: few enough to stay in a core's cache, enough to hide what a call costs."""
@@ -48,9 +48,6 @@ FEWEST_LANES = 64
 XLA treats the remainder of a vector loop differently, which changes last bits in blocks under
 about 16 lanes; from 64 on a lane's bits do not depend on its block.
 """
-
-GROUP = 32
-"""Blocks of runs of unknown length that one thread advances in rounds, packing the survivors."""
 
 UNROLL = 16
 """Epochs in one turn of a loop on an accelerator, where each turn costs a launch."""
@@ -84,16 +81,13 @@ class Evaluation(Protocol):
 
     def depart(self, point: Any, limits: Any, data: Any) -> Any: ...  # noqa: D102
 
-    def round(  # noqa: D102
-        self,
-        point: Any,
-        limits: Any,
-        data: Any,
-        journey: Any,
-        until: Any,
-        stage: Any,
-        unroll: int,
-    ) -> tuple[Any, dict[str, Array]]: ...
+    def travel(  # noqa: D102
+        self, point: Any, limits: Any, data: Any, journey: Any, until: Any, unroll: int
+    ) -> Any: ...
+
+    def arrive(  # noqa: D102
+        self, point: Any, limits: Any, data: Any, journey: Any, unroll: int
+    ) -> dict[str, Array]: ...
 
     @property
     def counter(self) -> str: ...  # noqa: D102
@@ -110,32 +104,57 @@ class _Block:
 
     Attributes:
         whole: makes runs from start to end.
-        round: makes one round of runs.
+        round: makes one round of runs, see `plateaumap.execution.rounds`.
     """
 
     def __init__(self, evaluation: Evaluation, unroll: int) -> None:
         self._data = evaluation.data()
-        self._depart = jax.jit(evaluation.depart)
-        one_round = partial(evaluation.round, unroll=unroll)
+        # This is the one place where runs are vectorised; a GPU has threads, see `simulate`.
+        whole = jax.vmap(evaluation.evaluate, (0, None, None))
+        self._one_departs = jax.jit(evaluation.depart)
+        self._depart = jax.vmap(evaluation.depart, (0, None, None))
+        travel = partial(evaluation.travel, unroll=unroll)
+        self._travel = jax.vmap(travel, (0, None, None, 0, None))
+        self._arrive = jax.vmap(partial(evaluation.arrive, unroll=unroll), (0, None, None, 0))
         options = compiler_options(own_threads=evaluation.lanes is not None)
-        self.whole = _compiled_once(evaluation.evaluate, (0, None, None), self._data, options)
-        self.round = _compiled_once(one_round, (0, None, None, 0, None, None), self._data, options)
+        self.whole = _compiled_once(whole, self._data, options)
+        self.round = _compiled_once(self._round, self._data, options)
 
-    def blank(self, lane_points: Mapping[str, np.ndarray], limits: Any, lanes: int) -> Any:
+    def _round(
+        self, points: Points, limits: Any, data: Any, runs: Any, fresh: Any, until: Any
+    ) -> tuple[Any, Array, Array, dict[str, Array]]:
+        # All that runs in rounds need is in here, so that it is compiled once.
+        stacking = self._stacking(points, limits)
+        journeys = jax.lax.cond(
+            fresh,
+            lambda: self._depart(points, limits, data),
+            lambda: stacking.unstack(runs),
+        )
+        journeys = self._travel(points, limits, data, journeys, until)
+
+        def conclude() -> dict[str, Array]:
+            return self._arrive(points, limits, data, journeys)
+
+        def nothing() -> dict[str, Array]:
+            shapes = jax.eval_shape(conclude)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        records = jax.lax.cond(jnp.any(journeys.under_way), nothing, conclude)
+        return stacking.stack(journeys), journeys.under_way, journeys.left, records
+
+    def blank(self, lane_points: Points, limits: Any, lanes: int) -> tuple[np.ndarray, ...]:
         """Return what has the form of runs in a block."""
+        return self._stacking(lane_points, limits).blank(lanes)
+
+    def _stacking(self, lane_points: Points, limits: Any) -> Stacking:
         one = {name: array[0] for name, array in lane_points.items()}
-        form = jax.eval_shape(self._depart, one, limits, self._data)
-        return jax.tree.map(lambda leaf: np.zeros((lanes, *leaf.shape), leaf.dtype), form)
+        return Stacking.of(jax.eval_shape(self._one_departs, one, limits, self._data))
 
 
 def _compiled_once(
-    function: Callable[..., Any],
-    axes: tuple[int | None, ...],
-    data: Any,
-    options: Mapping[str, str | bool],
+    function: Callable[..., Any], data: Any, options: Mapping[str, str | bool]
 ) -> Callable[..., Any]:
-    # This is the one place where the runs of a sweep are vectorised; of a kernel, `simulate` is.
-    block = jax.jit(jax.vmap(function, axes), compiler_options=dict(options))
+    block = jax.jit(function, compiler_options=dict(options))
     compiled: set[int] = set()
     guard = threading.Lock()
 
@@ -266,21 +285,30 @@ class LocalExecutor:
         if evaluation.brief and count >= BRIEF_LANES:
             lanes = max(lanes, BRIEF_LANES)
         if length is None or self.unroll > 1:
-            parts = self._dealt(count, lanes)
-            work: Work = partial(_evaluate_in_rounds, unroll=self.unroll)
-        else:
-            order = _longest_first(length)
-            parts = [order[at : at + lanes] for at in range(0, count, lanes)]
-            work = _evaluate
+            return self._simulate_in_rounds(evaluation, points, limits, lanes).result
+        order = _longest_first(length)
+        parts = [order[at : at + lanes] for at in range(0, count, lanes)]
         futures = [
-            self._pool.submit(work, evaluation, points, limits, part, lanes) for part in parts
+            self._pool.submit(_evaluate, evaluation, points, limits, part, lanes) for part in parts
         ]
         return lambda: _gather(count, parts, futures)
 
-    def _dealt(self, count: int, lanes: int) -> list[np.ndarray]:
-        """Deal points out to groups that are advanced in rounds, each by one thread."""
-        groups = max(-(-count // (GROUP * lanes)), min(self.threads, count // lanes), 1)
-        return [np.arange(first, count, groups) for first in range(groups)]
+    def _simulate_in_rounds(
+        self, evaluation: Evaluation, points: Points, limits: Any, lanes: int
+    ) -> Future[Records]:
+        lane_points = evaluation.cast(points)
+        counter = np.dtype(evaluation.counter)
+        with double_precision():
+            functions = _block(evaluation, self.unroll)
+            blank = functions.blank(lane_points, limits, lanes)
+
+        def advance(some: np.ndarray, runs: Any, fresh: bool, until: int) -> Any:
+            block = {name: array[some] for name, array in lane_points.items()}
+            with double_precision():
+                return functions.round(block, limits, runs, np.bool_(fresh), counter.type(until))
+
+        count, last = len(next(iter(points.values()))), int(np.iinfo(counter).max) // 2
+        return in_rounds(advance, blank, count, last, self._pool, self.threads)
 
 
 def _longest_first(length: np.ndarray) -> np.ndarray:
@@ -300,27 +328,6 @@ def _evaluate(
         lane_points = evaluation.cast({name: array[padded] for name, array in points.items()})
         records = _block(evaluation).whole(lane_points, limits)
         return {name: np.asarray(array)[: len(block)] for name, array in records.items()}
-
-
-def _evaluate_in_rounds(
-    evaluation: Evaluation,
-    points: Points,
-    limits: Any,
-    numbers: np.ndarray,
-    lanes: int,
-    unroll: int,
-) -> Records:
-    lane_points = evaluation.cast({name: array[numbers] for name, array in points.items()})
-    counter = np.dtype(evaluation.counter)
-    with double_precision():
-        functions = _block(evaluation, unroll)
-
-        def advance(some: np.ndarray, runs: Any, until: int, stage: Stage) -> tuple[Any, Records]:
-            block = {name: array[some] for name, array in lane_points.items()}
-            return functions.round(block, limits, runs, counter.type(until), np.int32(stage))
-
-        blank = functions.blank(lane_points, limits, lanes)
-        return in_rounds(advance, blank, len(numbers), lanes, int(np.iinfo(counter).max) // 2)
 
 
 def _gather(count: int, blocks: list[np.ndarray], futures: list[Future[Records]]) -> Records:

@@ -22,9 +22,11 @@ from plateaumap.numerics.elementary import (
     horner,
     is_double,
     log_ratio,
+    traced_once,
 )
 
 
+@traced_once
 def sigmoid_rise(z: Array, step: Array) -> Array:
     """Return `σ(z + step) − σ(z)` to full relative precision.
 
@@ -43,6 +45,7 @@ def _quadratic_value(z: Array, y: Array) -> Array:
     return jnp.square(sigmoid_error(z, y)) / 2
 
 
+@traced_once
 def _quadratic_fall(z: Array, step: Array, y: Array) -> Array:
     # C(z) − C(z + step) is −rise times the mean of the two errors, which is e + rise/2.
     rise = sigmoid_rise(z, step)
@@ -75,6 +78,7 @@ def _cross_entropy_value_jvp(
 
 
 @jax.custom_jvp
+@traced_once
 def _cross_entropy_excess(z: Array, y: Array) -> Array:
     """Return the Kullback-Leibler divergence of the output from the target.
 
@@ -111,6 +115,7 @@ def _cross_entropy_excess_jvp(
     return _cross_entropy_excess(z, y), sigmoid_error(z, y) * z_dot + by_target
 
 
+@traced_once
 def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
     """Return the fall in two parts: of the straight asymptotes, and of `ln(1 + exp(−|z|))`.
 

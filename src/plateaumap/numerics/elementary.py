@@ -7,9 +7,10 @@ general functions of XLA on a CPU, and right to a few units in the last place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import factorial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,17 @@ from jax import Array
 
 EXPM1_RADIUS = 0.25
 """`expm1_near` holds for arguments up to this size."""
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def traced_once(function: _Function) -> _Function:
+    """Have JAX trace a function once for each shape and dtype; what it compiles stays the same.
+
+    A kernel calls the functions in here some twenty times, and tracing is most of what a small
+    sweep waits for.
+    """
+    return partial(jax.jit, inline=True)(function)  # type: ignore[return-value]
 
 
 class _Format(NamedTuple):
@@ -71,6 +83,7 @@ _FORMATS = {"float64": _DOUBLE, "float32": _SINGLE}
 
 
 @jax.custom_jvp
+@traced_once
 def exp_nonpositive(x: Array) -> Array:
     """Return `exp(x)` for x ≤ 0, to full relative precision down to the smallest normal number.
 
@@ -116,6 +129,7 @@ def is_double(x: Array) -> bool:
     return jnp.finfo(x.dtype).bits > 32
 
 
+@traced_once
 def log_ratio(r: Array) -> Array:
     """Return `ln[(1 + r)/(1 − r)] = 2 artanh r` for |r| ≤ 1/3, to full relative precision.
 
@@ -131,6 +145,7 @@ def log1p_unit(e: Array) -> Array:
     return log_ratio(e / (2 + e))
 
 
+@traced_once
 def expm1_near(t: Array) -> Array:
     """Return `exp(t) − 1` for |t| ≤ `EXPM1_RADIUS`, to full relative precision."""
     terms = 12 if is_double(t) else 7
