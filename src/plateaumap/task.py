@@ -47,7 +47,13 @@ Points = Mapping[str, np.ndarray]
 
 
 class Lanes(Protocol):
-    """Whoever simulates points; see `plateaumap.execution.local`."""
+    """Whoever simulates points; see `plateaumap.execution.local`.
+
+    Attributes:
+        waits: whether many runs wait for the longest of them, so that good guesses pay.
+    """
+
+    waits: bool
 
     def simulate(
         self, evaluation: Any, points: Points, limits: Any, length: np.ndarray | None = None
@@ -164,7 +170,7 @@ class Task:
         length = predicted
         if predicted is not None and self._brief(horizon):
             length = np.zeros_like(predicted)
-        elif predicted is not None and self.evaluation.until == "tenth":
+        elif predicted is not None and self.evaluation.until == "tenth" and lanes.waits:
             length = self._predict(points, LEVELS["tenth_epochs"])
         return self._evaluate(lanes, points, horizon, length)
 

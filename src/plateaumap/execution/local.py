@@ -2,26 +2,24 @@
 
 Knows neither what is trained nor what is measured. A block is a fixed number of lanes, one run
 in each, advanced together until the last of them has stopped; the lanes of a block are chosen to
-stop at about the same time.
+stop at about the same time. On an NVIDIA GPU there are no blocks: each run is a thread of its own
+(see `plateaumap.execution.kernel`), unless it needs what only XLA compiles.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from plateaumap.compiler import compiler_options, double_precision, prepare_compiler
+from plateaumap.compiler import double_precision, prepare_compiler
+from plateaumap.execution.compiled import Evaluation, blocks_of, kernel_of
+from plateaumap.execution.cuda import gpu
 from plateaumap.execution.rounds import filled_up, in_rounds
-from plateaumap.numerics.stacking import Stacking
 
 Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
@@ -36,7 +34,7 @@ Of fewer, smaller ones lanes wait less for each other, as runs of more alike len
 """
 
 WIDE = 131_072
-"""The same on an accelerator, which wants all of them at once."""
+"""The same where XLA compiles them for an accelerator, which wants all of them at once."""
 
 BRIEF_LANES = 8192
 """Runs in one block that last a few epochs only: no lane waits for another, and calls cost most."""
@@ -52,136 +50,10 @@ UNROLL = 16
 """Epochs in one turn of a loop on an accelerator, where each turn costs a launch."""
 
 
-MOST_COMPILED = 256
-"""Evaluations whose compiled blocks are kept, those used last."""
-
-
-class Evaluation(Protocol):
-    """What is done for one point; `plateaumap.evaluation` has the real one.
-
-    `limits` is a pytree of scalars, `data()` one of arrays that all points share. Equal
-    evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None;
-    `brief` tells that all runs last a few epochs only.
-    """
-
-    @property
-    def lanes(self) -> int | None: ...  # noqa: D102
-
-    @property
-    def brief(self) -> bool: ...  # noqa: D102
-
-    def __hash__(self) -> int: ...  # noqa: D105
-
-    def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]: ...  # noqa: D102
-
-    def data(self) -> Any: ...  # noqa: D102
-
-    def evaluate(self, point: Any, limits: Any, data: Any) -> dict[str, Array]: ...  # noqa: D102
-
-    def depart(self, point: Any, limits: Any, data: Any) -> Any: ...  # noqa: D102
-
-    def travel(  # noqa: D102
-        self, point: Any, limits: Any, data: Any, journey: Any, until: Any, unroll: int
-    ) -> Any: ...
-
-    def arrive(  # noqa: D102
-        self, point: Any, limits: Any, data: Any, journey: Any, unroll: int
-    ) -> dict[str, Array]: ...
-
-    @property
-    def counter(self) -> str: ...  # noqa: D102
-
-
 class Task(Protocol):
     """What is done for many points; `plateaumap.task` has the real one."""
 
     def begin(self, lanes: Any, points: Points) -> Callable[[], Records]: ...  # noqa: D102
-
-
-class _Block:
-    """The block functions of an evaluation, compiled when they are first called with so many lanes.
-
-    Attributes:
-        whole: makes runs from start to end.
-        round: makes one round of runs, see `plateaumap.execution.rounds`.
-    """
-
-    def __init__(self, evaluation: Evaluation, unroll: int) -> None:
-        self._data = evaluation.data()
-        # This is the one place where the runs of a sweep are vectorised.
-        whole = jax.vmap(evaluation.evaluate, (0, None, None))
-        self._one_departs = jax.jit(evaluation.depart)
-        self._depart = jax.vmap(evaluation.depart, (0, None, None))
-        travel = partial(evaluation.travel, unroll=unroll)
-        self._travel = jax.vmap(travel, (0, None, None, 0, None))
-        self._arrive = jax.vmap(partial(evaluation.arrive, unroll=unroll), (0, None, None, 0))
-        options = compiler_options(own_threads=evaluation.lanes is not None)
-        self.whole = _compiled_once(whole, self._data, options)
-        self.round = _compiled_once(self._round, self._data, options)
-
-    def _round(
-        self, points: Points, limits: Any, data: Any, runs: Any, fresh: Any, until: Any
-    ) -> tuple[Any, Array, Array, dict[str, Array]]:
-        # All that runs in rounds need is in here, so that it is compiled once.
-        stacking = self._stacking(points, limits)
-        journeys = jax.lax.cond(
-            fresh,
-            lambda: self._depart(points, limits, data),
-            lambda: stacking.unstack(runs),
-        )
-        journeys = self._travel(points, limits, data, journeys, until)
-
-        def conclude() -> dict[str, Array]:
-            return self._arrive(points, limits, data, journeys)
-
-        def nothing() -> dict[str, Array]:
-            shapes = jax.eval_shape(conclude)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-        records = jax.lax.cond(jnp.any(journeys.under_way), nothing, conclude)
-        return stacking.stack(journeys), journeys.under_way, journeys.left, records
-
-    def blank(self, lane_points: Points, limits: Any, lanes: int) -> tuple[np.ndarray, ...]:
-        """Return what has the form of runs in a block."""
-        return self._stacking(lane_points, limits).blank(lanes)
-
-    def _stacking(self, lane_points: Points, limits: Any) -> Stacking:
-        one = {name: array[0] for name, array in lane_points.items()}
-        return Stacking.of(jax.eval_shape(self._one_departs, one, limits, self._data))
-
-
-def _compiled_once(
-    function: Callable[..., Any], data: Any, options: Mapping[str, str | bool]
-) -> Callable[..., Any]:
-    block = jax.jit(function, compiler_options=dict(options))
-    compiled: set[int] = set()
-    guard = threading.Lock()
-
-    def call(lane_points: Mapping[str, np.ndarray], limits: Any, *others: Any) -> Any:
-        lanes = len(next(iter(lane_points.values())))
-        if lanes in compiled:
-            return block(lane_points, limits, data, *others)
-        with guard:  # or else every thread would compile it for itself
-            result = block(lane_points, limits, data, *others)
-            compiled.add(lanes)
-            return result
-
-    return call
-
-
-_blocks: dict[tuple[Evaluation, int], _Block] = {}
-_blocks_guard = threading.Lock()
-
-
-def _block(evaluation: Evaluation, unroll: int = 1) -> _Block:
-    """Return the block functions of an evaluation, the same for equal ones; keep the last ones."""
-    key = (evaluation, unroll)
-    with _blocks_guard:
-        block = _blocks.pop(key, None) or _Block(evaluation, unroll)
-        _blocks[key] = block
-        while len(_blocks) > MOST_COMPILED:
-            del _blocks[next(iter(_blocks))]
-        return block
 
 
 class LocalExecutor:
@@ -191,6 +63,7 @@ class LocalExecutor:
         threads: how many blocks are worked on at once.
         lanes: runs in one block, at most.
         unroll: epochs in one turn of a compiled loop.
+        waits: whether runs of a block wait for its longest one; on an accelerator hardly any do.
     """
 
     def __init__(
@@ -203,13 +76,16 @@ class LocalExecutor:
             lanes: runs in one block, rounded up to a multiple of `FEWEST_LANES`; if None, few on a
                 processor (see `ENOUGH_BLOCKS`) and many on an accelerator.
             unroll: epochs in one turn of a compiled loop; if None, one on a processor and several
-                on an accelerator. With several, runs are always advanced in rounds.
+                on an accelerator. With several, runs are always advanced in rounds. Given at all,
+                XLA compiles them, for an NVIDIA GPU, too.
         """
         prepare_compiler()
         on_processor = jax.default_backend() == "cpu"
         self.threads = threads or len(os.sched_getaffinity(0))
         self.lanes = _padded(lanes or (LANES if on_processor else WIDE))
         self._few_lanes = FEW_LANES if lanes is None and on_processor else self.lanes
+        self.waits = on_processor
+        self._gpu = gpu() if unroll is None else None
         self.unroll = unroll or (1 if on_processor else UNROLL)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="plateaumap")
 
@@ -244,12 +120,18 @@ class LocalExecutor:
             A function that returns a dictionary of arrays of shape (n,), in the order given.
         """
         count = len(next(iter(points.values())))
+        if self._gpu is not None and evaluation.lanes is None:
+            thread_points = evaluation.cast(points)
+            kernel = kernel_of(self._gpu, evaluation, thread_points, limits)
+            if kernel is not None:
+                order = None if length is None else _longest_first(length)
+                scalars = jax.tree.leaves(limits)
+                return self._pool.submit(kernel, thread_points, scalars, order).result
         lanes = self.block_lanes(evaluation, count)
         if length is None or self.unroll > 1:
             return self._simulate_in_rounds(evaluation, points, limits, lanes).result
-        order: np.ndarray | None = None
-        if not evaluation.brief:
-            order = np.argsort(-np.nan_to_num(length), kind="stable")
+        order = None if evaluation.brief else _longest_first(length)
+        if order is not None:
             points = {name: array[order] for name, array in points.items()}
         blocks = [slice(at, min(at + lanes, count)) for at in range(0, count, lanes)]
         futures = [
@@ -274,7 +156,7 @@ class LocalExecutor:
         lane_points = evaluation.cast(points)
         counter = np.dtype(evaluation.counter)
         with double_precision():
-            functions = _block(evaluation, self.unroll)
+            functions = blocks_of(evaluation, self.unroll)
             blank = functions.blank(lane_points, limits, lanes)
 
         def advance(some: np.ndarray, runs: Any, fresh: bool, until: int) -> Any:
@@ -284,6 +166,10 @@ class LocalExecutor:
 
         count, last = len(next(iter(points.values()))), int(np.iinfo(counter).max) // 2
         return in_rounds(advance, blank, count, last, self._pool, self.threads)
+
+
+def _longest_first(length: np.ndarray) -> np.ndarray:
+    return np.argsort(-np.nan_to_num(length), kind="stable")
 
 
 def _padded(lanes: int) -> int:
@@ -297,7 +183,7 @@ def _evaluate(
     some = {name: filled_up(array[block], lanes) for name, array in points.items()}
     with double_precision():
         lane_points = evaluation.cast(some)
-        records = _block(evaluation).whole(lane_points, limits)
+        records = blocks_of(evaluation).whole(lane_points, limits)
         return {name: np.asarray(array)[:count] for name, array in records.items()}
 
 
