@@ -14,6 +14,7 @@ from plateaumap.activations import ACTIVATIONS, get, increasing
 from plateaumap.errors import PlateaumapError
 from tests.accuracy import DTYPES, compute, either_sign, exactly, relative_errors
 from tests.exact_activations import END_TARGETS, INNER_TARGETS, INTEGRALS, SLOPES, VALUES
+from tests.marks import slow
 
 KINKED = {"relu", "leaky_relu", "softsign"}
 FALLING = {"gelu": -0.7518, "swish": -1.2785}
@@ -191,7 +192,10 @@ def test_a_function_that_falls_is_refused():
         increasing("sine", jnp.sin)
 
 
-@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+USUAL = ["relu", "sigmoid", "swish", "tanh"]
+
+
+@pytest.mark.parametrize("name", [*USUAL, *slow(*sorted(set(ACTIVATIONS) - set(USUAL)))])
 def test_a_sweep_puts_out_what_numpy_or_the_function_itself_does(name: str) -> None:
     """Sweeps are compiled with options of their own, under which an operation can be wrong."""
     sweep = pm.Sweep(

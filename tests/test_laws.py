@@ -8,6 +8,7 @@ import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.rows import Rows
 from tests import reference
+from tests.marks import slow
 
 BOTH = ("quadratic", "cross_entropy")
 
@@ -122,7 +123,7 @@ def test_the_acceleration_of_the_quadratic_loss_is_what_theory_says() -> None:
     np.testing.assert_allclose(frame["acceleration"], theory, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", BOTH)
+@pytest.mark.parametrize("loss", ["quadratic", *slow("cross_entropy")])
 def test_rows_do_not_depend_on_the_size_of_blocks_their_order_or_the_threads(loss: str) -> None:
     sweep = pm.Sweep(
         losses=loss,

@@ -393,10 +393,13 @@ def risk(
 def cache_compilations() -> None:
     """Keep what JAX compiles on disk, so that the second start need not compile.
 
-    Only the program does so; importing the library changes no setting.
+    Only the program does so; importing the library changes no setting. Who has told JAX where to
+    keep it, such as by JAX_COMPILATION_CACHE_DIR, keeps it there.
     """
     import jax
 
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(Path(base) / "plateaumap" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.execution.host_gpu import COMPILER, HostGpu
+from tests.marks import slow
 
 import plateaumap as pm
 from plateaumap.compiler import double_precision
@@ -63,8 +64,15 @@ def a_map(loss: str, precision: str, **more: Any) -> pm.Sweep:
     )
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "float32_plain"])
-@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+@pytest.mark.parametrize(
+    ("loss", "precision"),
+    [
+        ("quadratic", "float64"),
+        ("cross_entropy", "float32"),
+        *slow(("cross_entropy", "float64"), ("quadratic", "float32")),
+        *slow(("quadratic", "float32_plain"), ("cross_entropy", "float32_plain")),
+    ],
+)
 def test_a_map_is_the_one_that_xla_makes(gpu: HostGpu, loss: str, precision: str) -> None:
     ours, theirs = both(gpu, a_map(loss, precision))
     assert len(set(ours["status"])) >= 2
@@ -76,8 +84,8 @@ def test_a_map_is_the_one_that_xla_makes(gpu: HostGpu, loss: str, precision: str
     [
         {"until": "plateau"},
         {"horizon": 20},
-        {"method": "leap"},
-        {"horizon": 2**31, "axes": [pm.linspace("w0", 0, 2, 8), pm.values("lr", [0.5])]},
+        *slow({"method": "leap"}),
+        *slow({"horizon": 2**31, "axes": [pm.linspace("w0", 0, 2, 8), pm.values("lr", [0.5])]}),
     ],
     ids=["at the end of its plateau", "at once", "by theory", "beyond 32 bits"],
 )
@@ -85,7 +93,7 @@ def test_so_is_one_that_ends_elsewhere(gpu: HostGpu, more: dict[str, Any]) -> No
     require_alike(*both(gpu, a_map("quadratic", "float64", **more)), relative=1e-12)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus", "algebraic", "swish"])
+@pytest.mark.parametrize("activation", ["tanh", *slow("softplus", "algebraic", "swish")])
 def test_so_is_one_of_another_activation(gpu: HostGpu, activation: str) -> None:
     sweep = pm.Sweep(
         name="other",

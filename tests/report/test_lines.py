@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.marks import slow
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, atlas, table, with_all_statuses
 
@@ -166,7 +167,7 @@ def test_nothing_lies_on_anything_else(draw, frame, size):
     assert problems(draw(frame, size=size)) == []
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["column", *slow("page")])
 def test_a_cut_shows_simulation_flow_and_exact_theory_on_one_axis(size):
     values = np.linspace(-3, 5, 33)
     sweep = pm.Sweep(

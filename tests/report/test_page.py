@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.marks import slow
 from tests.report.browser import browser, opened, place
 from tests.report.folders import fill
 from tests.report.tables import table
@@ -192,7 +193,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["one point", "points", *slow("one axis", "logarithmic")])
 def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
     axes = SHAPES[shape]
     on_axes = {name for axis in axes for name in axis.names}

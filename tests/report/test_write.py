@@ -29,6 +29,7 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_in_every_size_and_format(tmp_path):
     frame = table({"w0": [0, 1, 2]}, {"b0": [0, 1, 2]})
     folder = fill(tmp_path / "atlas", frame)

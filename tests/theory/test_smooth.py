@@ -121,6 +121,7 @@ def test_a_linear_neuron_decays_geometrically(lr):
     assert epochs == np.ceil(np.log(0.1) / (2 * np.log(1 - 2 * lr)))
 
 
+@pytest.mark.slow
 def test_the_densities_are_those_of_the_sigmoid_series():
     """``psi_{k+1}`` of the general recursion is the derivative of the sigmoid's ``P_k`` times f."""
     with jax.enable_x64(True):
