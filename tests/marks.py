@@ -1,5 +1,6 @@
 """Marks that many tests use."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,4 +11,17 @@ def slow(*values: Any) -> list[Any]:
     return [
         pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
         for value in values
+    ]
+
+
+USUAL = {"relu", "sigmoid", "softplus", "swish", "tanh"}
+"""Activations of which all laws are tested each time."""
+
+
+def usual_first(names: Iterable[str]) -> list[Any]:
+    """Return names of activations, those that are not usual as slow tests."""
+    names = list(names)
+    return [
+        *(name for name in names if name in USUAL),
+        *slow(*(name for name in names if name not in USUAL)),
     ]

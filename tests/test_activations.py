@@ -14,7 +14,7 @@ from plateaumap.activations import ACTIVATIONS, get, increasing
 from plateaumap.errors import PlateaumapError
 from tests.accuracy import DTYPES, compute, either_sign, exactly, relative_errors
 from tests.exact_activations import END_TARGETS, INNER_TARGETS, INTEGRALS, SLOPES, VALUES
-from tests.marks import slow
+from tests.marks import usual_first
 
 KINKED = {"relu", "leaky_relu", "softsign"}
 FALLING = {"gelu": -0.7518, "swish": -1.2785}
@@ -40,7 +40,7 @@ def test_all_of_them_are_here():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", usual_first(VALUES))
 def test_outputs_and_slopes_agree_with_mpmath(name, dtype):
     activation = ACTIVATIONS[name]
     tiny = np.finfo(dtype).tiny / np.finfo(dtype).eps
@@ -52,7 +52,7 @@ def test_outputs_and_slopes_agree_with_mpmath(name, dtype):
         assert (errors <= allowed(name, dtype)).all()
 
 
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", usual_first(VALUES))
 def test_the_derivative_is_the_slope_and_can_be_differentiated(name):
     activation = ACTIVATIONS[name]
     slope = compute(activation.slope, Z)
@@ -68,7 +68,7 @@ def test_the_derivative_is_the_slope_and_can_be_differentiated(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", usual_first(VALUES))
 def test_errors_do_not_cancel(name, dtype):
     activation = ACTIVATIONS[name]
     info = np.finfo(dtype)
@@ -90,13 +90,13 @@ def test_errors_do_not_cancel(name, dtype):
         assert (errors <= allowed(name, dtype) * sizes + info.tiny / info.eps).all()
 
 
-@pytest.mark.parametrize("name", INTEGRALS)
+@pytest.mark.parametrize("name", usual_first(INTEGRALS))
 def test_integrals_agree_with_mpmath_to_the_accuracy_stated(name):
     exact = exactly(INTEGRALS[name], Z)
     assert relative_errors(compute(ACTIVATIONS[name].integral, Z), exact, 1).max() <= TABLE[name]
 
 
-@pytest.mark.parametrize("name", INTEGRALS)
+@pytest.mark.parametrize("name", usual_first(INTEGRALS))
 def test_integrals_agree_with_mpmath_in_single_precision(name):
     z = Z.astype(np.float32)
     exact = exactly(INTEGRALS[name], z, dtype=np.float32)
@@ -104,13 +104,13 @@ def test_integrals_agree_with_mpmath_in_single_precision(name):
     assert relative_errors(values, exact, 1).max() <= 8 * np.finfo(np.float32).eps
 
 
-@pytest.mark.parametrize("name", INTEGRALS)
+@pytest.mark.parametrize("name", usual_first(INTEGRALS))
 def test_the_derivative_of_the_integral_is_the_output(name):
     activation = ACTIVATIONS[name]
     assert np.array_equal(compute(jax.grad(activation.integral), Z), compute(activation.value, Z))
 
 
-@pytest.mark.parametrize("name", sorted(INTEGRALS))
+@pytest.mark.parametrize("name", usual_first(sorted(INTEGRALS)))
 def test_increasing_ones_never_fall(name):
     activation = ACTIVATIONS[name]
     z = np.linspace(-50, 50, 4001)
@@ -133,7 +133,7 @@ def test_the_others_fall_where_their_reason_says(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", sorted(set(VALUES) - {"exp"}))
+@pytest.mark.parametrize("name", usual_first(sorted(set(VALUES) - {"exp"})))
 def test_everything_is_finite_up_to_ten_thousand(name, dtype):
     activation = ACTIVATIONS[name]
     z = either_sign(np.geomspace(1e-8, 1e4, 60))
@@ -144,7 +144,7 @@ def test_everything_is_finite_up_to_ten_thousand(name, dtype):
     assert np.isfinite(compute(activation.error, z, np.ones_like(z), dtype=dtype)).all()
 
 
-@pytest.mark.parametrize("name", INTEGRALS)
+@pytest.mark.parametrize("name", usual_first(INTEGRALS))
 def test_the_target_is_where_the_output_is_y(name):
     activation = ACTIVATIONS[name]
     y = np.array(INNER_TARGETS[name])
@@ -177,7 +177,7 @@ def test_any_increasing_function_becomes_an_activation_by_quadrature():
     np.testing.assert_allclose(compute(asinh.target, y), np.sinh(y), rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", sorted(set(INTEGRALS) - {"exp"}))
+@pytest.mark.parametrize("name", usual_first(sorted(set(INTEGRALS) - {"exp"})))
 def test_closed_forms_agree_with_quadrature(name):
     closed = ACTIVATIONS[name]
     made = increasing(name, closed.value, low=closed.low, high=closed.high)
@@ -192,10 +192,7 @@ def test_a_function_that_falls_is_refused():
         increasing("sine", jnp.sin)
 
 
-USUAL = ["relu", "sigmoid", "swish", "tanh"]
-
-
-@pytest.mark.parametrize("name", [*USUAL, *slow(*sorted(set(ACTIVATIONS) - set(USUAL)))])
+@pytest.mark.parametrize("name", usual_first(sorted(ACTIVATIONS)))
 def test_a_sweep_puts_out_what_numpy_or_the_function_itself_does(name: str) -> None:
     """Sweeps are compiled with options of their own, under which an operation can be wrong."""
     sweep = pm.Sweep(

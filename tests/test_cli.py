@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, what it refuses, how it exits."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from tests.program import heed_interrupts
+from tests.program import Done, heed_interrupts
+from tests.program import plateaumap as in_process
 
 SPEC = """
 name = "corner"
@@ -52,6 +54,13 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
+def refusal(done: Done) -> str:
+    assert done.code == 2, done.told
+    assert "\nplateaumap: " in f"\n{done.told}"
+    assert "Traceback" not in done.told
+    return done.told
+
+
 def test_point_tells_the_story_of_the_unlucky_neuron() -> None:
     done = plateaumap("point", "--loss", "quadratic", "--w0", 2, "--b0", 2, "--lr", 0.15)
     assert done.returncode == 0
@@ -76,7 +85,7 @@ def test_point_draws_its_curve_into_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["nowhere/curve.png", "curve.xyz"])
 def test_point_refuses_a_figure_that_cannot_be_written(tmp_path: Path, path: str) -> None:
     arguments = ["--loss", "quadratic", "--w0", 1, "--b0", 1, "--lr", 1]
-    assert path in refused(plateaumap("point", *arguments, "--figure", tmp_path / path))
+    assert path in refusal(in_process("point", *arguments, "--figure", tmp_path / path))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,7 @@ def test_point_refuses_a_figure_that_cannot_be_written(tmp_path: Path, path: str
 )
 def test_point_refuses_bad_values(change: list[str], told: list[str]) -> None:
     arguments = ["--loss", "quadratic", "--w0", "2", "--b0", "2", "--lr", "0.15", *change]
-    message = refused(plateaumap("point", *arguments))
+    message = refusal(in_process("point", *arguments))
     for part in told:
         assert part in message
 
@@ -207,10 +216,17 @@ def test_bad_input_gets_one_message_and_touches_nothing(
         .replace('"quadratic",', '"quadratik",')
     )
     before = snapshot(folder)
-    message = refused(plateaumap(*arguments, cwd=folder))
+    with contextlib.chdir(folder):
+        message = refusal(in_process(*arguments))
     for part in told:
         assert part in message
     assert snapshot(folder) == before
+
+
+def test_a_refusal_is_all_that_another_process_says(folder: Path) -> None:
+    done = plateaumap("run", "missing.toml", cwd=folder)
+    assert "missing.toml" in refused(done)
+    assert done.stdout == ""
 
 
 def test_usage_errors_exit_with_two(folder: Path) -> None:
@@ -220,7 +236,8 @@ def test_usage_errors_exit_with_two(folder: Path) -> None:
         ["point", "--w0", "abc"],
         ["run", "x.toml", "--bogus"],
     ):
-        assert plateaumap(*arguments, cwd=folder).returncode == 2
+        with contextlib.chdir(folder):
+            assert in_process(*arguments).code == 2
 
 
 def test_an_interrupted_run_exits_with_130_and_goes_on_to_the_same_table(tmp_path: Path) -> None:

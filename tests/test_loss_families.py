@@ -26,6 +26,7 @@ from tests.exact_activations import (
     SLOPES,
     VALUES,
 )
+from tests.marks import usual_first
 
 MATCHING = sorted(INTEGRALS)
 Z = either_sign(np.geomspace(1e-6, 50, 30))
@@ -59,7 +60,7 @@ def floor_exactly(name, y):
     return INTEGRALS[name](z) - y * z
 
 
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_the_gradient_of_the_matching_loss_is_the_error(name):
     loss = matching_of(name)
     for y in targets(name):
@@ -73,7 +74,7 @@ def test_the_gradient_of_the_matching_loss_is_the_error(name):
         assert np.array_equal(gradients, excess)
 
 
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_the_curvature_of_the_matching_loss_is_the_slope_which_is_never_negative(name):
     loss = matching_of(name)
     for y in targets(name):
@@ -85,7 +86,7 @@ def test_the_curvature_of_the_matching_loss_is_the_slope_which_is_never_negative
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_matching_values_and_floors_agree_with_mpmath(name, dtype):
     loss = matching_of(name)
     z = Z if name != "exp" or dtype is np.float64 else Z[np.abs(Z) < 40]
@@ -99,7 +100,7 @@ def test_matching_values_and_floors_agree_with_mpmath(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_the_excess_is_right_close_to_the_target(name, dtype):
     loss = matching_of(name)
     eps = np.finfo(dtype).eps
@@ -135,7 +136,7 @@ def test_the_excess_is_right_close_to_the_target(name, dtype):
         assert (errors <= allowed).all()
 
 
-@pytest.mark.parametrize("name", sorted(END_TARGETS))
+@pytest.mark.parametrize("name", usual_first(sorted(END_TARGETS)))
 def test_the_excess_at_an_end_of_the_range_keeps_its_relative_accuracy(name):
     loss = matching_of(name)
     for y in END_TARGETS[name]:
@@ -154,7 +155,7 @@ def test_the_excess_at_an_end_of_the_range_keeps_its_relative_accuracy(name):
 
 
 @pytest.mark.parametrize("family", ["quadratic", "matching"])
-@pytest.mark.parametrize("name", sorted(VALUES))
+@pytest.mark.parametrize("name", usual_first(sorted(VALUES)))
 def test_falls_agree_with_mpmath(name, family):
     if family not in known_losses(name):
         pytest.skip("this activation has no matching loss")
@@ -184,7 +185,7 @@ def test_falls_agree_with_mpmath(name, family):
     assert scaled_errors(values, exact, exactly(scale, z, step, y, digits=120)).max() < 5e-11
 
 
-@pytest.mark.parametrize("name", sorted(VALUES))
+@pytest.mark.parametrize("name", usual_first(sorted(VALUES)))
 def test_the_quadratic_gradient_is_the_error_times_the_slope(name):
     loss = quadratic_of(name)
     y = INNER_TARGETS.get(name, (0.5,))[0]
@@ -196,7 +197,7 @@ def test_the_quadratic_gradient_is_the_error_times_the_slope(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_everything_is_finite_up_to_ten_thousand(name, dtype):
     limit = 1e4 if name != "exp" else 300 if dtype is np.float64 else 40
 
@@ -211,7 +212,7 @@ def test_everything_is_finite_up_to_ten_thousand(name, dtype):
     assert np.isfinite(compute(everything, z.ravel(), y.ravel(), dtype=dtype)).all()
 
 
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", usual_first(MATCHING))
 def test_learning_by_a_matching_loss_has_no_plateau(name):
     """A convex curve of the loss gets its first tenth done within a ninth of the way to T90."""
     loss = matching_of(name)

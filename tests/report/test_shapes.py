@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.marks import slow
 from tests.program import plateaumap, settings_restored
 from tests.report.folders import fill
 from tests.report.tables import table
@@ -40,7 +41,9 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", ["one point", "one axis", "few points", *slow("three axes", "many points")]
+)
 def test_a_report_of_any_shape_has_its_figures_and_its_page(tmp_path, shape):
     axes, figures = SHAPES[shape]
     on_axes = {name for axis in axes for name in axis.names}
