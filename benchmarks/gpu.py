@@ -320,6 +320,13 @@ def main() -> None:
     parser.add_argument("--xla", action="store_true", help="also what XLA makes of the runs")
     parser.add_argument("--answers", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.answers is None and gpu() is None:
+        print(
+            "JAX finds no NVIDIA GPU here; install plateaumap[cuda13] or plateaumap[cuda12] where "
+            "there is one",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     if arguments.answers is not None:
         on_this_device(arguments, arguments.answers)
     else:

@@ -1,5 +1,8 @@
 """The benchmark of the engine runs, small, and its programs answer alike."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,12 @@ def test_the_quick_benchmark_writes_its_tables(tmp_path: Path) -> None:
         assert f"## {job['name']}, {job['loss']}" in text
     assert (tmp_path / "engine.png").stat().st_size > 10_000
     assert all(row["differing"] == 0 for row in found["processes"]["tiny"].values())
+
+
+def test_without_a_gpu_its_benchmark_says_so() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no NVIDIA GPU here" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -168,7 +168,7 @@ def test_any_slice_of_a_huge_sweep_can_be_evaluated_alone() -> None:
             )
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "float32_plain"])
+@pytest.mark.parametrize("precision", ["float64", *slow("float32", "float32_plain")])
 def test_only_the_horizon_censors_and_it_does_so_at_the_horizon(precision: str) -> None:
     """Among starts where rounding freezes b alone, both parameters, or nothing."""
     horizon = 1500

@@ -181,6 +181,7 @@ def test_workers_make_the_same_rows(frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(pm.run(sweep(), backend="dask", workers=2), frame)
 
 
+@pytest.mark.slow
 def test_data_have_the_precision_of_the_sweep() -> None:
     evaluation = Evaluation(TwoLayers(INPUTS, TARGETS), "loss", "float32")
     with jax.enable_x64(True):

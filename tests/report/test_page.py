@@ -193,7 +193,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", ["one point", "points", *slow("one axis", "logarithmic")])
+@pytest.mark.parametrize("shape", ["one point", *slow("one axis", "points", "logarithmic")])
 def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
     axes = SHAPES[shape]
     on_axes = {name for axis in axes for name in axis.names}

@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
+from tests.marks import slow
 from tests.theory import oracle
 
 import plateaumap as pm
@@ -115,7 +116,7 @@ def test_mirrored_neurons_of_odd_activations_take_equally_long():
     np.testing.assert_array_equal(one.state, other.state)
 
 
-@pytest.mark.parametrize("lr", [0.01, 0.1, 0.2, 0.45])
+@pytest.mark.parametrize("lr", [0.2, *slow(0.01, 0.1, 0.45)])
 def test_a_linear_neuron_decays_geometrically(lr):
     epochs = plateau_epochs(3.0, 1.0, lr, loss="matching", drop=0.9, activation="identity")
     assert epochs == np.ceil(np.log(0.1) / (2 * np.log(1 - 2 * lr)))

@@ -268,7 +268,10 @@ class _Driver:
         return self._records
 
     def _submit(self) -> None:
-        while self._working < self._at_once and (taken := self._rounds.take()) is not None:
+        while self._working < self._at_once and not self._records.done():
+            taken = self._rounds.take()
+            if taken is None:
+                return
             self._working += 1
             self._pool.submit(self._work, *taken).add_done_callback(self._ended)
 
@@ -278,7 +281,7 @@ class _Driver:
             self._working -= 1
             self._rounds.put(number, advanced)
             self._submit()
-            if not self._working:
+            if not self._working and not self._records.done():
                 self._records.set_result(self._rounds.records)
 
     def _ended(self, work: Future[None]) -> None:
