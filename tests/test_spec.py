@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plateaumap import grid as pm
@@ -855,6 +855,8 @@ rubbish = st.recursive(
 
 @settings(deadline=None, max_examples=300)
 @given(st.dictionaries(st.sampled_from(list(Sweep.model_fields)), rubbish))
+@example({"method": np.eye(2)})
+@example({"precision": np.eye(2), "until": np.eye(2), "horizon": np.eye(2)})
 def test_rubbish_is_refused_and_never_crashes(fields):
     try:
         sweep = Sweep(**fields)

@@ -458,7 +458,9 @@ def _read(settings: Mapping[str, Any], model: type[Sweep]) -> dict[str, Any]:
     """Converts what is well-formed and leaves the rest as it is, for pydantic to tell why not."""
     fields = dict(settings)
     method = fields.get("method", model.model_fields["method"].default)
-    fields.setdefault("horizon", None if method == "leap" else DEFAULT_HORIZON)
+    # Of an array of anything, `==` would make an array.
+    leaps = isinstance(method, str) and method == "leap"
+    fields.setdefault("horizon", None if leaps else DEFAULT_HORIZON)
     fields["experiment"] = (
         _default_experiment()
         if "experiment" not in settings
