@@ -205,6 +205,7 @@ def _markdown(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _plot(found: Mapping[str, Any], file: Path) -> None:
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -212,7 +213,7 @@ def _plot(found: Mapping[str, Any], file: Path) -> None:
     figure = Figure(figsize=(11, 1.2 + 0.95 * len(found["jobs"])), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    titles = []
+    titles, colours = [], colormaps["tab20"].colors  # type: ignore[attr-defined]
     for row, job in enumerate(found["jobs"]):
         titles.append(f"{job['name']}\n{job['loss']}, {job['precision']}, {job['measures']}")
         for place, program in enumerate(programs):
@@ -223,9 +224,9 @@ def _plot(found: Mapping[str, Any], file: Path) -> None:
             if not rates:
                 continue
             at = row - 0.36 + 0.72 * place / max(len(programs) - 1, 1)
-            axes.plot([rates[0], rates[-1]], [at, at], color=f"C{place}", lw=1.5)
+            axes.plot([rates[0], rates[-1]], [at, at], color=colours[place], lw=1.5)
             label = program if program not in axes.get_legend_handles_labels()[1] else None
-            axes.plot(statistics.median(rates), at, "o", color=f"C{place}", label=label, ms=5)
+            axes.plot(statistics.median(rates), at, "o", color=colours[place], label=label, ms=5)
         if row:
             axes.axhline(row - 0.5, color="0.9", lw=0.8)
     axes.set_yticks(range(len(titles)), titles)
