@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,24 @@ INTEGERS = ["plateau_epochs", "half_epochs", "tenth_epochs", "steepest_epoch", "
 WORDS = ["status", "path", "shape"]
 
 
+def require_compiler(here: bool, why_not: str) -> None:
+    """Skip a test where a compiler is missing; fail it where all of them must be there."""
+    if not here:
+        required = os.environ.get("PLATEAUMAP_COMPILERS") == "required"
+        (pytest.fail if required else pytest.skip)(why_not)
+
+
+def nvrtc_or_none() -> ctypes.CDLL | None:
+    try:
+        return cuda.nvrtc()
+    except OSError:
+        return None
+
+
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HostGpu:
     """Let the next executors find a GPU on this machine."""
-    if COMPILER is None:
-        pytest.skip("no C++ compiler is here")
+    require_compiler(COMPILER is not None, "no C++ compiler is here")
     stand_in = HostGpu(tmp_path)
     monkeypatch.setattr(local, "gpu", lambda: stand_in)
     monkeypatch.setattr(compiled, "_kernels", compiled._Kept())
@@ -182,8 +197,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_in_c_is_that_of_jax(tmp_path: Path, name: str) -> None:
-    if COMPILER is None:
-        pytest.skip("no C++ compiler is here")
+    require_compiler(COMPILER is not None, "no C++ compiler is here")
     x = np.asarray([-8.0, -2.5, -1.0, -0.3, 0.0, 0.5, 1.0, 1.5, 2.5, 3.2, 8.9])
     kernel = cuda.Kernel(HostGpu(tmp_path), kernel_of(OPERATIONS[name]))
     found = kernel({"x": x}, (), None)["out"]
@@ -192,11 +206,12 @@ def test_an_operation_in_c_is_that_of_jax(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-14, atol=0)
 
 
-def test_nvidias_compiler_takes_every_kernel_if_it_is_here() -> None:
-    try:
-        compiler = cuda.nvrtc()
-    except OSError:
-        pytest.skip("NVIDIA's run-time compiler is not here")
+@pytest.mark.slow
+def test_nvidias_compiler_takes_every_kernel() -> None:
+    """It needs no GPU; `.ci/run` installs it."""
+    compiler = nvrtc_or_none()
+    require_compiler(compiler is not None, "NVIDIA's run-time compiler is not here")
+    assert compiler is not None
     for activation in ("sigmoid", "tanh", "probit", "gelu"):
         for precision in ("float64", "float32"):
             evaluation = Evaluation(pm.SingleNeuron(activation=activation), "quadratic", precision)
