@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from benchmarks.engine import machine
 from benchmarks.engine.jobs import PRECISIONS, Job, all_jobs, five_decades
-from benchmarks.engine.programs import jax_while_loop
+from benchmarks.engine.programs import jax_while_loop, submitted
 
 import plateaumap as pm
 from plateaumap.evaluation import Limits
@@ -67,20 +67,6 @@ def _finer(axes: tuple, side: int) -> tuple:
         b0,
         pm.geomspace("lr", min(rates.values), max(rates.values), side),
     )
-
-
-def submitted(job: Job, executor: LocalExecutor) -> Callable[[], Answers]:
-    """Return the job as a function without arguments."""
-    rows = Rows(job.sweep)
-
-    def run() -> Answers:
-        arrays = rows.submit(executor, 0, 0, job.sweep.size)()
-        return {
-            name: np.ma.filled(array, -1) if np.ma.isMaskedArray(array) else array
-            for name, array in arrays.items()
-        }
-
-    return run
 
 
 def timed(run: Callable[[], Any], rounds: int) -> tuple[Any, dict[str, float]]:
@@ -130,7 +116,7 @@ def on_this_device(arguments: argparse.Namespace, folder: Path) -> None:
         # What is large has been compiled for a small job before: once is enough.
         again = job.sweep.size < 2**20 or (job.sweep.size == 2**20 and not on_cores)
         rounds = arguments.rounds if again else 0
-        answers, seconds = timed(submitted(job, executor), rounds)
+        answers, seconds = timed(submitted(job.sweep, executor), rounds)
         if job.sweep.size <= 2**20:
             np.savez(folder / f"{number}.npz", **told(answers))
         seconds["kernel"] = kernels[-1] if kernels else float("nan")
@@ -207,7 +193,7 @@ def stages(job: Job) -> Iterator[str]:
         "to simulate in the order of the grid": lambda: executor.simulate(
             evaluation, points, limits
         )(),
-        "all, from points to columns": submitted(job, executor),
+        "all, from points to columns": submitted(job.sweep, executor),
         "`pm.run`, to a DataFrame": lambda: pm.run(job.sweep),
     }
     for name, part in parts.items():
@@ -230,8 +216,8 @@ def by_xla(rounds: int) -> Iterator[str]:
     """Yield rows of the same runs as XLA compiles them for this device."""
     job = five_decades("quadratic", "float64", "T10", quick=False)
     programs = {
-        "one thread a run": submitted(job, LocalExecutor()),
-        "rounds, compiled by XLA": submitted(job, LocalExecutor(unroll=UNROLL)),
+        "one thread a run": submitted(job.sweep, LocalExecutor()),
+        "rounds, compiled by XLA": submitted(job.sweep, LocalExecutor(unroll=UNROLL)),
         "`vmap(while_loop)`, T10 only": jax_while_loop(job, 1),
     }
     useful = 0

@@ -76,8 +76,12 @@ def _ours(job: Job, threads: int, experiment: pm.SingleNeuron | None = None) -> 
     sweep = job.sweep
     if experiment is not None:
         sweep = sweep.model_copy(update={"experiment": experiment})
+    return submitted(sweep, LocalExecutor(threads))
+
+
+def submitted(sweep: pm.Sweep, executor: LocalExecutor) -> Run:
+    """Return a sweep as a program, from points to the arrays of all columns."""
     rows = Rows(sweep)
-    executor = LocalExecutor(threads)
 
     def run() -> Answers:
         arrays = rows.submit(executor, 0, 0, sweep.size)()

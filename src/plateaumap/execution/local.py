@@ -9,7 +9,7 @@ stop at about the same time. On an NVIDIA GPU there are no blocks: each run is a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -17,11 +17,10 @@ import jax
 import numpy as np
 
 from plateaumap.compiler import double_precision, prepare_compiler
-from plateaumap.execution.compiled import Evaluation, blocks_of, kernel_of
+from plateaumap.execution.compiled import Evaluation, Points, blocks_of, kernel_of
 from plateaumap.execution.cuda import gpu
 from plateaumap.execution.rounds import filled_up, in_rounds
 
-Points = Mapping[str, np.ndarray]
 Records = dict[str, np.ndarray]
 
 FEW_LANES, LANES = 512, 1024
