@@ -16,7 +16,7 @@ import pandas as pd
 from jax import Array
 
 import plateaumap as pm
-from plateaumap.experiment import Experiment, Point
+from plateaumap.experiment.protocol import Experiment, Point
 from plateaumap.measures import Measure, Stateless
 from plateaumap.table import Column
 

@@ -15,7 +15,7 @@ import optax
 from jax import Array
 
 import plateaumap as pm
-from plateaumap.experiment import Experiment, Point
+from plateaumap.experiment.protocol import Experiment, Point
 from plateaumap.measures import Measure
 from plateaumap.table import Column
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 import plateaumap as pm
-from plateaumap.experiment import Experiment, Point
+from plateaumap.experiment.protocol import Experiment, Point
 
 
 def signal(samples: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 
 import plateaumap as pm
 from plateaumap.execution import local
-from plateaumap.experiment import Experiment
+from plateaumap.experiment.protocol import Experiment
 from plateaumap.grid import Coordinate
 from plateaumap.measures import Measure
 from plateaumap.plan import block_chunk

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.data import arrays_of, with_arrays
 from plateaumap.evaluation import Evaluation
 from plateaumap.execution.local import LocalExecutor
+from plateaumap.experiment.data import arrays_of, with_arrays
 from plateaumap.report.lattice import read
 from plateaumap.rows import Rows
 

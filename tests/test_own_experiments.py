@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import plateaumap as pm
-from plateaumap.experiment import Experiment
+from plateaumap.experiment.protocol import Experiment
 from plateaumap.grid import Coordinate
 from plateaumap.spec import load_spec
 from tests.program import Done, plateaumap, settings_restored
@@ -18,7 +18,7 @@ SCRIPT = """
 from dataclasses import dataclass
 import jax.numpy as jnp
 import plateaumap as pm
-from plateaumap.experiment import Experiment
+from plateaumap.experiment.protocol import Experiment
 from plateaumap.grid import Coordinate
 from plateaumap.measures import Duration
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from plateaumap import measures as measures
     from plateaumap import neuron as neuron
     from plateaumap.comparing import add_theory as add_theory
-    from plateaumap.coordinates import Coordinate as Coordinate
     from plateaumap.errors import PlateaumapError as PlateaumapError
     from plateaumap.errors import SpecError as SpecError
-    from plateaumap.experiment import Experiment as Experiment
-    from plateaumap.experiment import SingleNeuron as SingleNeuron
+    from plateaumap.experiment.coordinates import Coordinate as Coordinate
+    from plateaumap.experiment.protocol import Experiment as Experiment
+    from plateaumap.experiment.single_neuron import SingleNeuron as SingleNeuron
     from plateaumap.extension import extend as extend
     from plateaumap.grid import geomspace as geomspace
     from plateaumap.grid import linspace as linspace
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 _MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "measures", "neuron")}
 
 _NAMES = {
-    "Coordinate": "plateaumap.coordinates:Coordinate",
+    "Coordinate": "plateaumap.experiment.coordinates:Coordinate",
     "PlateaumapError": "plateaumap.errors:PlateaumapError",
     "SpecError": "plateaumap.errors:SpecError",
-    "Experiment": "plateaumap.experiment:Experiment",
-    "SingleNeuron": "plateaumap.experiment:SingleNeuron",
+    "Experiment": "plateaumap.experiment.protocol:Experiment",
+    "SingleNeuron": "plateaumap.experiment.single_neuron:SingleNeuron",
     "geomspace": "plateaumap.grid:geomspace",
     "linspace": "plateaumap.grid:linspace",
     "normal": "plateaumap.grid:normal",

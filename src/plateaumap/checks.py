@@ -12,8 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from pydantic_core import PydanticCustomError
 
-from plateaumap.coordinates import Coordinate
 from plateaumap.errors import Fault, advice
+from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.functions import FunctionReference, name_of
 from plateaumap.grid import AxisModel
 from plateaumap.validation import MAX_COUNT, as_item, as_real, path_of, show

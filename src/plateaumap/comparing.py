@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.experiment import Experiment, SingleNeuron
+from plateaumap.experiment.protocol import Experiment
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.theory.epochs import plateau_epochs
 from plateaumap.theory.flow_lengths import flow_epochs, flow_of
 

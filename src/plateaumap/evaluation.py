@@ -15,8 +15,8 @@ from jax import Array
 from plateaumap import course, training
 from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey
-from plateaumap.data import arrays_of, with_arrays
-from plateaumap.experiment import Experiment, LossChoice, Point
+from plateaumap.experiment.data import arrays_of, with_arrays
+from plateaumap.experiment.protocol import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
 from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record

@@ -23,8 +23,8 @@ from pydantic import (
 )
 from typing_extensions import override
 
-from plateaumap.coordinates import Coordinate
 from plateaumap.errors import SpecError
+from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.validation import (
     MAX_VALUES,
     Count,

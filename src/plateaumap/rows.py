@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from plateaumap.coordinates import Coordinate
 from plateaumap.evaluation import Evaluation
+from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.plan import Plan, block_chunk
 from plateaumap.spec import Sweep
 from plateaumap.table import Arrays, Column, Dtype

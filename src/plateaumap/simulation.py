@@ -16,7 +16,7 @@ from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.neuron import pre_activation
 from plateaumap.spec import Sweep
 

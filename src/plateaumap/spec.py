@@ -21,9 +21,9 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
-from plateaumap.coordinates import Coordinate
 from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
+from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.functions import FunctionReference, definition_of, reference_to
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
 from plateaumap.settings import apply_settings, parse_setting
@@ -77,7 +77,7 @@ def _as_file_name(value: Any) -> str:
 
 def _as_experiment(value: Any) -> ExperimentDescription:
     if isinstance(value, Mapping):
-        from plateaumap.experiment import experiment_from
+        from plateaumap.experiment.single_neuron import experiment_from
 
         try:
             return experiment_from(dict(value))
@@ -97,7 +97,7 @@ def _is_experiment(value: Any) -> TypeIs[ExperimentDescription]:
 
 
 def _default_experiment() -> ExperimentDescription:
-    from plateaumap.experiment import SingleNeuron
+    from plateaumap.experiment.single_neuron import SingleNeuron
 
     return SingleNeuron()
 

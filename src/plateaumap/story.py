@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.runner import evaluate
 from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep

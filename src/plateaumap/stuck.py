@@ -17,7 +17,7 @@ import numpy as np
 from plateaumap import activations
 from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.grid import points
 from plateaumap.initialisation import Initialisation
 from plateaumap.runner import run

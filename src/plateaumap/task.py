@@ -14,11 +14,11 @@ import numpy as np
 
 from plateaumap import leap, table
 from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.experiment import Experiment
+from plateaumap.experiment.check import require_sound
+from plateaumap.experiment.protocol import Experiment
 from plateaumap.functions import is_own
 from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
-from plateaumap.trial import require_sound
 
 PREDICTION = Column(
     "predicted_epochs",

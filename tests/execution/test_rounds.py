@@ -17,7 +17,8 @@ from tests.marks import slow
 import plateaumap as pm
 from plateaumap.execution import rounds
 from plateaumap.execution.local import LocalExecutor
-from plateaumap.experiment import Experiment, SingleNeuron
+from plateaumap.experiment.protocol import Experiment
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.grid import Coordinate
 from plateaumap.rows import Rows
 

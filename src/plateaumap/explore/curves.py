@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from plateaumap import runner
 from plateaumap.compiler import double_precision
-from plateaumap.coordinates import Choice
 from plateaumap.errors import PlateaumapError
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.coordinates import Choice
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.explore.view import View
 from plateaumap.neuron import Parameters
 from plateaumap.simulation import simulate

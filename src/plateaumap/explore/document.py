@@ -18,7 +18,7 @@ from bokeh.models.layouts import Column
 
 from plateaumap.activations import ACTIVATIONS
 from plateaumap.errors import PlateaumapError
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.explore import models
 from plateaumap.explore.curves import QUANTITIES, Story, parse_number, story
 from plateaumap.explore.picture import COVERS, Picture

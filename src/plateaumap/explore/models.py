@@ -26,7 +26,7 @@ from bokeh.models import (
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
 
-from plateaumap.coordinates import Choice
+from plateaumap.experiment.coordinates import Choice
 from plateaumap.explore.picture import COVERS
 from plateaumap.explore.view import METHODS, Span, View, is_logarithmic, position
 from plateaumap.measures import LEVELS

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateaumap.checks import loss_name
-from plateaumap.coordinates import Choice, Coordinate
 from plateaumap.errors import PlateaumapError, advice
-from plateaumap.experiment import SingleNeuron
+from plateaumap.experiment.coordinates import Choice, Coordinate
+from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.grid import Axis, geomspace, linspace, values
 from plateaumap.measures import LEVELS
 from plateaumap.spec import DEFAULT_HORIZON, Sweep

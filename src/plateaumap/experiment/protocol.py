@@ -11,7 +11,6 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,22 +20,15 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from plateaumap import activations, losses
-from plateaumap.coordinates import Coordinate
-from plateaumap.errors import PlateaumapError
-from plateaumap.losses import Loss
+from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.measures import (
     ENDINGS,
     STANDARD,
-    Displacement,
     InitialGradient,
     Losses,
     Measure,
-    Outputs,
 )
-from plateaumap.neuron import Parameters, pre_activation
-from plateaumap.theory.epochs import predict_epochs
-from plateaumap.theory.laws import Case, why_no_theory
+from plateaumap.theory.laws import Case
 from plateaumap.training import Problem
 
 PyTree = Any
@@ -52,7 +44,7 @@ class Experiment(ABC):
     take one are pure, written for one point and traced by JAX; `predict` is not.
 
     Arrays in an experiment's attributes are its data: inside of these methods they have the
-    sweep's precision (see `plateaumap.data`). An "epoch" is one update.
+    sweep's precision (see `plateaumap.experiment.data`). An "epoch" is one update.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -237,161 +229,6 @@ class Experiment(ABC):
         )
 
 
-@dataclass(frozen=True)
-class SingleNeuron(Experiment):
-    """One neuron with one input and one sample, under plain gradient descent.
-
-    Attributes:
-        activation: the name of its activation.
-
-    Raises:
-        PlateaumapError: the activation is unknown.
-    """
-
-    activation: str = "sigmoid"
-
-    def __post_init__(self) -> None:
-        """Refuse an activation that is not known."""
-        activations.get(self.activation)
-
-    @property
-    def coordinates(self) -> tuple[Coordinate, ...]:  # type: ignore[override]
-        """Return initial weight and bias, learning rate, input and target."""
-        return (
-            Coordinate("w0", "weight at the start", None),
-            Coordinate("b0", "bias at the start", None),
-            Coordinate("lr", "learning rate", None, 0.0, math.inf, minimum_excluded=True),
-            Coordinate("x", "input", 1.0),
-            Coordinate("y", "target", 0.0, *self._targets()),
-        )
-
-    def _targets(self) -> tuple[float, float]:
-        # A sigmoid refuses impossible targets for every loss, others only where a loss needs it.
-        return (0.0, 1.0) if self.activation == "sigmoid" else (-math.inf, math.inf)
-
-    @property
-    def known_losses(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return the losses that can be named."""
-        return losses.known_losses(self.activation)
-
-    @property
-    def default_losses(self) -> tuple[str, ...]:
-        """Return the quadratic loss, and the one that the activation is made for, if any."""
-        matching = "cross_entropy" if self.activation == "sigmoid" else "matching"
-        return tuple(name for name in ("quadratic", matching) if name in self.known_losses)
-
-    def why_not_loss(self, choice: LossChoice) -> str | None:
-        """Return why the neuron cannot be trained with a loss, or None."""
-        if isinstance(choice, str):
-            return losses.why_not(choice, self.activation) if losses.is_name(choice) else None
-        return _why_not_differentiable(choice)
-
-    def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
-        """Return why a loss cannot have one of some targets, or None."""
-        if name != "y" or not isinstance(choice, str):
-            return None
-        return losses.why_not_target(choice, self.activation, values)
-
-    def init(self, point: Point) -> Parameters:
-        """Start at weight w0 and bias b0."""
-        return Parameters(point["w0"], point["b0"])
-
-    def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
-        """Return the raw loss from the pre-activation."""
-        return self._loss(choice)(pre_activation(parameters, point["x"]), point["y"])
-
-    def floor(self, point: Point, choice: LossChoice) -> Array:
-        """Return the least loss for the target of a point."""
-        return self._loss(choice).floor(point["y"])
-
-    def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
-        """Return the loss above its floor."""
-        return self._loss(choice).above_floor(pre_activation(parameters, point["x"]), point["y"])
-
-    def speed(self, gradients: PyTree) -> Array:
-        """Return dC/dz, which is the gradient of the bias."""
-        return gradients.b
-
-    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
-        """Return the drop of the loss by one update of z, if the loss can tell it."""
-        fall = self._loss(choice).fall
-        if fall is None:
-            return None
-        x, y = point["x"], point["y"]
-        return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
-
-    def theory(self, choice: LossChoice) -> Case | None:
-        """Return the loss and the activation, if theory has lengths for them."""
-        if not isinstance(choice, str) or why_no_theory(self.activation) is not None:
-            return None
-        return Case(choice, self.activation)
-
-    def predict(
-        self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
-    ) -> np.ndarray | None:
-        """Return the length by theory, if it knows this loss of this activation."""
-        case = self.theory(choice)
-        if case is None:
-            return None
-        return predict_epochs(**points, drop=drop, loss=case.loss, activation=case.activation)
-
-    def steady(self, point: Point, choice: LossChoice) -> Array | None:
-        """Return whether z is known to run down its loss without going past the target."""
-        steady = self._loss(choice).steady
-        if steady is None:
-            return None
-        return steady(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
-
-    def rounding_shift(
-        self, points: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], digits: int
-    ) -> np.ndarray | None:
-        """Return `N² (|x| ulp(w) + ulp(b)) / 2`, with N the epochs that the run was followed.
-
-        Each epoch rounds w and b by half a unit at most, and a shift of z by δ early on shifts
-        the end of a plateau of N epochs by about N δ. Past its target a run may amplify errors,
-        and no such bound holds.
-        """
-        epochs = np.ma.filled(measured["epochs_run"], 0).astype(np.float64)
-        w, b = (
-            _largest_unit(points[start], measured[moved], digits)
-            for start, moved in (("w0", "w_moved"), ("b0", "b_moved"))
-        )
-        with np.errstate(over="ignore", invalid="ignore"):
-            shift = np.square(epochs) * (np.abs(points["x"]) * w + b) / 2
-        return np.where(measured["path"] >= 0, np.inf, shift)
-
-    def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
-        """Return whether the output is within the tolerance of the target."""
-        activation = activations.get(self.activation)
-        error = activation.error(pre_activation(parameters, point["x"]), point["y"])
-        return jnp.abs(error) <= tolerance
-
-    def output(self, parameters: PyTree, point: Point) -> Array:
-        """Return the output of the neuron."""
-        return activations.get(self.activation)(pre_activation(parameters, point["x"]))
-
-    def _loss(self, choice: LossChoice) -> Loss:
-        if isinstance(choice, str):
-            return losses.resolve(choice, self.activation)
-        return losses.as_loss(choice)
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """Return the standard measures, the outputs, and the movement of w and b."""
-        return (
-            *STANDARD,
-            Outputs(),
-            InitialGradient("dC/dz at the start"),
-            Losses(),
-            Displacement(("w_moved", "b_moved")),
-            *ENDINGS,
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """Return the description for a spec."""
-        return {"kind": "single_neuron", "activation": self.activation}
-
-
 def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
@@ -400,42 +237,3 @@ def _cast(leaf: Any, dtype: Any) -> Any:
     """Return a float leaf in a dtype; others as they are, for JAX to tell what is wrong."""
     floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
     return jnp.asarray(leaf, dtype) if floating or isinstance(leaf, float) else leaf
-
-
-def _largest_unit(start: np.ndarray, moved: np.ndarray, digits: int) -> np.ndarray:
-    """Return the unit in the last place of a parameter, where it was largest by T10."""
-    size = np.maximum(np.abs(start), np.abs(start + np.nan_to_num(moved)))
-    return np.where(size > 0, np.ldexp(1.0, np.frexp(size)[1] - digits), 0.0)
-
-
-def _why_not_differentiable(function: Callable) -> str | None:
-    """Return why a function is no `loss(z, y)` that JAX can trace and differentiate."""
-    loss = losses.as_loss(function)
-    number = jax.ShapeDtypeStruct((), jnp.float32)
-    try:
-        jax.eval_shape(jax.value_and_grad(loss.value), number, number)
-    except Exception as error:  # whatever a user's function raises
-        told = str(error).strip().splitlines()
-        return f"calling it as loss(z, y) raised {type(error).__name__}: {told[0] if told else ''}"
-    return None
-
-
-def experiment_from(description: Mapping[str, Any]) -> Experiment:
-    """Return the experiment that `describe` described.
-
-    Raises:
-        PlateaumapError: it is of no known kind, or has a field that it does not know.
-    """
-    fields = dict(description)
-    kind = fields.pop("kind", "single_neuron")
-    if kind != "single_neuron" or "defined_in" in fields:
-        where = f" ({fields['defined_in']})" if "defined_in" in fields else ""
-        raise PlateaumapError(
-            f"experiment.kind is {kind!r}{where}; a file can only name 'single_neuron' and holds "
-            "no code: run the script that defines the experiment, or pass it in "
-            "Sweep(experiment=...) or open(folder, experiment=...)"
-        )
-    unknown = sorted(set(fields) - {"activation"})
-    if unknown:
-        raise PlateaumapError(f"experiment.{unknown[0]} is unknown; a neuron has an activation")
-    return SingleNeuron(**fields)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from plateaumap.compiler import double_precision
-from plateaumap.data import with_arrays
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import Evaluation
+from plateaumap.experiment.data import with_arrays
 
 PyTree = Any
 
