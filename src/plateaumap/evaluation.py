@@ -16,6 +16,7 @@ from plateaumap import course, training
 from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey
 from plateaumap.experiment.data import arrays_of, with_arrays
+from plateaumap.experiment.problem import bind
 from plateaumap.experiment.protocol import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
 from plateaumap.functions import identity_of
@@ -32,7 +33,7 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of all numbers of a run.
         apply: how updates are added.
-        strides: how steady runs are looked at, see `course.run`; empty where rounding freezes
+        strides: how unimodal runs are looked at, see `course.run`; empty where rounding freezes
             parameters now and then, so that every epoch has to be seen.
     """
 
@@ -54,10 +55,12 @@ class Limits(NamedTuple):
     Attributes:
         horizon: the last epoch that is observed, integer scalar.
         tolerance: a start with |output − target| up to this is converged, scalar.
+        nudges: for each level a relative change of it, see `plateaumap.measures.Crossings`.
     """
 
     horizon: Any
     tolerance: Any
+    nudges: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Evaluation:
         experiment: what is trained.
         choice: the loss, a name or a function.
         precision: a key of `PRECISIONS`.
-        until: "tenth" or "plateau".
+        until: "tenth", "plateau" or "horizon".
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
         identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
@@ -95,10 +98,7 @@ class Evaluation:
     @property
     def measures(self) -> Measures:
         """Return what is measured of the run."""
-        return self._measures(self.experiment)
-
-    def _measures(self, experiment: Experiment) -> Measures:
-        return Measures(Crossings(self.until), experiment.measures)
+        return Measures(Crossings(self.until), self.experiment.measures)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -114,8 +114,8 @@ class Evaluation:
         """Return start and gradients of one run: what an epoch of it works on."""
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         tolerance = jnp.zeros((), self.dtype)
-        problem = experiment.problem({**point, **dict(self.static)}, self.choice, tolerance)
-        return problem.parameters, jax.value_and_grad(problem.excess)(problem.parameters)
+        problem = bind(experiment, {**point, **dict(self.static)}, self.choice, tolerance)
+        return problem.parameters, problem.slope(problem.parameters)
 
     def a_point(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shapes and dtypes of a point."""
@@ -188,9 +188,10 @@ class Evaluation:
 
     def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
-        problem = experiment.problem({**point, **dict(self.static)}, self.choice, limits.tolerance)
+        full_point = {**point, **dict(self.static)}
+        problem = bind(experiment, full_point, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
-        measures = self._measures(experiment)
+        measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
         strides = () if self.brief else precision.strides
         return Course(problem, measures, precision.apply, limits.horizon, strides)
 

@@ -16,6 +16,7 @@ from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
+from plateaumap.experiment.problem import bind
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.neuron import pre_activation
 from plateaumap.spec import Sweep
@@ -119,16 +120,16 @@ def _compiled(
     dtype, apply, _ = PRECISIONS[precision]
 
     def begin(point: dict[str, Array]) -> Any:
-        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
         start = problem.parameters
         return start, problem.optimizer.init(start), apply.init(start)
 
     def advance(point: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
 
         def step(carry: Any, _: None) -> tuple[Any, _Row]:
             parameters, optimizer, compensation = carry
-            gradients = jax.grad(problem.excess)(parameters)
+            gradients = problem.slope(parameters)[1]
             row = _Row(
                 w=parameters.w,
                 b=parameters.b,
@@ -139,7 +140,10 @@ def _compiled(
                 gradient_w=gradients.w,
                 gradient_b=gradients.b,
             )
-            updates, optimizer = problem.optimizer.update(gradients, optimizer, parameters)
+            loss = experiment.loss(parameters, point, choice)
+            updates, optimizer = problem.optimizer.update(
+                gradients, optimizer, parameters, value=loss
+            )
             parameters, compensation = apply(parameters, updates, compensation)
             return (parameters, optimizer, compensation), row
 
