@@ -14,9 +14,7 @@ import numpy as np
 
 from plateaumap import leap, table
 from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.experiment.check import require_sound
 from plateaumap.experiment.protocol import Experiment
-from plateaumap.functions import is_own
 from plateaumap.measures import LEVELS, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
 
@@ -71,12 +69,14 @@ class Task:
         method: "simulate" or "leap".
         horizon: epochs after which a run is censored; None for never, with "leap".
         tolerance: a start with |output − target| up to this is converged.
+        programs: pairs of choices and the identity of the model with these choices.
     """
 
     evaluation: Evaluation
     method: str
     horizon: int | None
     tolerance: float
+    programs: tuple[tuple[Any, str], ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -85,16 +85,6 @@ class Task:
             *_with_prediction(self.evaluation.columns),
             *((UNCERTAIN,) if self.evaluation.precision in _UNCOMPENSATED else ()),
         )
-
-    def try_out(self, points: Points) -> None:
-        """Trace what a user wrote, for the choices of some points.
-
-        Raises:
-            PlateaumapError: it cannot be evaluated.
-        """
-        if is_own(type(self._experiment)):
-            for _, task in self._groups(points):
-                require_sound(task.evaluation)
 
     def begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         """Begin to evaluate points.
@@ -142,7 +132,9 @@ class Task:
         ]
 
     def _choosing(self, static: Iterable[tuple[str, Any]]) -> Task:
-        return replace(self, evaluation=replace(self.evaluation, static=tuple(static)))
+        chosen = tuple(static)
+        identity = dict(self.programs).get(chosen, "")
+        return replace(self, evaluation=replace(self.evaluation, static=chosen, identity=identity))
 
     def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         predicted = self._predict(points, PLATEAU_DROP)
