@@ -60,9 +60,11 @@ class Lanes(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What is measured of points under one loss.
+
+    Unlike evaluations, no two tasks are equal: what an experiment predicts is not compiled.
 
     Attributes:
         evaluation: what is done for one of them.

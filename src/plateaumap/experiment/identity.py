@@ -267,7 +267,6 @@ def _named_errors(name: str) -> Iterator[None]:
 
 
 _UNCOVERED = ("callback", "debug_print", "ffi_call", "custom_call", "infeed", "outfeed")
-_BLOCKWISE = {"key<rbg>", "key<unsafe_rbg>"}
 
 
 def _require_covered(name: str, jaxpr: ClosedJaxpr) -> None:
@@ -281,7 +280,7 @@ def _require_covered(name: str, jaxpr: ClosedJaxpr) -> None:
                 "debugging output"
             )
         kinds = {str(getattr(v.aval, "dtype", "")) for v in (*equation.invars, *equation.outvars)}
-        if primitive.startswith("rng_") or kinds & _BLOCKWISE:
+        if primitive.startswith("rng_") or any("rbg" in kind for kind in kinds):
             raise PlateaumapError(
                 f"{name} draws random numbers by the generator rbg, whose numbers depend on the "
                 "runs in the same block; use keys of the generator threefry2x32"
