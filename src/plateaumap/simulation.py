@@ -76,7 +76,8 @@ def simulate(
             name: jnp.full(FEWEST_LANES, value, PRECISIONS[precision].dtype)
             for name, value in sweep.grid.constants.items()
         }
-        begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision)
+        identity = sweep.identify()[0][()]
+        begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision, identity)
         carry, stretches = begin(lanes), []
         for _ in range(length // STRETCH + 1):
             carry, rows = advance(lanes, carry)
@@ -111,12 +112,14 @@ class _Row(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _compiled(
-    experiment: SingleNeuron, choice: Any, precision: str
+    experiment: SingleNeuron, choice: Any, precision: str, identity: str
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the compiled start of a curve, and its continuation by `STRETCH` rows.
 
-    All lanes but the first only serve to give it the bits that it has in a sweep.
+    All lanes but the first only serve to give it the bits that it has in a sweep. The `identity`
+    is what experiment and loss compute now, so that one that has changed is compiled again.
     """
+    del identity
     dtype, apply, _ = PRECISIONS[precision]
 
     def begin(point: dict[str, Array]) -> Any:

@@ -15,9 +15,7 @@ import numpy as np
 from plateaumap import leap, table
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.experiment.check import require_sound
 from plateaumap.experiment.protocol import Experiment
-from plateaumap.functions import is_own
 from plateaumap.measures import LEVELS, NO_EPOCH, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
 from plateaumap.theory.theory import Theory
@@ -77,21 +75,25 @@ class Lanes(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What is measured of points under one loss.
+
+    Unlike evaluations, no two tasks are equal: what an experiment predicts is not compiled.
 
     Attributes:
         evaluation: what is done for one of them.
         method: "simulate" or "leap".
         horizon: epochs after which a run is censored; None for never, with "leap".
         tolerance: a start with |output − target| up to this is converged.
+        programs: pairs of choices and the identity of the model with these choices.
     """
 
     evaluation: Evaluation
     method: str
     horizon: int | None
     tolerance: float
+    programs: tuple[tuple[Any, str], ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -100,16 +102,6 @@ class Task:
             *_with_prediction(self.evaluation.columns),
             *((UNCERTAIN,) if self.evaluation.precision in _UNCOMPENSATED else ()),
         )
-
-    def try_out(self, points: Points) -> None:
-        """Trace what a user wrote, for the choices of some points.
-
-        Raises:
-            PlateaumapError: it cannot be evaluated.
-        """
-        if is_own(type(self._experiment)):
-            for _, task in self._groups(points):
-                require_sound(task.evaluation)
 
     def begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         """Begin to evaluate points.
@@ -157,7 +149,9 @@ class Task:
         ]
 
     def _choosing(self, static: Iterable[tuple[str, Any]]) -> Task:
-        return replace(self, evaluation=replace(self.evaluation, static=tuple(static)))
+        chosen = tuple(static)
+        identity = dict(self.programs).get(chosen, "")
+        return replace(self, evaluation=replace(self.evaluation, static=chosen, identity=identity))
 
     def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
         theory = self._experiment.theory(self.evaluation.choice)

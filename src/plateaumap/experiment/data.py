@@ -8,6 +8,8 @@ do not make a float32 sweep compute in float64.
 from __future__ import annotations
 
 import copy
+import dataclasses
+from functools import cached_property
 from typing import Any, TypeVar
 
 import jax
@@ -16,9 +18,17 @@ import numpy as np
 from jax import Array
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.functions import held_by
 
 T = TypeVar("T")
+
+
+def held_by(value: object) -> dict[str, Any]:
+    """Return an object's attributes, and the fields of a dataclass, but what is only cached."""
+    held = dict(getattr(value, "__dict__", {}))
+    if dataclasses.is_dataclass(value):
+        held |= {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    cached = {name for name in held if isinstance(getattr(type(value), name, 0), cached_property)}
+    return {name: held[name] for name in sorted(held) if name not in cached}
 
 
 def arrays_of(value: object, dtype: Any) -> list[Array]:
