@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
@@ -24,10 +24,14 @@ from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_fa
 from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.experiment.coordinates import Coordinate
+from plateaumap.experiment.declarations import declaration_faults
 from plateaumap.functions import FunctionReference, definition_of, reference_to
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
+from plateaumap.paths import local_path
 from plateaumap.settings import apply_settings, parse_setting
 from plateaumap.validation import (
+    FrozenDict,
+    FrozenModel,
     Item,
     as_count,
     as_list,
@@ -36,6 +40,7 @@ from plateaumap.validation import (
     faults_of,
     one_of,
     refusal,
+    refusals,
     show,
 )
 
@@ -83,8 +88,9 @@ def _as_experiment(value: Any) -> ExperimentDescription:
             return experiment_from(dict(value))
         except PlateaumapError as error:
             raise refusal(str(error)) from error
-    if not _is_experiment(value):
-        raise refusal(f"{show(value)} is no experiment; give one, such as SingleNeuron()")
+    faults = declaration_faults(value)
+    if faults:
+        raise refusals(faults, value)
     try:
         definition_of(value)
     except PlateaumapError as error:
@@ -93,7 +99,7 @@ def _as_experiment(value: Any) -> ExperimentDescription:
 
 
 def _is_experiment(value: Any) -> TypeIs[ExperimentDescription]:
-    return isinstance(value, ExperimentDescription) and not isinstance(value, type)
+    return not declaration_faults(value)
 
 
 def _default_experiment() -> ExperimentDescription:
@@ -138,7 +144,7 @@ def _as_tolerance(value: Any) -> float:
     return tolerance
 
 
-class Sweep(BaseModel):
+class Sweep(FrozenModel):
     """What is to be computed: which runs, how far, and how exactly.
 
     Attributes:
@@ -158,7 +164,8 @@ class Sweep(BaseModel):
         SpecError: with every fault of the spec, each with its path.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    remedy = "make a changed sweep by with_settings({...})"
 
     name: Annotated[str, BeforeValidator(_as_file_name)] = "sweep"
     experiment: Annotated[Any, BeforeValidator(_as_experiment)]
@@ -189,7 +196,7 @@ class Sweep(BaseModel):
             faults.sort(key=lambda fault: _rank(fault, order))
             raise SpecError(faults, f"the sweep {show(settings.get('name', 'sweep'))}")
         plain = {name: self._coordinate(name).given(value) for name, value in self.fixed.items()}
-        object.__setattr__(self, "fixed", plain)
+        object.__setattr__(self, "fixed", FrozenDict(plain))
 
     def _coordinate(self, name: str) -> Coordinate:
         return next(c for c in self.experiment.coordinates if c.name == name)
@@ -399,7 +406,7 @@ def load_spec(path: str | Path) -> Sweep:
 
 
 def _existing_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
-    source = Path(path)
+    source = local_path(path, "file")
     if not source.exists():
         raise PlateaumapError(f"{source} does not exist; give the path of a spec file")
     if not source.is_file():

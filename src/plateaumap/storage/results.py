@@ -10,6 +10,7 @@ import pandas as pd
 from plateaumap import table
 from plateaumap.display import table_html
 from plateaumap.functions import name_of
+from plateaumap.paths import local_path
 from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
@@ -49,7 +50,7 @@ class Results:
             StorageError: there is no such folder, no results in it, a damaged manifest, a newer
                 format, or an experiment or losses that did not make these results.
         """
-        self.path = Path(path)
+        self.path = local_path(path)
         self._manifest, self.manifest = read_manifest(self.path)
         self._own = {"experiment": experiment} if experiment is not None else {}
         if losses:
