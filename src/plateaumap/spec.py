@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
-from plateaumap.display import table_html
+from plateaumap.display import table_html, value_text
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.experiment.declarations import declaration_faults
@@ -173,7 +173,7 @@ class Sweep(FrozenModel):
         tuple[Annotated[Any, BeforeValidator(_as_loss)], ...], BeforeValidator(_as_loss_list)
     ] = ("quadratic", "cross_entropy")
     axes: Annotated[tuple[Axis, ...], BeforeValidator(as_list("axes"))] = ()
-    fixed: Annotated[dict[str, Item], BeforeValidator(as_mapping)] = {}
+    fixed: Annotated[dict[str, Item], BeforeValidator(as_mapping)] = FrozenDict()
     horizon: Annotated[int | None, BeforeValidator(_as_horizon)]
     precision: Annotated[str, one_of("float64", "float32", "float32_plain")] = "float64"
     method: Annotated[str, one_of("simulate", "leap")] = "simulate"
@@ -373,7 +373,7 @@ class Sweep(FrozenModel):
         rows: list[tuple[str, object]] = [
             ("losses", ", ".join(self.loss_names)),
             *axes,
-            *((name, f"{_short(value)}, fixed") for name, value in self.fixed.items()),
+            *((name, f"{value_text(value)}, fixed") for name, value in self.fixed.items()),
             ("horizon", f"{self.horizon:,} epochs" if self.horizon else "none"),
             *((name, words[name]) for name in rest),
             ("rows", f"{self.rows:,}"),
@@ -539,10 +539,6 @@ def _known_keys(location: Any) -> tuple[str, ...]:
 def _rank(fault: Fault, order: list[str]) -> int:
     root = fault.path.split(".")[0].split("[")[0]
     return order.index(root) if root in order else len(order)
-
-
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _loss_words(loss: LossChoice) -> str | dict[str, str]:

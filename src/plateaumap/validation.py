@@ -37,8 +37,8 @@ class FrozenDict(dict[str, Any]):
             "sweep.with_settings({...})"
         )
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     @override
     def __reduce__(self) -> tuple[type[Self], tuple[dict[str, Any]]]:
@@ -61,7 +61,9 @@ class FrozenModel(BaseModel):
     @override
     def __delattr__(self, name: str) -> None:
         kind = type(self).__name__
-        raise PlateaumapError(f"del {name}: a {kind} is frozen and cannot be changed; {self.remedy}")
+        raise PlateaumapError(
+            f"del {name}: a {kind} is frozen and cannot be changed; {self.remedy}"
+        )
 
     @classmethod
     def made(cls, **fields: Any) -> Self:
@@ -309,8 +311,8 @@ def _unwrapped(value: Any) -> Any:
 def _require_unmasked(value: Any) -> None:
     if isinstance(value, np.ma.MaskedArray):
         raise refusal(
-            f"{' '.join(show(value).split())} is a masked array, and a masked value is no number; give the numbers "
-            "themselves, such as array.compressed()"
+            f"{' '.join(show(value).split())} is a masked array, and a masked value is no number; "
+            "give the numbers themselves, such as array.compressed()"
         )
 
 

@@ -37,7 +37,7 @@ def declaration_faults(experiment: Any) -> list[DeclarationFault]:
         try:
             value = getattr(experiment, name)
         except Exception as error:  # whatever a user's property raises
-            found = [((name,), _why_not_read(experiment, name, error))]
+            found: list[DeclarationFault] = [((name,), _why_not_read(experiment, name, error))]
         else:
             found = [((name, *place), text) for place, text in check(value)]
         faults.extend(found)

@@ -21,6 +21,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from plateaumap.display import value_text
 from plateaumap.errors import PlateaumapError, advice
 from plateaumap.paths import local_path
 
@@ -155,7 +156,7 @@ def save(
     target = local_path(target, "file") if isinstance(target, (str, PathLike)) else target
     ending = suffix or Path(str(target)).suffix
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    settings = {} if dpi is None else {"dpi": dpi}
+    settings: dict[str, Any] = {} if dpi is None else {"dpi": dpi}
     figure.savefig(target, format=ending.removeprefix("."), metadata=dated.get(ending), **settings)
 
 
@@ -246,7 +247,8 @@ def short(name: str) -> str:
 
 def number(value: float) -> str:
     """A coordinate's value, short and without rounding what was typed by hand."""
-    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.6g}"
+    text = value_text(value)
+    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 def equation(name: str, value: float) -> str:

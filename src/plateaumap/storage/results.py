@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -35,7 +35,7 @@ class Results:
 
     def __init__(
         self,
-        path: Path | str,
+        path: str | PathLike[str],
         experiment: Any = None,
         losses: Sequence[Callable[..., Any]] = (),
     ) -> None:
@@ -241,7 +241,7 @@ def _matched(words: Sequence[Any], given: Sequence[Callable[..., Any]]) -> list[
 
 
 def open_results(
-    path: Path | str, experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
+    path: str | PathLike[str], experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
 ) -> Results:
     """Opens a folder of results, finished or not.
 
@@ -258,7 +258,7 @@ def open_results(
     return Results(path, experiment, losses)
 
 
-def load(path: Path | str) -> pd.DataFrame:
+def load(path: str | PathLike[str]) -> pd.DataFrame:
     """The table of a finished folder of results: `open_results(path).frame()`.
 
     Raises:
