@@ -52,7 +52,8 @@ class Backend:
 
     def __post_init__(self) -> None:
         """Choose the backend that a scheduler implies, and refuse what does not fit."""
-        name = self.name or ("local" if self.scheduler is None else "dask")
+        implied = "local" if self.scheduler is None else "dask"
+        name = implied if self.name is None else self.name
         object.__setattr__(self, "name", name)
         if not isinstance(name, str) or name not in _OPENERS:
             raise PlateaumapError(f"backend is {name!r}; {advice(name, _OPENERS)}")

@@ -153,7 +153,8 @@ def save(
         suffix: the format, such as ".png", ".pdf" or ".svg"; by default the path's.
         dpi: dots per inch of a ".png"; 300 by default.
     """
-    target = local_path(target, "file") if isinstance(target, (str, PathLike)) else target
+    if not hasattr(target, "write"):
+        target = local_path(target, "file")
     ending = suffix or Path(str(target)).suffix
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     settings: dict[str, Any] = {} if dpi is None else {"dpi": dpi}
