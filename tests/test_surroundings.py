@@ -80,10 +80,10 @@ class Line(pm.Experiment):
         return {"p": jax.random.normal(jax.random.key(point["seed"]), (5,))}
     def loss(self, parameters, point, choice):
         return jnp.mean((parameters["p"] - self.targets) ** 2)
-neuron = dict(axes=[pm.values("w0", [2.0, -9.0, 800.0])], fixed={"b0": 2.0, "lr": 0.15}, horizon=300)
-line = dict(experiment=Line(), axes=[pm.values("lr", [0.0, 0.1, 1e300])], fixed={"seed": 3}, horizon=99)
+neuron = {"axes": [pm.values("w0", [2.0, -9.0, 800.0])], "fixed": {"b0": 2.0, "lr": 0.15}}
+line = {"experiment": Line(), "axes": [pm.values("lr", [0.0, 0.1, 1e300])], "fixed": {"seed": 3}}
 for spec in (neuron, {**neuron, "method": "leap"}, line):
-    print(pm.run(pm.Sweep(**spec), progress=False).to_csv())
+    print(pm.run(pm.Sweep(**spec, horizon=300), progress=False).to_csv())
 print(pm.simulate(loss="quadratic", w0=2, b0=2, lr=0.15, epochs=3).to_csv())
 print(pm.plateau_epochs(np.linspace(-30, 30, 7), 0.0, 0.15, errors="mask").tolist())
 """
