@@ -6,11 +6,17 @@ at the learning rate 0.15, the cross-entropy at 0.005. The second demonstration 
 ways: as the text tells it, as the page's script computes it, and as the text derives it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import pandas as pd
-from matplotlib.figure import Figure
 
 import plateaumap as pm
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STARTS = {"easy": (0.6, 0.9), "unlucky": (2.0, 2.0)}
 RATES = {"quadratic": 0.15, "cross_entropy": 0.005}

@@ -5,9 +5,14 @@ import sys
 import types
 from html import unescape
 
+import jax.numpy as jnp
+import optax
+
 import plateaumap as pm
 from plateaumap.display import table_html
+from plateaumap.overview import overview
 from plateaumap.progress import progress_bar
+from plateaumap.report.lattice import read
 from plateaumap.storage.results import open_results
 from tests.report.folders import fill
 from tests.report.tables import table
@@ -23,6 +28,52 @@ def test_text_is_escaped():
     assert "<script>" not in html
     assert "<b>bold</b>" not in html.replace("<b>&lt;b&gt;", "")
     assert rows(html) == {"a & b": "<script>"}
+
+
+class Bowl(pm.Experiment):
+    """With a choice and a whole number among its coordinates."""
+
+    coordinates = (
+        pm.Coordinate("lr", minimum=0),
+        pm.Coordinate("rule", choices=("sgd", "adam")),
+        pm.Coordinate("width", choices=(1, 3)),
+        pm.Coordinate("seed", integer=True),
+    )
+
+    def init(self, point):
+        return {"p": jnp.ones(point["width"])}
+
+    def loss(self, parameters, point, choice):
+        return jnp.mean(parameters["p"] ** 2)
+
+    def optimizer(self, point):
+        return getattr(optax, point["rule"])(point["lr"])
+
+
+def test_choices_and_whole_numbers_are_shown_as_they_were_given(tmp_path):
+    sweep = pm.Sweep(
+        experiment=Bowl(),
+        axes=[pm.values("lr", [0.01, 0.1, 1.0]), pm.values("seed", [123456789012, 123456789013])],
+        fixed={"rule": "adam", "width": 3},
+        horizon=30,
+    )
+    results = pm.run(sweep, out=tmp_path, progress=False)
+    assert rows(sweep._repr_html_())["rule"] == "adam, fixed"
+    assert "fixed        rule = adam, width = 3" in overview(results)
+    captions = {figure.caption for figure in pm.figures.applicable(results.frame())}
+    assert captions
+    assert all("Fixed: rule = adam, width = 3." in caption for caption in captions)
+    one = sweep.with_settings(
+        {"axes": [pm.values("lr", [0.1])], "fixed": sweep.fixed | {"seed": 123456789012}}
+    )
+    lattice = read(pm.run(one, progress=False), "this")
+    assert lattice.plain_fixed() == "lr = 0.1, rule = adam, width = 3, seed = 123456789012"
+    assert "seed = 123456789012" in lattice.describe_fixed()
+    (axis,) = (axis for axis in read(results.frame(), "this").axes if "seed" in axis.names)
+    assert [axis.plain_title(place) for place in (0, 1)] == [
+        "seed = 123456789012",
+        "seed = 123456789013",
+    ]
 
 
 def test_a_sweep_shows_its_losses_axes_and_rows():

@@ -9,6 +9,8 @@ nothing and changes no setting of JAX, matplotlib or the environment.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from plateaumap import forking as _forking  # noqa: F401  (notes forks, starts nothing)
+
 if TYPE_CHECKING:
     from plateaumap import figures as figures
     from plateaumap import losses as losses

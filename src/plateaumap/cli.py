@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (and resumable).
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -81,7 +82,21 @@ Workers = Annotated[
 
 def main() -> None:
     """Run the command line; the entry point of the `plateaumap` program."""
+    prepare_process()
     app()
+
+
+def prepare_process() -> None:
+    """Make what this program writes independent of where it is called from.
+
+    Figures go into files, so a backend that a notebook hands down in MPLBACKEND, and that may not
+    even be installed here, is not for this program. A character that the output's encoding lacks
+    is written as "?".
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -199,6 +214,7 @@ def run_sweep(*sweeps: Sweep, then: Callable[..., object] | None = None) -> None
     command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweeps[0].name}."
     script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     script.command()(_guarded(command))
+    prepare_process()
     script()
 
 
@@ -265,7 +281,7 @@ def info(
     if verify:
         from plateaumap.storage.verify import find_damages
 
-        damages = find_damages(folder)
+        damages = find_damages(results.path)
         if damages:
             for damage in damages:
                 typer.echo(damage)
@@ -338,15 +354,16 @@ def point(
     ] = None,
 ) -> None:
     """Tell the story of one neuron: its plateau, its steepest epoch, its curve."""
-    from plateaumap.story import tell
+    from plateaumap.story import figure_file, tell
 
+    target = None if figure is None else figure_file(figure)
     cache_compilations()
     values = {"w0": w0, "b0": b0, "lr": lr, "x": x, "y": y}
     story = tell(loss, values, activation, horizon)
     typer.echo(story.to_text())
-    if figure is not None:
-        story.draw(figure)
-        typer.echo(f"drawn into {figure}")
+    if target is not None:
+        story.draw(target)
+        typer.echo(f"drawn into {target}")
 
 
 @app.command()

@@ -10,32 +10,58 @@ from functools import cache, lru_cache
 
 import jax
 
+from plateaumap.errors import PlateaumapError
+from plateaumap.forking import require_own_jax
+
 _SMALL_LOOP = 100_000_000
 """Bytes that a loop may touch to be compiled as one piece."""
 
 
-_guard = threading.Lock()
+_starting = threading.Lock()
 
 
 @contextmanager
 def double_precision() -> Iterator[None]:
     """Let JAX count and compute with 64 bits, in this thread and until the block ends.
 
-    Random numbers are those of one generator: under `rbg` those of a run would depend on the runs
-    in its block, and rows must not depend on how the process was started.
+    Settings that a user's own code is checked by are off inside, as in JAX by default: a row's
+    null is a NaN, and constants promote to the precision of a sweep. Random numbers are those of
+    one generator: under `rbg` those of a run would depend on the runs in its block, and rows must
+    not depend on how the process was started.
     """
-    with _guard:  # it sets an environment variable for a moment
-        prepare_compiler()
-    generator = jax.default_prng_impl("threefry2x32"), jax.threefry_partitionable(True)
-    with jax.enable_x64(True), generator[0], generator[1]:
+    prepare_compiler()
+    with (
+        jax.enable_x64(True),
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.debug_key_reuse(False),
+        jax.check_tracer_leaks(False),
+        jax.transfer_guard("allow"),
+        jax.disable_jit(False),
+    ):
         yield
 
 
-@cache
 def prepare_compiler() -> str:
     """Have XLA compile loops over small arrays as one piece; without effect where JAX runs already.
 
     Returns the options that XLA was to read.
+
+    Raises:
+        PlateaumapError: JAX has no device here, or was inherited by a fork.
+    """
+    require_own_jax()
+    with _starting:
+        return _start()
+
+
+@cache
+def _start() -> str:
+    """Start JAX, if it does not run yet, and return the options that XLA was to read.
 
     By itself XLA's CPU runtime dispatches each operation of a loop in each turn, and may hand a
     loop over to another thread, which for arrays of a few kilobytes costs more than the work. It
@@ -45,18 +71,37 @@ def prepare_compiler() -> str:
     """
     before = os.environ.get("XLA_FLAGS")
     if "xla_backend_extra_options" in (before or ""):
+        _require_device()
         return before or ""
     own = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={_SMALL_LOOP}"
     options = f"{before or ''} {own}".strip()
     os.environ["XLA_FLAGS"] = options
     try:
-        jax.devices()
+        _require_device()
     finally:
         if before is None:
             del os.environ["XLA_FLAGS"]
         else:
             os.environ["XLA_FLAGS"] = before
     return options
+
+
+def _require_device() -> None:
+    """Have JAX make its devices.
+
+    Raises:
+        PlateaumapError: it finds none of the platforms that it is to use.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # a RuntimeError, or AssertionError where it was tried before
+        lines = str(error).strip().splitlines()
+        reason = f" ({lines[0]})" if lines else ""
+        platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+        asked = f"JAX_PLATFORMS = {platforms}: JAX finds no such" if platforms else "JAX finds no"
+        raise PlateaumapError(
+            f"{asked} device on this machine{reason}; unset JAX_PLATFORMS, or set it to cpu"
+        ) from error
 
 
 @lru_cache(maxsize=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from html import escape
 
@@ -20,3 +21,15 @@ def table_html(title: str, rows: Iterable[tuple[str, object]]) -> str:
     )
     head = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>'
     return f"<table>{head}<tbody>{lines}</tbody></table>"
+
+
+def value_text(value: float | str) -> str:
+    """Return a coordinate's value for a reader: a choice as it is, a whole number not rounded.
+
+    Args:
+        value: what a sweep holds: a string, an int or a float.
+    """
+    if isinstance(value, str | numbers.Integral):
+        return str(value)
+    short = f"{value:g}"
+    return f"{value:.0f}" if float(value).is_integer() and float(short) != value else short

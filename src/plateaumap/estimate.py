@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from plateaumap.execution.local import LocalExecutor
+from plateaumap.paths import local_path
 from plateaumap.rows import Rows
 from plateaumap.runner import bytes_to_write, find_store
 from plateaumap.spec import Sweep
@@ -65,6 +66,7 @@ def estimate(sweep: Sweep, folder: Path, threads: int | None = None) -> Estimate
     Raises:
         PlateaumapError: the folder is not this sweep's, or the sweep cannot be run.
     """
+    folder = local_path(folder)
     rows = Rows(sweep)
     store = find_store(rows, folder)
     plan = rows.plan if store is None else store.plan

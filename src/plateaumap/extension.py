@@ -25,10 +25,11 @@ from plateaumap.circumstances import (
     version_differences,
 )
 from plateaumap.errors import PlateaumapError
-from plateaumap.execution.backend import Backend
+from plateaumap.execution.backend import Backend, chosen_backend
 from plateaumap.experiment.reference import FunctionReference
 from plateaumap.grid import Grid
 from plateaumap.measures import LEVELS, STATUSES
+from plateaumap.paths import local_path
 from plateaumap.rows import Executor, Rows
 from plateaumap.runner import run_into
 from plateaumap.spec import VERSIONS, Sweep
@@ -48,7 +49,7 @@ def extend(
     out: str | PathLike[str] | None = None,
     *,
     sweep: Sweep | None = None,
-    backend: Backend | None = None,
+    backend: str | Backend | None = None,
     progress: bool | None = None,
     mix_versions: bool = False,
 ) -> Results:
@@ -71,8 +72,9 @@ def extend(
     Raises:
         PlateaumapError: see `Extension` and `plateaumap.runner.run`.
     """
+    where = chosen_backend(backend)
     extension = Extension(folder, settings, out, sweep, mix_versions)
-    return extension.run(backend or Backend(), progress)
+    return extension.run(where, progress)
 
 
 class Extension:
@@ -99,10 +101,10 @@ class Extension:
             PlateaumapError: the folder cannot be read, or none of its rows can be right in the
                 new sweep, or the new sweep is the old one, or it cannot be run.
         """
-        self._old = open_results(Path(folder))
+        self._old = open_results(folder)
         base = self._old.sweep if sweep is None else sweep
         self.sweep = base.with_settings(settings) if settings else base
-        self.path = Path(out) if out is not None else _beside(self._old.path, self.sweep)
+        self.path = local_path(out) if out is not None else _beside(self._old.path, self.sweep)
         self.taken = 0
         self._mix_versions = mix_versions
         self._mixed = _require_growth(self._old, self.sweep, self.path, mix_versions)

@@ -12,9 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -28,6 +26,8 @@ from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.validation import (
     MAX_VALUES,
     Count,
+    FrozenDict,
+    FrozenModel,
     Items,
     Real,
     Reals,
@@ -45,14 +45,17 @@ Int64 = NDArray[np.int64]
 Column = NDArray[Any]
 
 
-class AxisModel(BaseModel):
+class AxisModel(FrozenModel):
     """What every axis can do. Build one by `linspace`, `values`, `points` and their like."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     settings: ClassVar[tuple[str, ...]]
     """The fields that a user gives; `values`, where not among them, follows from them."""
+
+    @classmethod
+    @override
+    def made(cls, **fields: Any) -> Self:
+        return _build(cls, **fields)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,6 +164,11 @@ class _Generated(_OneName):
     @override
     def location(self, name: str, index: int) -> tuple[str | int, ...]:
         return ()
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        anew = {"values": None} if update else {}
+        return super().model_copy(update={**anew, **(update or {})}, deep=deep)
 
     def _generate(self) -> Float64:
         raise NotImplementedError
@@ -329,7 +337,7 @@ class Points(AxisModel):
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise refusal(f"the lists are ragged ({told}); give all the same number of values")
-        return values
+        return FrozenDict(values)
 
     @property
     @override
@@ -513,7 +521,7 @@ class Grid:
     ) -> None:
         """Takes parts that a `Sweep` has checked: each coordinate on one axis or in `fixed`."""
         self.axes = tuple(axes)
-        self.fixed = dict(fixed)
+        self.fixed = FrozenDict(fixed)
         self.names = tuple(coordinate.name for coordinate in coordinates)
         self.shape = tuple(axis.size for axis in self.axes)
         self.size = math.prod(self.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plateaumap.display import value_text
 from plateaumap.storage.failures import describe_failures
 from plateaumap.storage.results import Results
 
@@ -22,7 +23,7 @@ def overview(results: Results) -> str:
         f"{results.path}",
         f"  sweep        {spec['name']}, fingerprint {manifest['fingerprint'][:12]}",
         f"  axes         {' x '.join(_axis(axis) for axis in spec['axes']) or 'none: one point'}",
-        f"  fixed        {', '.join(f'{k} = {v:g}' for k, v in spec['fixed'].items()) or '-'}",
+        f"  fixed        {_fixed(spec['fixed']) or '-'}",
         f"  losses       {', '.join(plan['losses'])}",
         f"  horizon      {spec['horizon']} epochs, {spec['precision']}, {spec['method']}",
         f"  parts        {parts}",
@@ -47,6 +48,10 @@ def plan_parts(results: Results) -> str:
     """Return how many of the parts are there, in words."""
     total, missing = len(results.plan), len(results.missing)
     return f"{total} of {total}" if not missing else f"{total - missing} of {total}: unfinished"
+
+
+def _fixed(values: dict) -> str:
+    return ", ".join(f"{name} = {value_text(value)}" for name, value in values.items())
 
 
 def _axis(axis: dict) -> str:

@@ -21,8 +21,9 @@ import pandas as pd
 
 from plateaumap import table
 from plateaumap.errors import PlateaumapError
-from plateaumap.execution.backend import Backend, Session
+from plateaumap.execution.backend import Backend, Session, chosen_backend
 from plateaumap.execution.errors import ExecutionError
+from plateaumap.paths import local_path
 from plateaumap.plan import Chunk, Plan
 from plateaumap.progress import progress_bar
 from plateaumap.provenance import command, provenance
@@ -136,15 +137,15 @@ def run(
         RunError: some chunks failed; with `out`, after all others have been stored.
         ExecutionError: memory ran out, or a cluster could not be started or was lost.
     """
-    if not isinstance(backend, Backend):
-        backend = Backend(backend, threads, scheduler, workers)
+    where = chosen_backend(backend, threads=threads, scheduler=scheduler, workers=workers)
     with _out_of_memory_told():
         if out is None:
-            return _run_in_memory(sweep, rows, backend, progress)
+            return _run_in_memory(sweep, rows, where, progress)
         if rows is not None:
             raise PlateaumapError(f"rows = {rows} goes with a table in memory; leave `out` away")
+        folder = local_path(out)
         bound = Rows(sweep)
-        return run_into(bound, Path(out), bound.submit, backend, progress, force, mix_versions)
+        return run_into(bound, folder, bound.submit, where, progress, force, mix_versions)
 
 
 def evaluate(sweep: Sweep, point: Mapping[str, float | str]) -> dict[str, Any]:

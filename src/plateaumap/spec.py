@@ -16,19 +16,23 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
 from plateaumap.circumstances import comparable, version_differences
-from plateaumap.display import table_html
+from plateaumap.display import table_html, value_text
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.experiment.coordinates import Coordinate
+from plateaumap.experiment.declarations import declaration_faults
 from plateaumap.experiment.reference import FunctionReference, name_of, place_of
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
+from plateaumap.paths import local_path
 from plateaumap.settings import apply_settings, parse_setting
 from plateaumap.validation import (
+    FrozenDict,
+    FrozenModel,
     Item,
     as_count,
     as_list,
@@ -37,6 +41,7 @@ from plateaumap.validation import (
     faults_of,
     one_of,
     refusal,
+    refusals,
     show,
 )
 
@@ -87,13 +92,14 @@ def _as_experiment(value: Any) -> ExperimentDescription:
             return experiment_from(dict(value))
         except PlateaumapError as error:
             raise refusal(str(error)) from error
-    if not _is_experiment(value):
-        raise refusal(f"{show(value)} is no experiment; give one, such as SingleNeuron()")
+    faults = declaration_faults(value)
+    if faults:
+        raise refusals(faults, value)
     return value
 
 
 def _is_experiment(value: Any) -> TypeIs[ExperimentDescription]:
-    return isinstance(value, ExperimentDescription) and not isinstance(value, type)
+    return not declaration_faults(value)
 
 
 def _default_experiment() -> ExperimentDescription:
@@ -155,7 +161,7 @@ def _as_tolerance(value: Any) -> float:
     return tolerance
 
 
-class Sweep(BaseModel):
+class Sweep(FrozenModel):
     """What is to be computed: which runs, how far, and how exactly.
 
     Attributes:
@@ -168,7 +174,8 @@ class Sweep(BaseModel):
         horizon: epochs after which a run is censored; None, with the method "leap" only: never.
         precision: "float64", "float32" (compensated) or "float32_plain".
         method: "simulate" every epoch, or "leap" by theory.
-        until: "tenth" (runs go on to a tenth of the loss) or "plateau" (they stop at its end).
+        until: "tenth" (runs go on to a tenth of the loss), "plateau" (they stop at its end) or
+            "horizon" (they make every epoch, and `final_*` is of the last one).
         tolerance: an output that starts so close to its target has converged; 0: never.
         versions: of the parts that the sweep names instead of holding, those of this release by
             default; empty in files of the first release.
@@ -177,7 +184,8 @@ class Sweep(BaseModel):
         SpecError: with every fault of the spec, each with its path.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    remedy = "make a changed sweep by with_settings({...})"
 
     name: Annotated[str, BeforeValidator(_as_file_name)] = "sweep"
     experiment: Annotated[Any, BeforeValidator(_as_experiment)]
@@ -185,13 +193,13 @@ class Sweep(BaseModel):
         tuple[Annotated[Any, BeforeValidator(_as_loss)], ...], BeforeValidator(_as_loss_list)
     ] = ("quadratic", "cross_entropy")
     axes: Annotated[tuple[Axis, ...], BeforeValidator(as_list("axes"))] = ()
-    fixed: Annotated[dict[str, Item], BeforeValidator(as_mapping)] = {}
+    fixed: Annotated[dict[str, Item], BeforeValidator(as_mapping)] = FrozenDict()
     horizon: Annotated[int | None, BeforeValidator(_as_horizon)]
     precision: Annotated[str, one_of("float64", "float32", "float32_plain")] = "float64"
     method: Annotated[str, one_of("simulate", "leap")] = "simulate"
-    until: Annotated[str, one_of("tenth", "plateau")] = "tenth"
+    until: Annotated[str, one_of("tenth", "plateau", "horizon")] = "tenth"
     tolerance: Annotated[float, BeforeValidator(_as_tolerance)] = 0.01
-    versions: Annotated[dict[str, int], BeforeValidator(_as_versions)] = dict(VERSIONS)
+    versions: Annotated[dict[str, int], BeforeValidator(_as_versions)] = FrozenDict(VERSIONS)
 
     def __init__(self, **settings: Any) -> None:
         """Validates `settings`, the fields above by keyword."""
@@ -209,7 +217,7 @@ class Sweep(BaseModel):
             faults.sort(key=lambda fault: _rank(fault, order))
             raise SpecError(faults, f"the sweep {show(settings.get('name', 'sweep'))}")
         plain = {name: self._coordinate(name).given(value) for name, value in self.fixed.items()}
-        object.__setattr__(self, "fixed", plain)
+        object.__setattr__(self, "fixed", FrozenDict(plain))
         self._require_traceable()
 
     def _coordinate(self, name: str) -> Coordinate:
@@ -520,7 +528,7 @@ class Sweep(BaseModel):
         rows: list[tuple[str, object]] = [
             ("losses", ", ".join(self.loss_names)),
             *axes,
-            *((name, f"{_short(value)}, fixed") for name, value in self.fixed.items()),
+            *((name, f"{value_text(value)}, fixed") for name, value in self.fixed.items()),
             ("horizon", f"{self.horizon:,} epochs" if self.horizon else "none"),
             *((name, words[name]) for name in rest),
             ("rows", f"{self.rows:,}"),
@@ -553,7 +561,7 @@ def load_spec(path: str | Path) -> Sweep:
 
 
 def _existing_file(path: str | Path, suffixes: tuple[str, ...]) -> Path:
-    source = Path(path)
+    source = local_path(path, "file")
     if not source.exists():
         raise PlateaumapError(f"{source} does not exist; give the path of a spec file")
     if not source.is_file():
@@ -662,7 +670,8 @@ def _draft(fields: Mapping[str, Any]) -> Draft:
         axes=axes if isinstance(axes, list) else None,
         fixed=fixed if _is_table(fixed) else None,
         horizon=_converted(_as_horizon, fields["horizon"]),
-        method=fields.get("method", Sweep.model_fields["method"].default),
+        method=_or_nothing(fields.get("method", Sweep.model_fields["method"].default)),
+        until=_or_nothing(fields.get("until", Sweep.model_fields["until"].default)),
     )
 
 
@@ -672,6 +681,11 @@ def _likely_experiment(description: Any) -> ExperimentDescription | None:
     kind = default.describe()["kind"]
     same = isinstance(description, Mapping) and str(description.get("kind", kind)) == kind
     return default if same else None
+
+
+def _or_nothing(word: Any) -> Any:
+    # Of an array of anything, `==` would make an array.
+    return word if isinstance(word, str) else None
 
 
 def _ordered(fixed: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
@@ -686,10 +700,6 @@ def _known_keys(location: Any) -> tuple[str, ...]:
 def _rank(fault: Fault, order: list[str]) -> int:
     root = fault.path.split(".")[0].split("[")[0]
     return order.index(root) if root in order else len(order)
-
-
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _kind(coordinate: Coordinate) -> str | list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.experiment.single_neuron import SingleNeuron
+from plateaumap.paths import local_path
 from plateaumap.runner import evaluate
 from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep
@@ -51,10 +53,7 @@ class Story:
         """
         from plateaumap.figures import learning_curves, save
 
-        if path.suffix not in _FORMATS:
-            raise PlateaumapError(
-                f"{path} ends in {path.suffix!r}; give a file that ends in {' or '.join(_FORMATS)}"
-            )
+        path = figure_file(path)
         figure = learning_curves(
             {self.record["loss"]: self.curve},
             plateau_epochs={self.record["loss"]: self.record["plateau_epochs"]},
@@ -108,6 +107,20 @@ class Story:
             "not_finite": f"none: the run is not finite at epoch {r['epochs_run']}",
             "beyond_int64": "longer than 2^63 epochs",
         }[r["status"]]
+
+
+def figure_file(given: str | PathLike[str]) -> Path:
+    """Return the path of a file to draw into.
+
+    Raises:
+        PlateaumapError: its suffix names no format of figures.
+    """
+    path = local_path(given, "file")
+    if path.suffix not in _FORMATS:
+        raise PlateaumapError(
+            f"{path} ends in {path.suffix!r}; give a file that ends in {' or '.join(_FORMATS)}"
+        )
+    return path
 
 
 def tell(loss: str, point: Mapping[str, float], activation: str, horizon: int) -> Story:

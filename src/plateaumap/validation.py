@@ -4,17 +4,19 @@ Nothing is converted that could hide a slip: a bool or a string is not a number,
 are not values. NumPy's scalars and arrays are taken wherever numbers and lists are.
 """
 
+import copy
 import math
 import numbers
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from typing_extensions import override
 
-from plateaumap.errors import Fault, advice
+from plateaumap.errors import Fault, PlateaumapError, advice
 
 MAX_COUNT = 2**63 - 1
 """Counts are int64 in every table."""
@@ -24,6 +26,86 @@ MAX_VALUES = 10_000_000
 
 _TOLD_VALUES = 5
 """So many bad values of one list are told one by one."""
+
+
+class FrozenDict(dict[str, Any]):
+    """A dictionary that cannot be changed; `copy` returns one that can."""
+
+    def _refuse(self, *arguments: object, **keywords: object) -> NoReturn:
+        raise PlateaumapError(
+            f"{show(dict(self))}: this part of a sweep cannot be changed; make a changed sweep by "
+            "sweep.with_settings({...})"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, Any]]]:
+        return type(self), (dict(self),)
+
+
+class FrozenModel(BaseModel):
+    """Data that is validated whenever it is made, also as a copy, and cannot be changed then."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    remedy: ClassVar[str] = "make a changed copy by model_copy(update={...})"
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self).__name__
+        raise PlateaumapError(
+            f"{name} = {show(value)}: a {kind} is frozen and cannot be changed; {self.remedy}"
+        )
+
+    @override
+    def __delattr__(self, name: str) -> None:
+        kind = type(self).__name__
+        raise PlateaumapError(
+            f"del {name}: a {kind} is frozen and cannot be changed; {self.remedy}"
+        )
+
+    @classmethod
+    def made(cls, **fields: Any) -> Self:
+        """An object of these fields, validated."""
+        return cls(**fields)
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that make this object."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, validated like any other object, with some fields changed."""
+        fields = copy.deepcopy(self.given()) if deep else self.given()
+        return self.made(**{**fields, **(update or {})})
+
+    @override
+    def copy(self, **options: Any) -> Self:
+        """The same as `model_copy`, pydantic's older name for it."""
+        return self.model_copy(**options)
+
+    @classmethod
+    @override
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """The same as the constructor: nothing is made without being validated."""
+        return cls.made(**values)
+
+    @override
+    def __copy__(self) -> Self:
+        return self
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.made(**copy.deepcopy(self.given(), memo))
+
+    @override
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+        return _made_anew, (type(self), self.given())
+
+
+def _made_anew(model: type[FrozenModel], given: Mapping[str, Any]) -> Any:
+    return model.made(**given)
 
 
 def show(value: object) -> str:
@@ -222,10 +304,20 @@ def _untagged(location: Sequence[str | int], tags: frozenset[str]) -> list[str |
 
 
 def _unwrapped(value: Any) -> Any:
+    _require_unmasked(value)
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
+def _require_unmasked(value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise refusal(
+            f"{' '.join(show(value).split())} is a masked array, and a masked value is no number; "
+            "give the numbers themselves, such as array.compressed()"
+        )
+
+
 def _items(value: Any) -> list[Any]:
+    _require_unmasked(value)
     items = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(items, (str, bytes, Mapping, Set)) or not isinstance(items, Iterable):
         raise refusal(f"{show(value)} is not a list; give a list of numbers, such as [1.0, 2.0]")

@@ -52,14 +52,19 @@ class Backend:
 
     def __post_init__(self) -> None:
         """Choose the backend that a scheduler implies, and refuse what does not fit."""
-        name = self.name or ("local" if self.scheduler is None else "dask")
+        implied = "local" if self.scheduler is None else "dask"
+        name = implied if self.name is None else self.name
         object.__setattr__(self, "name", name)
-        if name not in _OPENERS:
+        if not isinstance(name, str) or name not in _OPENERS:
             raise PlateaumapError(f"backend is {name!r}; {advice(name, _OPENERS)}")
         for setting in ("threads", "workers"):
             count = getattr(self, setting)
             if count is not None and (type(count) is not int or count < 1):
                 raise PlateaumapError(f"{setting} is {count!r}; give a whole number of at least 1")
+        if self.scheduler is not None and not (isinstance(self.scheduler, str) and self.scheduler):
+            raise PlateaumapError(
+                f"scheduler is {self.scheduler!r}; give an address, such as tcp://host:8786"
+            )
         if name == "local" and (self.scheduler, self.workers) != (None, None):
             raise PlateaumapError("scheduler and workers go with backend = 'dask'; leave them away")
         if name == "dask" and self.threads is not None:
@@ -81,6 +86,27 @@ class Backend:
         """
         assert self.name is not None
         return _OPENERS[self.name](self)
+
+
+def chosen_backend(backend: str | Backend | None = None, **settings: Any) -> Backend:
+    """Return the backend of a name and its settings, or the one that was given ready-made.
+
+    Args:
+        backend: a name, a `Backend`, or None for the one that the settings imply.
+        settings: `threads`, `scheduler` and `workers`; None where not given.
+
+    Raises:
+        PlateaumapError: see `Backend`; or settings stand beside a `Backend`, which has its own.
+    """
+    if not isinstance(backend, Backend):
+        return Backend(backend, **settings)
+    for name, value in settings.items():
+        if value is not None:
+            raise PlateaumapError(
+                f"{name} = {value!r} stands beside a Backend, which has its own settings; give it "
+                f"there: Backend(..., {name}={value!r})"
+            )
+    return backend
 
 
 @contextmanager

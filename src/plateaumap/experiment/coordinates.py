@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic_core import PydanticCustomError
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.validation import show
+from plateaumap.validation import as_item, show
 
 LARGEST_INTEGER = 2**53 - 1
 """Axes hold float64, in which whole numbers beyond this run into each other."""
 
 _MOST_CHOICES = 128
 """Categories are kept as int8."""
+
+INDEX_SUFFIX = "_index"
+"""Ends the names of the columns that hold positions on axes."""
 
 Choice = str | int | float
 
@@ -72,6 +76,27 @@ class Coordinate:
             )
         if self.integer or (self.minimum, self.maximum) != (-math.inf, math.inf):
             raise PlateaumapError(f"{self.name!r} has choices; leave `integer` and its range away")
+
+    @property
+    def why_not(self) -> str | None:
+        """What is wrong with its name, its range or its default, or None."""
+        reason = why_not_column_name(self.name)
+        if reason:
+            return reason
+        if not self.choices and not self.minimum <= self.maximum:
+            return f"{self.name!r}: no value is {self.range}; give minimum <= maximum"
+        if self.default is None:
+            return None
+        try:
+            fits = bool(self.allows(as_item(self.default)))
+        except PydanticCustomError as error:
+            return f"{self.name!r}: default = {error.message()}"
+        if fits:
+            return None
+        return (
+            f"{self.name!r}: default = {self.default!r} is not allowed by its own range "
+            f"({self.range}); give another one, or none"
+        )
 
     @property
     def is_text(self) -> bool:
@@ -141,6 +166,18 @@ class Coordinate:
 def static(coordinates: Sequence[Coordinate]) -> tuple[Coordinate, ...]:
     """Those coordinates whose values are compiled in."""
     return tuple(coordinate for coordinate in coordinates if coordinate.choices)
+
+
+def why_not_column_name(name: object) -> str | None:
+    """Return why neither a coordinate nor a measure can have a name, or None."""
+    if not isinstance(name, str) or not name.strip():
+        return f"{show(name)} is no name of a column; give a non-empty string"
+    if name.endswith(INDEX_SUFFIX):
+        return (
+            f"{name!r} ends in {INDEX_SUFFIX}, as the columns of positions on axes do; "
+            "choose another name"
+        )
+    return None
 
 
 def _number_kind(value: object) -> type:

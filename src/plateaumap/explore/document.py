@@ -75,10 +75,10 @@ class Explorer:
         self._lay_out()
         self._retarget()
 
-    def close(self) -> None:
-        """Stop all work."""
-        self._sweeper.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def close(self, wait: bool = False) -> None:
+        """Stop all work, and wait for what is being computed if that is wanted."""
+        self._sweeper.close(wait)
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def _lay_out(self) -> None:
         roots = {

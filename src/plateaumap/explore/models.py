@@ -225,7 +225,7 @@ def controls(view: View, activations: Sequence[str]) -> Controls:
 
 
 def _written(value: Choice) -> str:
-    return value if isinstance(value, str) else f"{value:.10g}"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def loss_options(view: View) -> list[tuple[str, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import numpy as np
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.explore.view import View
+from plateaumap.paths import local_path
 from plateaumap.spec import Sweep, load_spec
 from plateaumap.storage.results import open_results
 
@@ -31,7 +35,8 @@ def sweep_at(source: Path | None) -> Sweep:
     """
     if source is None:
         return Sweep(name="neuron", fixed={"w0": 2.0, "b0": 2.0, "lr": 0.15})
-    return open_results(source).sweep if source.is_dir() else load_spec(source)
+    path = local_path(source)
+    return open_results(path).sweep if path.is_dir() else load_spec(path)
 
 
 def serve(
@@ -53,20 +58,43 @@ def serve(
     Raises:
         PlateaumapError: bokeh is not installed, or nothing can listen there.
     """
-    server = started(view, address, port)
+    explorers: set[Any] = set()
+    server = started(view, address, port, explorers)
     where = page_address(address, server.port)
-    say(f"look at {where} (Ctrl-C ends it)")
-    if address not in (LOOPBACK, "localhost", "::1"):
-        say(f"anyone who can reach {address} can look and let this machine compute")
-    threading.Thread(target=warm_up, args=(view,), daemon=True).start()
-    if browser:
-        server.io_loop.add_callback(server.show, "/")
+    ending = threading.Event()
+    warming = threading.Thread(target=warm_up, args=(view, ending.is_set))
     try:
+        say(f"look at {where} (Ctrl-C ends it)")
+        if address not in (LOOPBACK, "localhost", "::1"):
+            say(f"anyone who can reach {address} can look and let this machine compute")
+        warming.start()
+        if browser:
+            server.io_loop.add_callback(server.show, "/")
         server.io_loop.start()
     except KeyboardInterrupt:
         say("ended")
     finally:
-        server.stop()
+        ending.set()
+        # The interpreter must not end while a thread is inside XLA: that would abort the process.
+        with _interrupt_leaves_at_once():
+            server.stop()
+            for explorer in tuple(explorers):
+                explorer.close(wait=True)
+            if warming.is_alive():
+                warming.join()
+
+
+@contextmanager
+def _interrupt_leaves_at_once() -> Iterator[None]:
+    """End the process at another Ctrl-C, whatever it is waiting for."""
+    if threading.current_thread() is not threading.main_thread():  # no other hears of signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def page_address(address: str, port: int) -> str:
@@ -75,8 +103,19 @@ def page_address(address: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def started(view: View, address: str = LOOPBACK, port: int | None = None) -> Any:
+def started(
+    view: View,
+    address: str = LOOPBACK,
+    port: int | None = None,
+    explorers: set[Any] | None = None,
+) -> Any:
     """A server that listens, and answers once its `io_loop` runs.
+
+    Args:
+        view: what every reader begins with.
+        address: see `serve`.
+        port: see `serve`.
+        explorers: holds the pages' `Explorer` objects as long as these are open.
 
     Raises:
         PlateaumapError: bokeh is not installed, or nothing can listen there.
@@ -89,7 +128,7 @@ def started(view: View, address: str = LOOPBACK, port: int | None = None) -> Any
     for number in tries:
         try:
             server = Server(
-                {"/": _application(view)},
+                {"/": _application(view, set() if explorers is None else explorers)},
                 address=address,
                 port=number,
                 allow_websocket_origin=_origins(address),
@@ -126,7 +165,7 @@ def _own_addresses() -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-def _application(view: View) -> Any:
+def _application(view: View, explorers: set[Any]) -> Any:
     from bokeh.application import Application
     from bokeh.application.handlers.function import FunctionHandler
 
@@ -146,7 +185,13 @@ def _application(view: View) -> Any:
             quantities=list(QUANTITIES),
         )
         explorer = Explorer(document, view)
-        document.on_session_destroyed(lambda context: explorer.close())
+        explorers.add(explorer)
+
+        def close(context: object) -> None:
+            explorers.discard(explorer)
+            explorer.close()
+
+        document.on_session_destroyed(close)
 
     return Application(FunctionHandler(fill))
 
@@ -161,8 +206,13 @@ def _read(room: str, name: str) -> str:
     return resources.files(f"plateaumap.{room}").joinpath(name).read_text("utf-8")
 
 
-def warm_up(view: View) -> None:
-    """Compile what windows and clicks need, before a reader asks for it."""
+def warm_up(view: View, ended: Callable[[], bool] = lambda: False) -> None:
+    """Compile what windows and clicks need, before a reader asks for it.
+
+    Args:
+        view: what every reader begins with.
+        ended: whether to stop; asked before each piece of work.
+    """
     from plateaumap.explore.curves import story
     from plateaumap.theory.epochs import plateau_epochs
     from plateaumap.theory.theory import case_of
@@ -179,4 +229,6 @@ def warm_up(view: View) -> None:
         if case is None:
             continue
         for y in (0.0, 0.3):
+            if ended():
+                return
             plateau_epochs(w0, 0.0, lr, 1.0, y, errors="mask", **case._asdict())

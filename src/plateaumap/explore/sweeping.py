@@ -94,10 +94,10 @@ class Sweeper:
         self._turn += 1
         self._pool.submit(self._work, question, self._turn, time.perf_counter())
 
-    def close(self) -> None:
-        """Stop; nothing is answered any more."""
+    def close(self, wait: bool = False) -> None:
+        """Stop; nothing is answered any more. Wait for what is being swept if that is wanted."""
         self._turn += 1
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def _work(self, question: Question, turn: int, asked: float) -> None:
         def require_turn() -> None:

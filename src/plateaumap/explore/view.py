@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateaumap.checks import loss_name
+from plateaumap.display import value_text
 from plateaumap.errors import PlateaumapError, advice
 from plateaumap.experiment.coordinates import Choice, Coordinate
 from plateaumap.experiment.single_neuron import SingleNeuron
@@ -153,7 +154,7 @@ class View:
         coordinate = self.coordinate(name)
         finite = isinstance(value, str) or math.isfinite(value)
         if not finite or not coordinate.allows(value).all():
-            told = repr(value) if isinstance(value, str) else f"{value:g}"
+            told = repr(value) if isinstance(value, str) else value_text(value)
             raise PlateaumapError(f"{name} is {told}; give {_allowed_words(coordinate)}")
         return self.changed(rest={**self.rest, name: value})
 

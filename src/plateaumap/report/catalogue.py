@@ -70,7 +70,7 @@ def applicable(frame: pd.DataFrame) -> list[Applicable]:
 
 
 def _caption(entry: _Entry, lattice: Lattice) -> str:
-    fixed = ", ".join(f"{name} = {value:g}" for name, value in lattice.fixed.items())
+    fixed = lattice.plain_fixed()
     return f"{entry.caption} Fixed: {fixed}." if fixed else entry.caption
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plateaumap.display import value_text
 from plateaumap.errors import PlateaumapError, advice
 from plateaumap.report.style import STATUS_LOOKS, equation, short
 
@@ -48,6 +49,14 @@ class Axis:
     def size(self) -> int:
         """How many places it has."""
         return len(self.columns[self.names[0]])
+
+    def plain_title(self, place: int) -> str:
+        """Such as `lr = 0.15, y = 0`, without formulas."""
+        return ", ".join(f"{name} = {value_text(self.given(name, place))}" for name in self.names)
+
+    def given(self, name: str, place: int) -> float | str:
+        """The value of a coordinate at a place, as it was given: of choices the word."""
+        return given_value(name, self.columns[name][place], self.words)
 
     def title(self, place: int) -> str:
         """Such as `η = 0.15, y = 0`."""
@@ -118,6 +127,15 @@ class Lattice:
             f"{', '.join(known) or 'none'}); choose another axis"
         )
 
+    @property
+    def given_fixed(self) -> dict[str, float | str]:
+        """The fixed coordinates as they were given: of choices the word."""
+        return {name: given_value(name, value, self.words) for name, value in self.fixed.items()}
+
+    def plain_fixed(self) -> str:
+        """The fixed coordinates, such as `x = 1, lr = 0.5`, without formulas."""
+        return ", ".join(f"{name} = {value_text(v)}" for name, v in self.given_fixed.items())
+
     def describe_fixed(self, without: Sequence[str] = ()) -> str:
         """The fixed coordinates, such as `x = 1, y = 0`."""
         return ", ".join(
@@ -184,6 +202,11 @@ def read(frame: pd.DataFrame, figure: str) -> Lattice:
         fixed={name: fixed[name] for name in coordinates if name in fixed},
         words=words,
     )
+
+
+def given_value(name: str, value: float, words: Words) -> float | str:
+    """The value of a coordinate as it was given: for one with choices, the word."""
+    return words[name][int(value)] if name in words else value
 
 
 def _equation(name: str, value: float, words: Words) -> str:

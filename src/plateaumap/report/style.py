@@ -7,10 +7,12 @@ Every figure is a `matplotlib.figure.Figure` made without pyplot. It is drawn, a
 from __future__ import annotations
 
 import functools
+import io
 import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal, ParamSpec, TypeVar
 
@@ -19,12 +21,17 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from plateaumap.display import value_text
 from plateaumap.errors import PlateaumapError, advice
+from plateaumap.paths import local_path
 
 SizeName = Literal["column", "page"]
 
 MM = 1 / 25.4
 """One millimetre in inches, matplotlib's unit of length."""
+
+SCREEN_DPI = 150
+"""Dots per inch of a figure that a notebook shows: a page's width is about 1,060 of them."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +121,44 @@ def size_named(name: str) -> Size:
     return SIZES[name]
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows where it is a cell's value, without pyplot or a backend."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that a notebook asks for."""
+        buffer = io.BytesIO()
+        save(self, buffer, ".png", dpi=SCREEN_DPI)
+        return buffer.getvalue()
+
+
 @styled
 def new_figure(size: Size, height: float, **settings: Any) -> Figure:
     """An empty figure as wide as `size` and `height` millimetres high."""
     with matplotlib.rc_context({"font.size": size.font}):
-        return Figure(figsize=(size.width * MM, height * MM), **settings)
+        return NotebookFigure(figsize=(size.width * MM, height * MM), **settings)
 
 
 @styled
-def save(figure: Figure, target: Path | IO[bytes], suffix: str | None = None) -> None:
+def save(
+    figure: Figure,
+    target: str | PathLike[str] | IO[bytes],
+    suffix: str | None = None,
+    dpi: float | None = None,
+) -> None:
     """Writes a figure, without a date that would differ each time.
 
     Args:
         figure: any of this package's.
         target: a path, or an open binary file.
         suffix: the format, such as ".png", ".pdf" or ".svg"; by default the path's.
+        dpi: dots per inch of a ".png"; 300 by default.
     """
+    if not hasattr(target, "write"):
+        target = local_path(target, "file")
     ending = suffix or Path(str(target)).suffix
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(target, format=ending.removeprefix("."), metadata=dated.get(ending))
+    settings: dict[str, Any] = {} if dpi is None else {"dpi": dpi}
+    figure.savefig(target, format=ending.removeprefix("."), metadata=dated.get(ending), **settings)
 
 
 def colours(name: str) -> Colormap:
@@ -222,7 +248,8 @@ def short(name: str) -> str:
 
 def number(value: float) -> str:
     """A coordinate's value, short and without rounding what was typed by hand."""
-    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.6g}"
+    text = value_text(value)
+    return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 def equation(name: str, value: float) -> str:

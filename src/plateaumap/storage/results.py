@@ -3,7 +3,7 @@
 import importlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from plateaumap import table
 from plateaumap.circumstances import comparable, environment_differences
 from plateaumap.display import table_html
 from plateaumap.experiment.reference import name_of
+from plateaumap.paths import local_path
 from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
@@ -38,7 +39,7 @@ class Results:
 
     def __init__(
         self,
-        path: Path | str,
+        path: str | PathLike[str],
         experiment: Any = None,
         losses: Sequence[Callable[..., Any]] = (),
     ) -> None:
@@ -53,7 +54,7 @@ class Results:
             StorageError: there is no such folder, no results in it, a damaged manifest, a newer
                 format, or an experiment or losses that did not make these results.
         """
-        self.path = Path(path)
+        self.path = local_path(path)
         self._manifest, self.manifest = read_manifest(self.path)
         self._own = {"experiment": experiment} if experiment is not None else {}
         if losses:
@@ -256,7 +257,7 @@ def _matched(words: Sequence[Any], given: Sequence[Callable[..., Any]]) -> list[
 
 
 def open_results(
-    path: Path | str, experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
+    path: str | PathLike[str], experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
 ) -> Results:
     """Opens a folder of results, finished or not.
 
@@ -273,7 +274,7 @@ def open_results(
     return Results(path, experiment, losses)
 
 
-def load(path: Path | str) -> pd.DataFrame:
+def load(path: str | PathLike[str]) -> pd.DataFrame:
     """The table of a finished folder of results: `open_results(path).frame()`.
 
     Raises:

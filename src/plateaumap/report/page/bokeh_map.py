@@ -19,7 +19,8 @@ from bokeh.models import (
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
 
-from plateaumap.report.lattice import Float64
+from plateaumap.display import value_text
+from plateaumap.report.lattice import Float64, given_value
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.parts import (
     NUMBER_TICKS,
@@ -178,7 +179,10 @@ def _ticks(side: Side) -> CustomJSTickFormatter:
     values = next(iter(side.columns.values()), np.zeros(1))
     if side.label in side.columns:
         values = side.columns[side.label]
-    labels = [f"{value:.6g}" for value in values] if side.label in side.columns else []
+    labels = [
+        value_text(given_value(side.label, value, side.words))
+        for value in (values if side.label in side.columns else ())
+    ]
     code = "return Number.isInteger(tick) ? (labels[tick] ?? '') : ''"
     if not labels:
         code = "return Number.isInteger(tick) ? String(tick) : ''"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.findings import findings
-from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.lattice import Lattice, Words, given_value, read
 from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.pack import Column, packed
@@ -142,8 +142,8 @@ def _meta(
             "width": width,
             "x_edges": picture.across.edges.tolist(),
             "y_edges": None if picture.up is None else picture.up.edges.tolist(),
-            "x_names": _named(picture.across.columns),
-            "y_names": [] if picture.up is None else _named(picture.up.columns),
+            "x_names": _named(picture.across.columns, lattice.words),
+            "y_names": [] if picture.up is None else _named(picture.up.columns, lattice.words),
             "cloud": None
             if picture.cloud is None
             else {
@@ -155,23 +155,23 @@ def _meta(
         "further": [
             {
                 "label": " and ".join(axis.names),
-                "names": _named(axis.columns),
-                "titles": [
-                    ", ".join(f"{name} = {axis.columns[name][place]:.6g}" for name in axis.names)
-                    for place in range(axis.size)
-                ],
+                "names": _named(axis.columns, axis.words),
+                "titles": [axis.plain_title(place) for place in range(axis.size)],
             }
             for axis in picture.further
         ],
-        "point": dict(lattice.fixed),
-        "fixed": ", ".join(f"{name} = {value:.6g}" for name, value in lattice.fixed.items()),
+        "point": lattice.given_fixed,
+        "fixed": lattice.plain_fixed(),
         "dynamics": dynamics,
         "first": _first(picture),
     }
 
 
-def _named(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, "values": values.tolist()} for name, values in columns.items()]
+def _named(columns: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "values": [given_value(name, value, words) for value in values.tolist()]}
+        for name, values in columns.items()
+    ]
 
 
 def _measures(
@@ -231,7 +231,7 @@ def _dynamics(results: Results) -> dict[str, Any] | None:
 def _swept(results: Results, lattice: Lattice) -> str:
     spec = results.manifest["spec"]
     axes = " x ".join(f"{' and '.join(axis.names)} ({axis.size} values)" for axis in lattice.axes)
-    fixed = ", ".join(f"{name} = {value:.6g}" for name, value in lattice.fixed.items())
+    fixed = lattice.plain_fixed()
     parts = [
         f"{len(lattice.frame):,} runs with {', '.join(lattice.losses)}",
         f"axes: {axes or 'none, one point'}",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, direction
+from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, Words, direction
 from plateaumap.report.lines import is_cloud, varying
 
 MOST_CELLS = 4_000_000
@@ -28,6 +28,7 @@ class Side:
         positions: centres of the cells in the picture, ascending, of shape (size,).
         edges: borders of the cells, of shape (size + 1,).
         kept: which place of the axis each is, of shape (size,).
+        words: what the values of a coordinate with choices stand for.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Side:
     positions: Float64
     edges: Float64
     kept: Integers
+    words: Words = field(default_factory=dict)
 
     def every(self, stride: int) -> Side:
         """Every so many cells, each as wide as those that it stands for."""
@@ -142,7 +144,7 @@ def _side(axis: Axis) -> Side:
         kind = ("log" if way.is_log else "linear") if even else "place"
         positions, label = (scaled if even else np.arange(axis.size, dtype=float)), name
     columns = {other: values[kept] for other, values in axis.columns.items()}
-    return Side(label, kind, columns, positions, _edges(positions), kept)
+    return Side(label, kind, columns, positions, _edges(positions), kept, axis.words)
 
 
 def _distinct(axis: Axis) -> str | None:

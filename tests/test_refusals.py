@@ -1,0 +1,314 @@
+"""What cannot be right is refused by `Sweep`, before anything is traced or run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import optax
+import pytest
+
+import plateaumap as pm
+from plateaumap.errors import PlateaumapError, SpecError
+from plateaumap.execution.backend import Backend
+from plateaumap.experiment.declarations import declaration_faults
+
+
+class Bowl(pm.Experiment):
+    """A parabola."""
+
+    coordinates: tuple = (pm.Coordinate("w0"),)
+
+    def init(self, point):
+        return {"w": point["w0"]}
+
+    def loss(self, parameters, point, choice):
+        return parameters["w"] ** 2
+
+    def optimizer(self, point):
+        return optax.sgd(0.01)
+
+
+def bowl(**members):
+    """A bowl with some members replaced."""
+    return type("Changed", (Bowl,), members)()
+
+
+def swept(experiment):
+    return pm.Sweep(experiment=experiment, axes=[pm.values("w0", [1.0])], horizon=5)
+
+
+def refused(experiment) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        swept(experiment)
+    return {fault.path: fault.message for fault in caught.value.faults}
+
+
+def with_measures(*more):
+    return bowl(measures=property(lambda self: (*super(type(self), self).measures, *more)))
+
+
+def final(name):
+    return pm.measures.Final(name, lambda parameters: parameters["w"])
+
+
+def taken_names() -> list[str]:
+    """Every column of a table that is not a coordinate."""
+    frame = pm.run(
+        pm.Sweep(experiment=Bowl(), fixed={"w0": 1.0}, horizon=3, precision="float32_plain"),
+        progress=False,
+    )
+    return [name for name in frame.columns if name != "w0"]
+
+
+def test_no_coordinate_has_the_name_of_a_column():
+    names = taken_names()
+    assert {"loss", "status", "final_loss", "predicted_epochs", "uncertain"} < set(names)
+    coordinates = (pm.Coordinate("w0"), *(pm.Coordinate(name, default=1) for name in names))
+    told = refused(bowl(coordinates=coordinates))
+    assert len(told) == len(names)
+    for number, name in enumerate(names, 1):
+        message = told[f"experiment.coordinates[{number}]"]
+        assert repr(name) in message
+        assert "choose another" in message
+
+
+def test_no_measure_has_the_name_of_a_column():
+    names = taken_names()
+    told = refused(with_measures(*map(final, names)))
+    assert len(told) == len(names)
+    assert all("choose another" in message for message in told.values())
+
+
+@pytest.mark.parametrize("name", ["w0", "w0_index", "other_index", "", " ", 5])
+def test_no_measure_has_the_name_of_a_coordinate_or_of_an_index(name):
+    (message,) = refused(with_measures(final(name))).values()
+    assert repr(name) in message
+
+
+@pytest.mark.parametrize("name", ["w0", "w0_index", "other_index", "", " ", 5])
+def test_coordinates_have_names_of_their_own(name):
+    told = refused(bowl(coordinates=(pm.Coordinate("w0"), pm.Coordinate(name, default=1))))
+    assert repr(name) in told["experiment.coordinates[1]"]
+
+
+def test_two_measures_have_two_names():
+    assert swept(with_measures(final("one"), final("two"))).rows == 1
+    (message,) = refused(with_measures(final("one"), final("one"))).values()
+    assert "another measure" in message
+
+
+@pytest.mark.parametrize("measure", [5, "final", final, pm.measures.Final, np.mean, None])
+def test_what_is_no_measure_is_refused_at_its_place(measure):
+    place = len(Bowl().measures)
+    (path,) = refused(with_measures(measure))
+    assert path == f"experiment.measures[{place}]"
+
+
+@pytest.mark.parametrize(
+    ("measures", "told"),
+    [
+        ((final("one"),), "are missing"),
+        ((), "are missing"),
+        ([], "no tuple"),
+        (lambda self: (), "is a method"),
+        (property(lambda self: 1 // 0), "ZeroDivisionError"),
+    ],
+)
+def test_measures_are_a_tuple_that_holds_the_standard_ones(measures, told):
+    faults = refused(bowl(measures=measures))
+    assert list(faults) == ["experiment.measures"]
+    assert told in faults["experiment.measures"]
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "told"),
+    [
+        ((), "no coordinate"),
+        ([pm.Coordinate("w0")], "no tuple"),
+        (None, "no tuple"),
+        (lambda self: (), "is a method"),
+        (("w0",), "no Coordinate"),
+        (property(lambda self: 1 // 0), "ZeroDivisionError"),
+    ],
+)
+def test_coordinates_are_a_tuple_of_coordinates(coordinates, told):
+    (message,) = refused(bowl(coordinates=coordinates)).values()
+    assert told in message
+
+
+def test_an_experiment_without_coordinates_is_told_what_is_missing():
+    class Bare(pm.Experiment):
+        def init(self, point):
+            return {"w": 1.0}
+
+        def loss(self, parameters, point, choice):
+            return parameters["w"] ** 2
+
+    assert "is missing" in refused(Bare())["experiment.coordinates"]
+    assert "is a class" in refused(Bare)["experiment"]
+
+
+@pytest.mark.parametrize(
+    "coordinate",
+    [
+        pm.Coordinate("n", default=4, maximum=3),
+        pm.Coordinate("n", default=0, minimum=0, minimum_excluded=True),
+        pm.Coordinate("n", default=2.5, integer=True),
+        pm.Coordinate("n", default=2**60, integer=True),
+        pm.Coordinate("n", default=True),
+        pm.Coordinate("n", default="text"),
+        pm.Coordinate("n", default=float("nan")),
+        pm.Coordinate("n", default=float("inf")),
+        pm.Coordinate("n", default=np.ma.masked),
+        pm.Coordinate("n", default="c", choices=("a", "b")),
+        pm.Coordinate("n", default=2, choices=(1, 3)),
+        pm.Coordinate("n", minimum=2, maximum=1),
+        pm.Coordinate("n", minimum=float("nan")),
+    ],
+)
+def test_a_default_is_a_value_that_the_coordinate_can_have(coordinate):
+    told = refused(bowl(coordinates=(pm.Coordinate("w0"), coordinate)))
+    assert "'n'" in told["experiment.coordinates[1]"]
+
+
+@pytest.mark.parametrize("lanes", [0, 1, 4, -8, 12, 100, True, 64.0, "64", (64,)])
+def test_lanes_are_a_power_of_two_from_8_on(lanes):
+    assert repr(lanes) in refused(bowl(lanes=lanes))["experiment.lanes"]
+
+
+@pytest.mark.parametrize("lanes", [None, 8, 64, 4096])
+def test_a_power_of_two_is_a_number_of_lanes(lanes):
+    assert not declaration_faults(bowl(lanes=lanes))
+
+
+@pytest.mark.parametrize("losses", ["loss", ["loss"], None, ("",), (1,), ("a", "a"), (None,)])
+def test_known_losses_are_a_tuple_of_different_names(losses):
+    (path,) = refused(bowl(known_losses=losses))
+    assert path.startswith("experiment.known_losses")
+
+
+def test_every_fault_is_told_at_once():
+    told = refused(bowl(lanes=3, known_losses="loss", measures=(), coordinates=()))
+    assert set(told) == {
+        f"experiment.{name}" for name in ("lanes", "known_losses", "measures", "coordinates")
+    }
+
+
+MASKED = np.ma.MaskedArray([1.0, 2.0], mask=[False, True])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: pm.values("w0", MASKED),
+        lambda: pm.values("w0", [1.0, np.ma.masked]),
+        lambda: pm.points(w0=MASKED, b0=[1, 2]),
+        lambda: pm.linspace("w0", 0, np.ma.masked, 3),
+        lambda: pm.linspace("w0", 0, 1, np.ma.masked),
+        lambda: pm.Sweep(fixed={"w0": MASKED[1], "b0": 0, "lr": 1}),
+        lambda: pm.Sweep(fixed={"w0": 0, "b0": 0, "lr": 1}, horizon=np.ma.masked),
+        lambda: pm.Sweep(fixed={"w0": 0, "b0": 0, "lr": 1}, tolerance=np.ma.masked),
+        lambda: pm.simulate(loss="quadratic", w0=MASKED[1], b0=0, lr=1, epochs=3),
+    ],
+)
+def test_a_masked_value_is_no_number(build):
+    with pytest.raises(PlateaumapError, match="masked"):
+        build()
+
+
+@pytest.mark.parametrize("setting", ["threads", "workers", "scheduler"])
+@pytest.mark.parametrize("value", [1, 0, "tcp://here:1", True])
+def test_settings_beside_a_backend_are_refused(setting, value):
+    with pytest.raises(PlateaumapError, match=f"{setting} = .*beside a Backend"):
+        pm.run(small(), backend=Backend(), **{setting: value})
+
+
+@pytest.mark.parametrize("backend", [5, [], {}, Backend, "grid"])
+def test_what_is_no_backend_is_refused(backend):
+    with pytest.raises(PlateaumapError, match="backend is"):
+        pm.run(small(), backend=backend)
+
+
+@pytest.mark.parametrize("scheduler", [5, "", b"tcp://here:1"])
+def test_a_scheduler_is_an_address(scheduler):
+    with pytest.raises(PlateaumapError, match="give an address"):
+        pm.run(small(), scheduler=scheduler)
+
+
+def small(**changes):
+    fields = {"axes": [pm.linspace("w0", 0, 1, 3)], "fixed": {"b0": 0, "lr": 1}, "horizon": 9}
+    return pm.Sweep(**fields | changes)
+
+
+CHANGES = [{"horizon": 5}, {"until": "plateau"}, {"fixed": {"b0": 1, "lr": 1}}, {"name": "other"}]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_the_sweep_that_was_written_so(change):
+    sweep, expected = small(), small(**change)
+    copies = [
+        sweep.model_copy(update=change),
+        sweep.copy(update=change),
+        sweep.with_settings(change),
+        pm.Sweep.model_construct(**sweep.given() | change),
+    ]
+    for changed in copies:
+        assert changed == expected
+        assert changed.fingerprint == expected.fingerprint
+        assert changed.grid.fixed == expected.grid.fixed
+    assert sweep == small()
+
+
+@pytest.mark.parametrize("change", [{"horizon": -5}, {"fixed": {}}, {"axes": 3}, {"nothing": 1}])
+def test_a_copy_that_is_no_sweep_is_refused(change):
+    for made in (
+        lambda: small().model_copy(update=change),
+        lambda: small().copy(update=change),
+        lambda: pm.Sweep.model_construct(**small().given() | change),
+        lambda: pm.Sweep.model_validate(small().to_dict() | change),
+    ):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            made()
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
+def test_a_copy_is_equal_and_cannot_be_changed_either(again):
+    sweep = small()
+    assert sweep.fingerprint
+    for one in (sweep, again(sweep)):
+        assert one == sweep
+        assert one.fingerprint == sweep.fingerprint
+        for change in (
+            lambda one=one: setattr(one, "horizon", 5),
+            lambda one=one: delattr(one, "horizon"),
+            lambda one=one: one.fixed.update(x=2),
+            lambda one=one: one.fixed.__setitem__("x", 2.0),
+            lambda one=one: one.fixed.pop("x"),
+            lambda one=one: one.grid.fixed.clear(),
+            lambda one=one: setattr(one.axes[0], "num", 5),
+        ):
+            with pytest.raises(PlateaumapError, match="cannot be changed"):
+                change()
+        assert one == small()
+
+
+def test_an_axis_is_copied_with_the_values_that_follow_from_its_settings():
+    axis = pm.linspace("w0", 0, 1, 3)
+    assert axis.model_copy(update={"num": 5}) == pm.linspace("w0", 0, 1, 5)
+    assert axis.model_copy() == copy.deepcopy(axis) == pickle.loads(pickle.dumps(axis)) == axis
+    for change in ({"num": 0}, {"stop": -1}, {"values": [1.0, 2.0, 3.0]}, {"kind": "zip"}):
+        with pytest.raises(SpecError):
+            axis.model_copy(update=change)
+    with pytest.raises(PlateaumapError, match="cannot be changed"):
+        pm.points(w0=[1, 2]).values["w0"] = (3.0,)
+
+
+def test_fixed_values_are_a_dictionary_for_all_who_only_read():
+    fixed = small().fixed
+    assert json.loads(json.dumps(fixed)) == fixed == dict(fixed) == fixed.copy()
+    assert {**fixed, "x": 2.0} == fixed | {"x": 2.0}
