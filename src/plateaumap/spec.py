@@ -269,7 +269,8 @@ class Sweep(BaseModel):
         return found.programs
 
     def _identified(self) -> _Identity:
-        from plateaumap.experiment.identity import environment, identity_of
+        from plateaumap.experiment.identity import identity_of
+        from plateaumap.experiment.program import environment
 
         programs = tuple(
             {
