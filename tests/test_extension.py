@@ -205,7 +205,7 @@ def mine_changed(z: Any, y: Any) -> Any:
     return 0.75 * (z - y) ** 2
 
 
-def test_functions_are_known_by_their_source(old: Path, tmp_path: Path) -> None:
+def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> None:
     sweep = SWEEP.with_settings({"losses": ["quadratic", mine]})
     pm.run(sweep, out=tmp_path / "mine")
     with pytest.raises(PlateaumapError, match=r"not at hand: 'mine' .*--file SCRIPT"):

@@ -16,8 +16,9 @@ from plateaumap import course, training
 from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey
 from plateaumap.experiment.data import arrays_of, with_arrays
-from plateaumap.experiment.identity import identity_of, program_context
+from plateaumap.experiment.identity import identity_of
 from plateaumap.experiment.problem import bind
+from plateaumap.experiment.program import program_context
 from plateaumap.experiment.protocol import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
 from plateaumap.measures import Crossings, Measures, Record

@@ -277,7 +277,8 @@ class Sweep(FrozenModel):
         return found.programs
 
     def _identified(self) -> _Identity:
-        from plateaumap.experiment.identity import environment, identity_of
+        from plateaumap.experiment.identity import identity_of
+        from plateaumap.experiment.program import environment
 
         programs = tuple(
             {

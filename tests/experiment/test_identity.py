@@ -21,7 +21,8 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.experiment.identity import environment, identity_of
+from plateaumap.experiment.identity import identity_of
+from plateaumap.experiment.program import environment
 from plateaumap.measures import Duration, Outputs
 from plateaumap.overview import overview
 from plateaumap.spec import VERSIONS
