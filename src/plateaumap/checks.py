@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from plateaumap.errors import Fault, advice
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.functions import FunctionReference, name_of
+from plateaumap.experiment.reference import FunctionReference, name_of
 from plateaumap.grid import AxisModel
 from plateaumap.validation import MAX_COUNT, as_item, as_real, path_of, show
 
@@ -56,6 +56,7 @@ class Draft:
         fixed: in place of malformed values, whatever was given; None if that is no mapping.
         horizon: whatever was given.
         method: whatever was given.
+        until: whatever was given.
     """
 
     experiment: ExperimentDescription | None
@@ -66,6 +67,7 @@ class Draft:
     fixed: Mapping[str, Any] | None
     horizon: Any
     method: Any
+    until: Any
 
     def defaults(self) -> dict[str, float | str]:
         """The coordinates that are not given but have a default."""
@@ -101,7 +103,12 @@ class Place:
 
 def cross_faults(draft: Draft) -> list[Fault]:
     """All faults that show only when several fields are seen together."""
-    faults = [*_horizon_faults(draft), *_name_clashes(draft.losses), *_size_faults(draft)]
+    faults = [
+        *_horizon_faults(draft),
+        *_leap_faults(draft),
+        *_name_clashes(draft.losses),
+        *_size_faults(draft),
+    ]
     faults += _loss_faults(draft)
     if draft.coordinates:
         faults += _coordinate_faults(draft)
@@ -116,6 +123,25 @@ def _horizon_faults(draft: Draft) -> Iterator[Fault]:
             "horizon",
             f"None (no horizon) needs method = 'leap', but the method is {show(draft.method)}; "
             "give a whole number of epochs, or that method",
+        )
+
+
+def _leap_faults(draft: Draft) -> Iterator[Fault]:
+    if draft.method != "leap":
+        return
+    if draft.until == "horizon":
+        yield Fault(
+            "until",
+            "'horizon' makes every epoch, and method = 'leap' makes none; use method = 'simulate'",
+        )
+    theory = getattr(draft.experiment, "theory", None)
+    named = [loss for loss in draft.losses if not isinstance(loss, FunctionReference)]
+    if theory is not None and named and all(theory(loss) is None for loss in named):
+        yield Fault(
+            "method",
+            f"'leap' needs a theory, and {type(draft.experiment).__name__} states none (a "
+            "subclass that overrides more than measures loses that of its parent); use "
+            "method = 'simulate'",
         )
 
 

@@ -25,11 +25,15 @@ def double_precision() -> Iterator[None]:
     """Let JAX count and compute with 64 bits, in this thread and until the block ends.
 
     Settings that a user's own code is checked by are off inside, as in JAX by default: a row's
-    null is a NaN, and constants promote to the precision of a sweep.
+    null is a NaN, and constants promote to the precision of a sweep. Random numbers are those of
+    one generator: under `rbg` those of a run would depend on the runs in its block, and rows must
+    not depend on how the process was started.
     """
     prepare_compiler()
     with (
         jax.enable_x64(True),
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
         jax.debug_nans(False),
