@@ -249,7 +249,7 @@ FAULTS = [
     ({"name": "a" * 101}, "name", "101 characters", "at most 100"),
     ({"name": "\N{GRINNING FACE}" * 60}, "name", "60 characters", "200 bytes"),
     ({"experiment": "neuron"}, "experiment", "'neuron' is no experiment", "SingleNeuron()"),
-    ({"experiment": Bowl}, "experiment", "Bowl", "SingleNeuron()"),
+    ({"experiment": Bowl}, "experiment", "Bowl", "Bowl()"),
     ({"experiment": {"activation": "sigmod"}}, "experiment", "'sigmod'", "'sigmoid'"),
     ({"experiment": {"kind": "bowl"}}, "experiment", "'bowl'", "'single_neuron'"),
     ({"losses": []}, "losses", "[] names no loss", "at least one"),

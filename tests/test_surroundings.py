@@ -135,7 +135,8 @@ for line in commands:
 def test_a_platform_that_is_not_there_is_told_in_one_line(tmp_path, platform):
     spec = tmp_path / "tiny.toml"
     spec.write_text(SPEC)
-    commands = [*map(" ".join, (POINT, RISK)), f"run {spec} --out {tmp_path / 'rows'}"]
+    explore = ["explore", "--no-browser", "--port", "0"]
+    commands = [*map(" ".join, (POINT, RISK, explore)), f"run {spec} --out {tmp_path / 'rows'}"]
     python(PLATFORM, str(spec), *commands, JAX_PLATFORMS=platform, XDG_CACHE_HOME=str(tmp_path))
     assert not (tmp_path / "rows").exists()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from plateaumap.compiler import prepare_compiler
 from plateaumap.errors import PlateaumapError
 from plateaumap.explore.view import View
 from plateaumap.paths import local_path
@@ -56,8 +57,9 @@ def serve(
         say: tells where the page is.
 
     Raises:
-        PlateaumapError: bokeh is not installed, or nothing can listen there.
+        PlateaumapError: bokeh is not installed, nothing can listen there, or JAX has no device.
     """
+    prepare_compiler()
     explorers: set[Any] = set()
     server = started(view, address, port, explorers)
     where = page_address(address, server.port)
