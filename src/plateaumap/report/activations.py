@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from plateaumap.report.lattice import require
-from plateaumap.report.series import few_ticks, legend_below, loss_panels
+from plateaumap.report.series import (
+    EDGE_STATUSES,
+    draw_at_edge,
+    edge_samples,
+    few_ticks,
+    legend_below,
+    loss_panels,
+)
 from plateaumap.report.style import (
     DASHES,
     INKS,
@@ -32,7 +39,8 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
 
     A neuron's plateau depends on its start through `z0 = w0 x + b0` alone, so that a whole map of
     w0 and b0 is one line. A line is broken where a start has no length; a triangle there, at the
-    epochs that were run, says that the run was censored.
+    epochs that were run, marks a censored run, and a symbol at the upper edge one that never
+    leaves (stationary or stalled), diverged or has no number.
 
     Args:
         frame: tables of results of several activations below each other, each told by a column
@@ -59,7 +67,10 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
             _draw(panel, frame[ours], name, looks[name])
         few_ticks(panel, room, len(panels))
     panels[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
-    legend_below(figure, room, _handles(looks, bool((frame["status"] == "censored").any())))
+    handles = _handles(looks, bool((frame["status"] == "censored").any()))
+    found = set(frame["status"].astype(str))
+    handles += edge_samples(status for status in EDGE_STATUSES if status in found)
+    legend_below(figure, room, handles)
     return figure
 
 
@@ -85,6 +96,8 @@ def _draw(panel: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> N
         markersize=2.5,
         color=look["color"],
     )
+    for status in EDGE_STATUSES:
+        draw_at_edge(panel, first["z"].to_numpy()[(first["status"] == status).to_numpy()], status)
 
 
 def _handles(looks: dict[str, dict[str, Any]], any_censored: bool) -> list[Artist]:

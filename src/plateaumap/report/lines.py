@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.cells import draw_key
 from plateaumap.report.lattice import (
-    CONVERGED,
     ESCAPED,
     STATUSES,
     Axis,
@@ -32,8 +31,12 @@ from plateaumap.report.lattice import (
 )
 from plateaumap.report.panels import panels
 from plateaumap.report.series import (
+    EDGE_STATUSES,
+    STATUS_SYMBOLS,
     Groups,
     dash,
+    draw_at_edge,
+    edge_samples,
     few_ticks,
     group,
     ink,
@@ -93,7 +96,8 @@ def cut(
 
     Returns:
         The figure, a panel for each loss. Runs without a length because they were censored are
-        triangles at the horizon.
+        triangles at the horizon; those that never leave, diverged or have no number are symbols
+        of their status along the upper edge.
 
     Raises:
         PlateaumapError: no such axis, or fewer than two places along it.
@@ -123,6 +127,7 @@ def cut(
     axes[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
     if (keep & lattice.is_status("censored")).any():
         handles.append(_triangle("0.3", "at least (censored)"))
+    handles += edge_samples(s for s in EDGE_STATUSES if (keep & lattice.is_status(s)).any())
     legend_below(figure, room, handles)
     return figure
 
@@ -218,6 +223,8 @@ def _draw_cut(
             linestyle="none",
             label="_censored",
         )
+    for status in EDGE_STATUSES:
+        draw_at_edge(panel, position[rows[lattice.is_status(status)[rows]]], status)
     for number, column in enumerate(columns):
         panel.plot(
             position[rows],
@@ -405,7 +412,7 @@ def plateau_points(
         for status in found:
             rows = own & lattice.is_status(status)
             places = (lattice.frame[name].to_numpy(np.float64)[rows] for name in pair)
-            panel.plot(*places, **_SYMBOLS[status])
+            panel.plot(*places, **STATUS_SYMBOLS[status])
         rows = own & known
         panel.scatter(
             lattice.frame[across.name].to_numpy(np.float64)[rows],
@@ -419,7 +426,8 @@ def plateau_points(
             rasterized=len(frame) > 20_000,
         )
     samples = [
-        Line2D([], [], **_SYMBOLS[status], label=STATUS_LOOKS[status].label) for status in found
+        Line2D([], [], **STATUS_SYMBOLS[status], label=STATUS_LOOKS[status].label)
+        for status in found
     ]
     scale = ScalarMappable(norm, colours(LENGTHS)) if known.any() else None
     draw_key(figure, scale, LENGTH_LABEL, samples)
@@ -436,27 +444,6 @@ def is_cloud(lattice: Lattice) -> bool:
 def varying(axis: Axis) -> list[str]:
     """The coordinates of an axis that take more than one value."""
     return [name for name in axis.names if len(np.unique(axis.columns[name])) > 1]
-
-
-def _symbol(marker: str, face: str) -> dict[str, Any]:
-    return {
-        "marker": marker,
-        "markersize": 3.5,
-        "markerfacecolor": face,
-        "markeredgecolor": "0.2",
-        "markeredgewidth": 0.6,
-        "linestyle": "none",
-    }
-
-
-_SYMBOLS = {
-    "censored": _symbol("^", "white"),
-    CONVERGED: _symbol(".", "0.8"),
-    "stalled": _symbol("s", "0.2"),
-    "partially_stalled": _symbol("D", "0.6"),
-    "not_finite": _symbol("x", "0.2"),
-    "beyond_int64": _symbol("*", "white"),
-}
 
 
 def _length_scale(lengths: NDArray[np.float64]) -> LogNorm:

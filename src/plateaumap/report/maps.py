@@ -118,7 +118,7 @@ def _told(look: Look, lattice: Lattice, rows: NDArray[np.int64], status: str) ->
         return look
     shown = rows[rows >= 0]
     horizons = np.unique(lattice.stops[shown][lattice.is_status(status)[shown]])
-    if len(horizons) != 1:
+    if len(horizons) != 1 or np.isnan(horizons[0]):  # A leap runs no epochs.
         return look
     label = f"censored after {count(horizons[0])} epochs"
     return Look(label, look.face, look.hatch, look.ink)
