@@ -235,7 +235,9 @@ def _between(initialisation: Initialisation, low: float, high: float) -> float:
     return float(last - (0.0 if low <= -initialisation.reach else first))
 
 
-def _saturated(initialisation: Initialisation, activation: str, y: float, slope: float) -> float | None:
+def _saturated(
+    initialisation: Initialisation, activation: str, y: float, slope: float
+) -> float | None:
     function = activations.get(activation)
     span = function.high - function.low
     if not math.isfinite(span) or y not in (function.low, function.high):

@@ -22,7 +22,11 @@ TABLE = pd.DataFrame(
             "draws": 100,
         }
         for loss, fan_in, width, slope, event in itertools.product(
-            ("quadratic", "cross_entropy"), (10, 1000), WIDTHS, (0.5, 2.0), ("wrong", "stuck", "near")
+            ("quadratic", "cross_entropy"),
+            (10, 1000),
+            WIDTHS,
+            (0.5, 2.0),
+            ("wrong", "stuck", "near"),
         )
     ]
 )

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from plateaumap.errors import PlateaumapError
 from plateaumap.report import comparison, dynamics, lines, maps
 from plateaumap.report.lattice import CONVERGED, Lattice, read, stack
+from plateaumap.report.scales import is_drawable
 from plateaumap.report.survival import survival
 
 Draw = Callable[..., Figure]
@@ -141,15 +142,24 @@ def _has_collapse(lattice: Lattice) -> bool:
         _has(lattice, "w0", "b0", "lr", "x")
         and _varies(lattice, "lr")
         and _points(lattice) >= _FEWEST_FOR_SHARES
-        and bool(np.isfinite(lattice.lengths).any())
+        and _can_collapse(lattice)
     )
+
+
+def _can_collapse(lattice: Lattice) -> bool:
+    z, scaled = dynamics.collapsing(lattice)
+    usable = np.isfinite(lattice.lengths) & np.isfinite(z)
+    return bool(usable.any()) and is_drawable(scaled[usable])
 
 
 def _has_fractions(lattice: Lattice) -> bool:
     if not _has(lattice, "plateau_fraction") or not _varies(lattice, "lr"):
         return False
-    return len(np.unique(lattice.axis_of("lr").columns["lr"])) > 1 and bool(
-        np.isfinite(lattice.numbers("plateau_fraction")).any()
+    rates = lattice.axis_of("lr").columns["lr"]
+    return (
+        len(np.unique(rates)) > 1
+        and is_drawable(rates)
+        and bool(np.isfinite(lattice.numbers("plateau_fraction")).any())
     )
 
 

@@ -17,7 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.bounds import NEVER, WITHOUT_PLATEAU, Bounds, median_bounds
 from plateaumap.report.lattice import ESCAPED, Lattice, choose, read, require
-from plateaumap.report.series import few_ticks, group, ink, legend_below, loss_panels, thinned
+from plateaumap.report.scales import require_drawable, scale_of
+from plateaumap.report.series import (
+    few_ticks,
+    group,
+    ink,
+    legend_below,
+    loss_panels,
+    most_ticks,
+    thinned,
+)
 from plateaumap.report.style import (
     INKS,
     MARKERS,
@@ -259,11 +268,13 @@ def collapse(
     lattice = _read(frame, ("w0", "b0", "lr", "x"), "collapse")
     chosen = choose(lattice, losses, "collapse")
     groups = group(lattice, [lattice.axis_of("lr")], {}, "collapse")
-    w0, b0, lr, x = (lattice.numbers(name) for name in ("w0", "b0", "lr", "x"))
-    z, scaled = w0 * x + b0, lattice.lengths * lr * (1 + x**2)
-    usable = np.isfinite(scaled)
+    z, scaled = collapsing(lattice)
+    usable = np.isfinite(lattice.lengths) & np.isfinite(z)
     if not usable.any():
         raise PlateaumapError("collapse: no run of this table left its plateau")
+    require_drawable(scaled[usable], "collapse", "T10 times the step")
+    scale = scale_of(z[usable], is_log=False)
+    z = np.where(usable, scale.drawn(z), np.nan)
     lines = len(groups.titles)
     handles = [
         Line2D([], [], label=title, **_dots(line) | {"color": ink(line, lines)})
@@ -279,11 +290,18 @@ def collapse(
             look = _dots(line) | {"color": ink(line, lines)}
             panel.plot(z[rows], scaled[rows], **look)
         panel.set_yscale("log")
-        few_ticks(panel, room, len(chosen))
-        panel.set_xlabel("$z_0 = w_0 x + b_0$", fontsize=room.font)
+        scale.set_ticks(panel.xaxis, most_ticks(room, len(chosen)))
+        panel.set_xlabel(scale.label("$z_0 = w_0 x + b_0$"), fontsize=room.font)
     panels[0].set_ylabel(r"$T_{10} \, \eta \, (1 + x^2)$", fontsize=room.font)
     legend_below(figure, room, handles)
     return figure
+
+
+def collapsing(lattice: Lattice) -> tuple[Float64, Float64]:
+    """Return the first pre-activations, and T10 times the step size, of shape (rows,)."""
+    w0, b0, lr, x = (lattice.numbers(name) for name in ("w0", "b0", "lr", "x"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return w0 * x + b0, lattice.lengths * lr * (1 + x**2)
 
 
 @styled
@@ -310,6 +328,7 @@ def plateau_fraction(
     lattice = _read(frame, ("lr", "plateau_fraction"), "plateau_fraction")
     chosen = choose(lattice, losses, "plateau_fraction")
     axis = lattice.axis_of("lr")
+    require_drawable(axis.columns["lr"], "plateau_fraction", "lr")
     fraction = fraction_bounds(lattice)
     if not fraction.exact.any():
         raise PlateaumapError("plateau_fraction: no run of this table reached T90")

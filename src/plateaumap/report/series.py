@@ -167,10 +167,15 @@ def legend_below(figure: Figure, size: Size, handles: Sequence[Artist]) -> None:
 
 def few_ticks(panel: Axes, size: Size, panels: int) -> None:
     """As many ticks along x as their labels have room for, on a linear or logarithmic scale."""
-    most = max(2, int(size.width / panels / 12))
+    most = most_ticks(size, panels)
     log = panel.get_xscale() == "log"
     linear = MaxNLocator(most, steps=[1, 2, 4, 5, 10])
     panel.xaxis.set_major_locator(LogLocator(numticks=most) if log else linear)
+
+
+def most_ticks(size: Size, panels: int) -> int:
+    """Return how many ticks along x have room for their labels."""
+    return max(2, int(size.width / panels / 12))
 
 
 def thinned(rows: NDArray, most: int) -> NDArray:
