@@ -72,7 +72,8 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
         panel.set(xscale="log", ylim=(-0.02, 0.6))
         panel.set_title(title, loc="center", fontsize=room.font, fontweight="bold")
         _dress(panel, room, 1 if size == "column" else 1 + len(losses))
-        is_left = size == "column" or place == 0 or place > len(losses)
+        is_left = size == "column" or place in (0, len(losses) + 1)
+        panel.tick_params(labelleft=is_left)
         panel.set_ylabel("probability" if is_left else "", fontsize=room.font)
         panel.set_xlabel("half width of the weights", fontsize=room.font)
     legend_below(panels[0].get_figure(), room, _handles(looks))  # type: ignore[arg-type]
