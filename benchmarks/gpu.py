@@ -178,7 +178,7 @@ def stages(job: Job) -> Iterator[str]:
 
     def predicted() -> np.ndarray:
         drop = 0.1 if job.measures == "T10" else 0.9
-        length = job.sweep.experiment.predict(points, job.loss, drop)
+        length = job.sweep.experiment.theory(job.loss).predict(points, drop)
         assert length is not None
         return length
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,21 +121,13 @@ def test_rows_that_do_not_fit_their_columns_fail_alone(
     assert pm.open(tmp_path).missing == [1]
 
 
-def test_an_error_inside_of_the_compiled_run_is_told_by_its_own_line(tmp_path: Path) -> None:
-    def refuse(z: np.ndarray) -> np.ndarray:
-        raise OverflowError("z has gone too far")
-
-    def loss(z: Any, y: Any) -> Any:
-        told = jax.pure_callback(
-            refuse,
-            jax.ShapeDtypeStruct((), z.dtype),
-            jax.lax.stop_gradient(z),
-            vmap_method="expand_dims",
-        )
-        return (z - y) ** 2 + 0 * told
-
+def test_an_error_that_quotes_a_traceback_is_told_by_its_last_line(
+    fate: Fate, tmp_path: Path
+) -> None:
+    quoted = "Traceback (most recent call last):\n  in g\nOverflowError: z has gone too far"
+    fate.above, fate.error = 3.0, lambda: RuntimeError(quoted)
     with pytest.raises(RunError) as caught:
-        pm.run(pm.Sweep(losses=loss, **SETTINGS), out=tmp_path)
+        pm.run(fragile(losses="quadratic"), out=tmp_path)
     (message,) = caught.value.failures.values()
     assert "OverflowError: z has gone too far" in message
     assert "Traceback" not in str(caught.value)

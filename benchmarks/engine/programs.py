@@ -22,6 +22,7 @@ from benchmarks.engine.jobs import Job
 import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.rows import Rows
+from plateaumap.theory.neuron import NeuronTheory
 
 Answers = Mapping[str, np.ndarray]
 Run = Callable[[], Answers]
@@ -59,12 +60,21 @@ def ours_plain(job: Job, threads: int) -> Run:
     return _ours(replace(job, precision="float32_plain"), threads)
 
 
+class Silent(NeuronTheory):
+    """What is known of a neuron but how long it takes."""
+
+    def predict(self, points: Any, drop: float) -> None:
+        """Return no prediction."""
+
+
 @dataclass(frozen=True)
 class Unpredicted(pm.SingleNeuron):
-    """The neuron, if nobody knew how long it takes: its runs are advanced in rounds."""
+    """The neuron without a prediction: its runs are advanced in rounds."""
 
-    def predict(self, points: Any, choice: Any, drop: float) -> None:
-        """Tell nothing."""
+    def theory(self, choice: Any) -> Silent:
+        """Return what is known but the prediction."""
+        known = super().theory(choice)
+        return Silent(known.activation, known.loss, known.name)
 
 
 def ours_unpredicted(job: Job, threads: int) -> Run:
@@ -111,7 +121,7 @@ def c_loop_ordered(job: Job, threads: int) -> Run:
     rows = Rows(job.sweep)
     everything = {**points, "x": np.ones_like(points["w0"]), "y": np.zeros_like(points["w0"])}
     drop = 0.1 if job.measures == "T10" else 0.9
-    length = rows.sweep.experiment.predict(everything, job.loss, drop)
+    length = rows.sweep.experiment.theory(job.loss).predict(everything, drop)
     assert length is not None
     order = np.argsort(-np.nan_to_num(length), kind="stable")
     loop = compiled.loop(job.loss, job.precision, job.measures)

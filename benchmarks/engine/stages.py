@@ -54,7 +54,7 @@ def wasted_share(job: Job) -> dict[str, float]:
         lanes = executor.block_lanes(arrays.tasks[0].evaluation, sweep.size)
     points = sweep.grid.coordinates_at(np.arange(sweep.size, dtype=np.int64))
     drop = 0.1 if job.measures == "T10" else 0.9
-    length = sweep.experiment.predict(points, job.loss, drop)
+    length = sweep.experiment.theory(job.loss).predict(points, drop)
     in_order = np.argsort(-np.nan_to_num(length), kind="stable")
     return {
         "predicted order": _wasted(epochs[in_order], lanes),

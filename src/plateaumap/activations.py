@@ -80,6 +80,7 @@ class Activation:
         low: infimum of the outputs.
         high: supremum of the outputs.
         smooth: whether σ' is smooth; with a kink at z = 0 only simulation applies.
+        flat: whether σ' is exactly zero on an interval, so that a unit can be dead.
         remainder: `Σ(z)` less its asymptote `asymptote(z) z` and less `constant`; it tends to
             zero where the outputs tend to a finite end of the range, if `light_tailed`.
         constant: what makes `Σ` the integral that textbooks give.
@@ -96,6 +97,7 @@ class Activation:
     low: float
     high: float
     smooth: bool = True
+    flat: bool = False
     remainder: Function | None = field(default=None, repr=False)
     constant: float = field(default=0.0, repr=False)
     light_tailed: bool = field(default=True, repr=False)
@@ -416,6 +418,7 @@ _RELU = _activation(
     0.0,
     inf,
     smooth=False,
+    flat=True,
     remainder=lambda z: jnp.square(jnp.maximum(z, 0)) / 2,
     inverse=lambda y: y,
 )

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from plateaumap.errors import Fault, advice
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.functions import FunctionReference, name_of
+from plateaumap.experiment.reference import FunctionReference, name_of
 from plateaumap.grid import AxisModel
 from plateaumap.validation import MAX_COUNT, as_item, as_real, path_of, show
 

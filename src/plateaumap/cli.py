@@ -59,6 +59,10 @@ Setting = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder of results; results/NAME by default.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; one for each core by default.")]
 Force = Annotated[bool, typer.Option(help="Move a folder that holds something else aside.")]
+MixVersions = Annotated[
+    bool,
+    typer.Option(help="Continue, or take over, rows that other versions of the libraries made."),
+]
 DryRun = Annotated[bool, typer.Option(help="Tell what would be done, and do nothing.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results.")]
 Where = Annotated[
@@ -115,12 +119,13 @@ def run(
     backend: Where = None,
     scheduler: Scheduler = None,
     workers: Workers = None,
+    mix_versions: MixVersions = False,
 ) -> None:
     """Run a sweep into a folder; run it again to go on where it stopped."""
     from plateaumap.spec import load_spec
 
     where = _backend(backend, threads, scheduler, workers)
-    _run(load_spec(file), out, settings, where, force, dry_run)
+    _run(load_spec(file), out, settings, where, force, dry_run, mix_versions)
 
 
 @app.command()
@@ -132,9 +137,7 @@ def extend(
     file: Annotated[
         Path | None, typer.Option(help="A .py whose `sweep` has your own losses or experiment.")
     ] = None,
-    mix_versions: Annotated[
-        bool, typer.Option(help="Take over rows that other versions of the libraries made.")
-    ] = False,
+    mix_versions: MixVersions = False,
     threads: Threads = None,
     backend: Where = None,
     scheduler: Scheduler = None,
@@ -172,6 +175,7 @@ def run_sweep(*sweeps: Sweep, then: Callable[..., object] | None = None) -> None
         backend: Where = None,
         scheduler: Scheduler = None,
         workers: Workers = None,
+        mix_versions: MixVersions = False,
     ) -> None:
         where = _backend(backend, threads, scheduler, workers)
         folder = out
@@ -185,6 +189,7 @@ def run_sweep(*sweeps: Sweep, then: Callable[..., object] | None = None) -> None
                 where,
                 force,
                 dry_run,
+                mix_versions,
             )
             for sweep in sweeps
         ]
@@ -204,6 +209,7 @@ def _run(
     backend: Backend,
     force: bool,
     dry_run: bool,
+    mix_versions: bool,
 ) -> Results | None:
     """Run a sweep and return its results; None after a dry run."""
     from plateaumap.settings import parse_setting
@@ -220,7 +226,7 @@ def _run(
 
     from plateaumap.runner import run
 
-    results = run(sweep, folder, force=force, backend=backend)
+    results = run(sweep, folder, force=force, backend=backend, mix_versions=mix_versions)
     typer.echo(_told(results))
     return results
 

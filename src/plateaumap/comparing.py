@@ -12,6 +12,7 @@ from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.theory.epochs import plateau_epochs
 from plateaumap.theory.flow_lengths import flow_epochs, flow_of
+from plateaumap.theory.theory import case_of
 
 FLOW, EXACT = "flow_epochs", "exact_epochs"
 
@@ -43,7 +44,7 @@ def add_theory(frame: pd.DataFrame, experiment: Experiment | None = None) -> pd.
     columns = {name: np.full(len(frame), np.nan) for name in (FLOW, EXACT)}
     for loss in frame["loss"].unique():
         rows = np.flatnonzero((frame["loss"] == loss).to_numpy())
-        case = trained.theory(str(loss)) if loss in trained.known_losses else None
+        case = case_of(trained.theory(str(loss)) if loss in trained.known_losses else None)
         if case is None:
             continue
         points: dict[str, Any] = {n: frame[n].to_numpy(np.float64)[rows] for n in _COORDINATES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -13,11 +14,20 @@ _SMALL_LOOP = 100_000_000
 """Bytes that a loop may touch to be compiled as one piece."""
 
 
+_guard = threading.Lock()
+
+
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Let JAX count and compute with 64 bits, in this thread and until the block ends."""
-    prepare_compiler()
-    with jax.enable_x64(True):
+    """Let JAX count and compute with 64 bits, in this thread and until the block ends.
+
+    Random numbers are those of one generator: under `rbg` those of a run would depend on the runs
+    in its block, and rows must not depend on how the process was started.
+    """
+    with _guard:  # it sets an environment variable for a moment
+        prepare_compiler()
+    generator = jax.default_prng_impl("threefry2x32"), jax.threefry_partitionable(True)
+    with jax.enable_x64(True), generator[0], generator[1]:
         yield
 
 

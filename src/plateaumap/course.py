@@ -1,6 +1,6 @@
 """The course of one run from its start to its end: in one go, or in rounds.
 
-Observing costs many times what an update does. A *steady* run can do with less: its loss falls
+Observing costs many times what an update does. A *unimodal* run can do with less: its loss falls
 from epoch to epoch, and its gradient and the fall of its loss have one peak each, so whatever an
 observer waits for happens next to a place that shows in every 64th epoch too. Such a run looks
 for these places first, with long strides and then with shorter ones, and makes every `step` only
@@ -28,6 +28,7 @@ from plateaumap.training import (
     Problem,
     PyTree,
     RunState,
+    Seen,
     Start,
     Stop,
     look,
@@ -37,7 +38,7 @@ from plateaumap.training import (
 )
 
 STRIDES = (64, 8)
-"""Epochs between two looks at a steady run: a coarse search, then a finer one."""
+"""Epochs between two looks at a unimodal run: a coarse search, then a finer one."""
 
 
 class Course(NamedTuple):
@@ -48,7 +49,7 @@ class Course(NamedTuple):
         observer: what watches.
         apply: how updates are added.
         horizon: the last epoch to be observed, an integer scalar of the dtype that counts epochs.
-        strides: epochs between two looks at a steady run, coarse to fine; none to observe all.
+        strides: epochs between two looks at a unimodal run, coarse to fine; none to observe all.
         unroll: epochs that are compiled into one turn of a loop; more suits accelerators.
     """
 
@@ -68,9 +69,17 @@ class Mark(NamedTuple):
 
 
 class Trail(NamedTuple):
-    """What a search has found: the look before this one, a mark for each landmark, the end."""
+    """What a search has found.
+
+    Attributes:
+        before: the look before this one.
+        updates: the updates that were seen there.
+        marks: a mark for each landmark, and the last look before the end.
+        over: whether the search is over.
+    """
 
     before: Mark
+    updates: PyTree
     marks: tuple[Mark, ...]
     over: Array
 
@@ -86,9 +95,9 @@ class Journey(NamedTuple):
     """A run that is made in rounds; of its start nothing is kept, as it is soon made again.
 
     Attributes:
-        run: how far the coarse search of a steady run has come, or where a run stands whose every
+        run: how far the coarse search of a unimodal run has come, or where a run stands whose every
             epoch is observed.
-        trail: what else the search knows; None if no run can be steady.
+        trail: what else the search knows; None if no run can be unimodal.
         under_way: whether there is more to travel before it can arrive, boolean scalar.
         left: the excess where it stands over that of its start, scalar: of runs that have come
             as many epochs, those with more of it left can be expected to take longer.
@@ -103,7 +112,7 @@ class Journey(NamedTuple):
 def run(course: Course) -> tuple[Start, RunState]:
     """Return the start of a run and its state where it stopped."""
     begin, state = _start(course)
-    if not _may_be_steady(course, state):
+    if not _may_be_unimodal(course, state):
         return begin, _stepped(course, begin, state, _far(state.epoch))
     marks = (*_no_landmarks(course, state), Mark(state.epoch, state.position))
     return begin, _observed_around(course, begin, state, marks, first_level=0)
@@ -113,7 +122,7 @@ def depart(course: Course) -> Journey:
     """Return a run that has not made its first step."""
     begin, state = _start(course)
     trail = None
-    if _may_be_steady(course, state):
+    if _may_be_unimodal(course, state):
         trail = _unknown(course, state, _no_landmarks(course, state)).trail
     return Journey(state, trail, state.stop == Stop.RUNNING, jnp.ones_like(begin.excess))
 
@@ -129,8 +138,8 @@ def travel(course: Course, journey: Journey, until: Array) -> Journey:
     begin, _ = _start(course)
     run, trail, stepping = journey.run, journey.trail, jnp.bool_(True)
     if trail is not None:
-        assert course.problem.steady is not None
-        stepping = ~course.problem.steady
+        assert course.problem.unimodal is not None
+        stepping = ~course.problem.unimodal
         run, trail = _while(
             lambda search: ~search.trail.over & (search.run.epoch < until),
             lambda search: _looked(course, begin, search, course.strides[0]),
@@ -149,8 +158,8 @@ def arrive(course: Course, journey: Journey) -> tuple[Start, RunState]:
     begin, state = _start(course)
     if journey.trail is None:
         return begin, journey.run
-    assert course.problem.steady is not None
-    state = _where(course.problem.steady, state, journey.run)
+    assert course.problem.unimodal is not None
+    state = _where(course.problem.unimodal, state, journey.run)
     return begin, _observed_around(course, begin, state, journey.trail.marks, first_level=1)
 
 
@@ -158,9 +167,9 @@ def _start(course: Course) -> tuple[Start, RunState]:
     return start(course.problem, course.observer, course.apply, course.horizon.dtype)
 
 
-def _may_be_steady(course: Course, state: RunState) -> bool:
+def _may_be_unimodal(course: Course, state: RunState) -> bool:
     landmarks = course.observer.landmarks(state.observed)
-    return bool(course.strides) and course.problem.steady is not None and landmarks is not None
+    return bool(course.strides) and course.problem.unimodal is not None and landmarks is not None
 
 
 def _no_landmarks(course: Course, state: RunState) -> tuple[Mark, ...]:
@@ -250,10 +259,12 @@ def _search(
 
 def _unknown(course: Course, state: RunState, nowhere: tuple[Mark, ...]) -> Search:
     """Return a search that has found nothing yet."""
-    assert course.problem.steady is not None
+    assert course.problem.unimodal is not None
     here = Mark(state.epoch, state.position)
-    over = (state.stop != Stop.RUNNING) | ~course.problem.steady
-    return Search(state, Trail(before=here, marks=(*nowhere, here), over=over))
+    over = (state.stop != Stop.RUNNING) | ~course.problem.unimodal
+    # Of the look before the first one nothing is known, and nothing can have frozen since.
+    updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.position.parameters)
+    return Search(state, Trail(before=here, updates=updates, marks=(*nowhere, here), over=over))
 
 
 def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -> Search:
@@ -268,6 +279,7 @@ def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -
         ~seen.finite
         | observer.done(seen.observed)
         | seen.stalls()
+        | _may_have_frozen(course, search, seen)
         | (run.epoch + stride > course.horizon)
     )
     moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
@@ -280,10 +292,28 @@ def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -
         ),
         trail=Trail(
             before=here,
+            updates=seen.updates,
             marks=tuple(_where(m, before, mark) for m, mark in zip(moved, marks, strict=True)),
             over=over,
         ),
     )
+
+
+def _may_have_frozen(course: Course, search: Search, seen: Seen) -> Array:
+    """Return whether rounding may have frozen a parameter between the look before and this one.
+
+    Updates of a unimodal run rise to one peak, and its parameters go one way. So between two
+    looks no update is smaller than at one of them, and no parameter larger.
+    """
+    before, after = search.trail.before.position.parameters, search.run.position.parameters
+
+    def of_leaf(old: Array, new: Array, first: Array, last: Array) -> Array:
+        smallest = jnp.minimum(jnp.abs(first), jnp.abs(last))
+        largest = jnp.maximum(jnp.abs(old), jnp.abs(new))
+        return (smallest != 0) & (smallest <= course.apply.smallest_update(largest))
+
+    leaves = jax.tree.map(of_leaf, before, after, search.trail.updates, seen.updates)
+    return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(leaves)])
 
 
 def _unobserved(course: Course, position: Position, epochs: Array | int) -> Position:
@@ -314,11 +344,13 @@ def _with_gradients(course: Course, position: Position, epochs: Array | int) -> 
 
 
 def _gradients(course: Course, position: Position) -> PyTree:
-    return jax.grad(course.problem.excess)(position.parameters)
+    return course.problem.slope(position.parameters)[1]
 
 
 def _updated(course: Course, position: Position, gradients: PyTree) -> Position:
-    return update(course.problem, course.apply, position, gradients)[1]
+    # Plain gradient descent is the only optimizer of which unimodal runs are known: no loss.
+    value = jnp.zeros_like(course.problem.floor)
+    return update(course.problem, course.apply, position, value, gradients)[1]
 
 
 def _unroll(course: Course, epochs: Array | int) -> int | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,17 @@ from plateaumap import course, training
 from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey
 from plateaumap.experiment.data import arrays_of, with_arrays
+from plateaumap.experiment.identity import identity_of, program_context
+from plateaumap.experiment.problem import bind
 from plateaumap.experiment.protocol import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
-from plateaumap.functions import identity_of
 from plateaumap.measures import Crossings, Measures, Record
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
 
 PyTree = Any
+
+T = TypeVar("T")
 
 
 class Precision(NamedTuple):
@@ -32,7 +35,7 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of all numbers of a run.
         apply: how updates are added.
-        strides: how steady runs are looked at, see `course.run`; empty where rounding freezes
+        strides: how unimodal runs are looked at, see `course.run`; empty where rounding freezes
             parameters now and then, so that every epoch has to be seen.
     """
 
@@ -54,51 +57,66 @@ class Limits(NamedTuple):
     Attributes:
         horizon: the last epoch that is observed, integer scalar.
         tolerance: a start with |output − target| up to this is converged, scalar.
+        nudges: for each level a relative change of it, see `plateaumap.measures.Crossings`.
     """
 
     horizon: Any
     tolerance: Any
+    nudges: tuple[Any, ...]
+
+
+def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
+    """Let nothing that JAX traced for another identity be used again while a method is traced."""
+
+    @wraps(method)
+    def call(self: Evaluation, *arguments: Any, **named: Any) -> T:
+        with program_context(self.identity), jax.default_matmul_precision(self.matmul):
+            return method(self, *arguments, **named)
+
+    return call
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One run of an experiment under one loss, as a pure function of a point.
 
-    Everything in here is static: two evaluations that are equal share one compilation. An
-    experiment is compared by its `identity`, as it may hold arrays.
+    Everything in here is static: two evaluations that are equal share one compilation. The
+    experiment and the loss are compared by their `identity`: what they compute now.
 
     Attributes:
         experiment: what is trained.
         choice: the loss, a name or a function.
         precision: a key of `PRECISIONS`.
-        until: "tenth" or "plateau".
+        until: "tenth", "plateau" or "horizon".
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
-        identity: of the experiment, see `plateaumap.functions.identity_of`; made if empty.
+        identity: see `plateaumap.experiment.identity.identity_of`; found here if empty.
         brief: whether runs are so short that every epoch is looked at at once.
+        matmul: JAX's setting for products of matrices, in whatever thread or process runs it.
     """
 
     experiment: Experiment = field(compare=False)
-    choice: LossChoice
+    choice: LossChoice = field(compare=False)
     precision: str = "float64"
     until: str = "tenth"
     counter: str = "int32"
     static: tuple[tuple[str, Any], ...] = ()
     identity: str = ""
     brief: bool = False
+    matmul: str | None = field(
+        default_factory=lambda: jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    )
 
     def __post_init__(self) -> None:
-        """Find the experiment's identity."""
+        """Find the identity of experiment and loss."""
         if not self.identity:
-            object.__setattr__(self, "identity", identity_of(self.experiment))
+            model = (self.experiment, self.choice, self.precision, self.static)
+            object.__setattr__(self, "identity", identity_of(*model))
 
     @property
     def measures(self) -> Measures:
         """Return what is measured of the run."""
-        return self._measures(self.experiment)
-
-    def _measures(self, experiment: Experiment) -> Measures:
-        return Measures(Crossings(self.until), experiment.measures)
+        return Measures(Crossings(self.until), self.experiment.measures)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -114,8 +132,8 @@ class Evaluation:
         """Return start and gradients of one run: what an epoch of it works on."""
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         tolerance = jnp.zeros((), self.dtype)
-        problem = experiment.problem({**point, **dict(self.static)}, self.choice, tolerance)
-        return problem.parameters, jax.value_and_grad(problem.excess)(problem.parameters)
+        problem = bind(experiment, {**point, **dict(self.static)}, self.choice, tolerance)
+        return problem.parameters, problem.slope(problem.parameters)
 
     def a_point(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return shapes and dtypes of a point."""
@@ -142,6 +160,7 @@ class Evaluation:
         """Return the arrays of the experiment, which all points share."""
         return arrays_of(self.experiment, self.dtype)
 
+    @_traced_anew
     def evaluate(self, point: Point, limits: Limits, data: list[Array]) -> Record:
         """Return the record of one point: a scalar for each column.
 
@@ -153,10 +172,12 @@ class Evaluation:
         made = self._course(point, limits, data)
         return self._record(made, *course.run(made))
 
+    @_traced_anew
     def depart(self, point: Point, limits: Limits, data: list[Array]) -> Journey:
         """Return the run of one point before its first step; see `plateaumap.course.depart`."""
         return course.depart(self._course(point, limits, data))
 
+    @_traced_anew
     def travel(
         self,
         point: Point,
@@ -179,6 +200,7 @@ class Evaluation:
         made = self._course(point, limits, data)._replace(unroll=unroll)
         return course.travel(made, journey, until)
 
+    @_traced_anew
     def arrive(
         self, point: Point, limits: Limits, data: list[Array], journey: Journey, unroll: int = 1
     ) -> Record:
@@ -188,9 +210,10 @@ class Evaluation:
 
     def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
-        problem = experiment.problem({**point, **dict(self.static)}, self.choice, limits.tolerance)
+        full_point = {**point, **dict(self.static)}
+        problem = bind(experiment, full_point, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
-        measures = self._measures(experiment)
+        measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
         strides = () if self.brief else precision.strides
         return Course(problem, measures, precision.apply, limits.horizon, strides)
 

@@ -19,14 +19,19 @@ import numpy as np
 import pandas as pd
 
 from plateaumap import table
+from plateaumap.circumstances import (
+    comparable,
+    environment_differences,
+    version_differences,
+)
 from plateaumap.errors import PlateaumapError
 from plateaumap.execution.backend import Backend
-from plateaumap.functions import FunctionReference
+from plateaumap.experiment.reference import FunctionReference
 from plateaumap.grid import Grid
 from plateaumap.measures import LEVELS, STATUSES
 from plateaumap.rows import Executor, Rows
 from plateaumap.runner import run_into
-from plateaumap.spec import Sweep
+from plateaumap.spec import VERSIONS, Sweep
 from plateaumap.storage.manifest import describe_difference
 from plateaumap.storage.results import Results, open_results
 from plateaumap.table import Arrays
@@ -100,10 +105,10 @@ class Extension:
         self.path = Path(out) if out is not None else _beside(self._old.path, self.sweep)
         self.taken = 0
         self._mix_versions = mix_versions
-        _require_growth(self._old, self.sweep, self.path)
+        self._mixed = _require_growth(self._old, self.sweep, self.path, mix_versions)
         self._rows = Rows(self.sweep)
         _require_columns(self._old, self._rows)
-        self._same = _SamePoints(self._old, self.sweep)
+        self._same = _SamePoints(self._old, self.sweep, bool(self._mixed))
         self._part = functools.lru_cache(maxsize=_PARTS_AT_HAND)(self._old.part)
 
     def run(self, backend: Backend, progress: bool | None = None) -> Results:
@@ -160,7 +165,8 @@ class Extension:
             for made in makers:
                 _require_same_makers(self._old.path, made, told)
         origin = {"fingerprint": manifest["fingerprint"], "provenance": makers}
-        return {**told, "extends": origin}
+        mark = {"mixed_versions": self._mixed} if self._mixed else {}
+        return {**told, **mark, "extends": origin}
 
 
 def _beside(folder: Path, sweep: Sweep) -> Path:
@@ -168,14 +174,27 @@ def _beside(folder: Path, sweep: Sweep) -> Path:
     return folder.with_name(f"{folder.name}-{sweep.fingerprint[:8]}")
 
 
-def _require_growth(old: Results, new: Sweep, out: Path) -> None:
+def _require_growth(old: Results, new: Sweep, out: Path, mix_versions: bool) -> list[str]:
+    """Refuse a sweep that can take over no row; return in what JAX and its settings differ."""
     there, here = old.manifest["spec"], new.to_dict()
+    versions = version_differences(there, {"versions": VERSIONS})
+    if versions:
+        raise PlateaumapError(
+            f"the rows of {old.path} were computed by {'; '.join(versions)}, from which new rows "
+            "may differ; run the new sweep by itself"
+        )
+    mixed = environment_differences(there, here)
+    if mixed and not mix_versions:
+        raise PlateaumapError(
+            f"{old.path} was made under other circumstances: {'; '.join(mixed)}; run the new sweep "
+            "by itself, or take the rows over all the same with --mix-versions (mix_versions=True)"
+        )
     if new.fingerprint == old.manifest["fingerprint"]:
         raise PlateaumapError(
             f"{old.path} holds this very sweep; change something, such as horizon or "
             "axes.w0.num, or run the sweep itself again to finish it"
         )
-    rest = [{k: v for k, v in spec.items() if k not in _MAY_DIFFER} for spec in (there, here)]
+    rest = [_settings(spec, other, bool(mixed)) for spec, other in ((there, here), (here, there))]
     difference = describe_difference(*rest)
     if difference:
         raise PlateaumapError(
@@ -191,6 +210,17 @@ def _require_growth(old: Results, new: Sweep, out: Path) -> None:
             f"the functions of these losses are not at hand: {told}; a folder holds no code, so "
             "give the script that defines them: --file SCRIPT (extend(..., sweep=))"
         )
+    return mixed
+
+
+def _settings(spec: Mapping[str, Any], other: Mapping[str, Any], mixed: bool) -> dict[str, Any]:
+    """Return what may not differ; of the programs only those that both sweeps have."""
+    kept = comparable(spec, digests=not mixed)
+    experiment = dict(kept["experiment"])
+    if "programs" in experiment:
+        both = set(experiment["programs"]) & set(other["experiment"].get("programs", {}))
+        experiment["programs"] = {k: v for k, v in experiment["programs"].items() if k in both}
+    return {k: v for k, v in {**kept, "experiment": experiment}.items() if k not in _MAY_DIFFER}
 
 
 def _require_columns(old: Results, rows: Rows) -> None:
@@ -218,10 +248,10 @@ def _require_same_makers(folder: Path, made: Mapping[str, Any], here: Mapping[st
 class _SamePoints:
     """Finds the points of a new sweep in an old one, by the bits of their coordinates."""
 
-    def __init__(self, old: Results, new: Sweep) -> None:
+    def __init__(self, old: Results, new: Sweep, mixed: bool) -> None:
         spec = old.manifest["spec"]
-        words = [_words(loss) for loss in spec["losses"]]
-        wanted = [_words(loss) for loss in new.to_dict()["losses"]]
+        words = comparable(spec, digests=not mixed)["losses"]
+        wanted = comparable(new.to_dict(), digests=not mixed)["losses"]
         self._losses = [words.index(loss) if loss in words else None for loss in wanted]
         self._grid: Grid = Sweep(**{**spec, "experiment": new.experiment}).grid
         self._axes = [_Positions(self._grid.columns_of(axis)) for axis in self._grid.axes]
@@ -266,11 +296,6 @@ class _Positions:
 
 def _bits(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64).view(np.int64)
-
-
-def _words(loss: Any) -> Any:
-    """Return what identifies a loss: its name, or the name and source of a function."""
-    return loss if isinstance(loss, str) else {key: loss[key] for key in ("name", "sha256")}
 
 
 def _is_right(part: Arrays, old: Mapping[str, Any], new: Sweep) -> np.ndarray:

@@ -1,28 +1,24 @@
 """The rows of a sweep by theory: plateaus of any length, in constant time.
 
-A row is first evaluated with a horizon of nothing, which tells all about its start. Its lengths
+A row is first evaluated with a horizon of nothing, which shows all about its start. Its lengths
 come from theory. Where theory has no answer (an activation or a loss without one, a path that
-overshoots its target), or where a run is so short that it costs nothing, the row is simulated;
-its other columns are then exact, as theory's are only in the limit of small steps.
+overshoots its target), or where a run is so short that it costs nothing, the row is simulated.
+In a row that theory fills, columns that it cannot fill are null, whoever added them; acceleration,
+tangent lag and displacements are those of the gradient flow, the limit of small steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from plateaumap import table
-from plateaumap.compiler import double_precision
 from plateaumap.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
-from plateaumap.table import Arrays
+from plateaumap.table import Arrays, Column
 from plateaumap.theory.descents import EpochState
-from plateaumap.theory.epochs import EpochCounts, count_epochs
-from plateaumap.theory.law import Landmarks, Law
-from plateaumap.theory.laws import Case, law_of
+from plateaumap.theory.epochs import EpochCounts
+from plateaumap.theory.theory import Theory
 
 SIMULATED_UP_TO = 4096
 """Epochs up to which a run is simulated even if theory knows its length."""
@@ -33,49 +29,48 @@ FALLBACK_HORIZON = 100_000
 LARGEST_STEP = 0.05
 """Largest change of z in an epoch for which the flow's peak stands for that of the epochs."""
 
-UNKNOWN_INTEGERS = ("steepest_epoch", "epochs_run")
-UNKNOWN_NUMBERS = ("final_output", "final_loss")
-"""What is not known of a run that was not made: null in every row."""
-
 ESCAPED, CENSORED, CONVERGED, BEYOND = (
     STATUSES.index(name) for name in ("escaped", "censored", "converged_at_start", "beyond_int64")
 )
 
+UNDECIDED_AT_START = tuple(
+    STATUSES.index(name) for name in ("censored", "stalled", "partially_stalled")
+)
+"""What a run with a horizon of nothing may be called whose plateau has a length all the same."""
+
+
+def without_stalls(arrays: Arrays) -> Arrays:
+    """Return simulated rows of a leap, in which stalls by rounding are ends of what was seen."""
+    stalled = np.isin(arrays["status"], UNDECIDED_AT_START)
+    return {**arrays, "status": np.where(stalled, np.int8(CENSORED), arrays["status"])}
+
 
 class Lengths:
-    """The exact lengths of the plateaus of some points, as far as theory has them.
+    """The exact lengths of the plateaus of some points, as far as a theory has them.
 
     Attributes:
         counts: for each column of crossings, the lengths to its level.
         unanswered: which points have to be simulated, boolean of shape (n,).
     """
 
-    def __init__(self, points: Mapping[str, np.ndarray], case: Case, until: str) -> None:
-        """Count epochs.
-
-        Args:
-            points: w0, b0, lr, x and y, float64 of shape (n,).
-            case: what theory calls the loss.
-            until: "tenth" for all levels, "plateau" for T10 only.
-        """
-        self._points, self._law = points, law_of(case.activation, case.loss)
-        names = list(LEVELS)[: 1 if until == "plateau" else None]
-        self.counts: dict[str, EpochCounts] = {
-            name: count_epochs(
-                **points, drop=LEVELS[name], loss=case.loss, activation=case.activation
-            )
-            for name in names
-        }
-        last = self.counts[names[-1]]
-        answered = [c.known | (c.state == EpochState.BEYOND_INT64) for c in self.counts.values()]
+    def __init__(
+        self, points: Mapping[str, np.ndarray], counts: Mapping[str, EpochCounts], theory: Theory
+    ) -> None:
+        """Bind what `lengths_of` found."""
+        self._points, self._theory, self.counts = points, theory, counts
+        last = list(counts.values())[-1]
+        answered = [c.known | (c.state == EpochState.BEYOND_INT64) for c in counts.values()]
         short = last.known & (last.epochs <= SIMULATED_UP_TO)
         self.unanswered = ~np.logical_and.reduce(answered) | short
 
-    def fill(self, arrays: Arrays, rows: np.ndarray, horizon: int | None) -> None:
+    def fill(
+        self, arrays: Arrays, columns: Sequence[Column], rows: np.ndarray, horizon: int | None
+    ) -> None:
         """Write what theory knows of some rows over what was evaluated of their starts.
 
         Args:
             arrays: the measured columns of all points; changed in place.
+            columns: what these columns are.
             rows: which rows, boolean of shape (n,).
             horizon: epochs after which a plateau counts as censored; None for never.
         """
@@ -84,24 +79,22 @@ class Lengths:
         escaped = ~np.ma.getmaskarray(plateau)
         finished = escaped & ~np.ma.getmaskarray(tenth)
         beyond = self.counts["plateau_epochs"].state == EpochState.BEYOND_INT64
-        flow = self._flow()
-        smooth = finished & (flow.largest_step <= LARGEST_STEP)
-        acceleration = np.where(smooth, flow.acceleration, np.nan)
         fraction = np.where(finished, _fraction(plateau, tenth), np.nan)
-        with np.errstate(over="ignore", invalid="ignore"):
-            per_unit = flow.displacement / (1 + np.square(self._points["x"]))
         by_theory: Arrays = {
             "status": np.where(escaped, ESCAPED, np.where(beyond, BEYOND, CENSORED)),
             **epochs,
             "plateau_fraction": fraction,
-            "acceleration": acceleration,
-            "tangent_lag": np.where(smooth, flow.tangent_lag, np.nan),
-            "w_moved": np.where(escaped, per_unit * self._points["x"], np.nan),
-            "b_moved": np.where(escaped, per_unit, np.nan),
+            **self._of_flow(escaped, finished, fraction),
             "path": np.full(len(rows), -1),
-            "shape": _shape(acceleration, fraction),
         }
-        table.put(arrays, rows, {name: values[rows] for name, values in by_theory.items()})
+        for column in columns:
+            if column.name in by_theory:
+                values = by_theory[column.name]
+            elif "leap" in column.methods:
+                continue
+            else:
+                values = column.nulls(len(rows))
+            table.put(arrays, rows, {column.name: values[rows]})
 
     def _epochs(self, name: str, horizon: int | None) -> np.ma.MaskedArray:
         if name not in self.counts:
@@ -110,26 +103,41 @@ class Lengths:
         late = np.zeros_like(counts.known) if horizon is None else counts.epochs > horizon
         return np.ma.MaskedArray(counts.epochs, mask=~counts.known | late)
 
-    def _flow(self) -> Landmarks:
-        points = self._points
-        with np.errstate(over="ignore"), double_precision():
-            z = points["w0"] * points["x"] + points["b0"]
-            h = points["lr"] * (1 + np.square(points["x"]))
-            found = _landmarks(self._law)(z, h, points["y"])
-            return jax.tree.map(np.asarray, found)
+    def _of_flow(self, escaped: np.ndarray, finished: np.ndarray, fraction: np.ndarray) -> Arrays:
+        flow = self._theory.landmarks(self._points)
+        assert flow is not None
+        smooth = finished & (flow.largest_step <= LARGEST_STEP)
+        acceleration = np.where(smooth, flow.acceleration, np.nan)
+        with np.errstate(over="ignore", invalid="ignore"):
+            per_unit = flow.displacement / (1 + np.square(self._points["x"]))
+        return {
+            "acceleration": acceleration,
+            "tangent_lag": np.where(smooth, flow.tangent_lag, np.nan),
+            "w_moved": np.where(escaped, per_unit * self._points["x"], np.nan),
+            "b_moved": np.where(escaped, per_unit, np.nan),
+            "shape": _shape(acceleration, fraction),
+        }
 
 
-def forget(arrays: Arrays) -> None:
-    """Write nulls over what no row of a leap tells, in place."""
-    for name in UNKNOWN_INTEGERS:
-        arrays[name] = np.ma.masked_all(len(arrays[name]), np.int64)
-    for name in UNKNOWN_NUMBERS:
-        arrays[name] = np.full(len(arrays[name]), np.nan)
+def lengths_of(
+    theory: Theory | None, points: Mapping[str, np.ndarray], until: str
+) -> Lengths | None:
+    """Return the exact lengths of some points, or None if there is no theory of them.
 
-
-@lru_cache(maxsize=8)
-def _landmarks(law: Law) -> Any:
-    return jax.jit(jax.vmap(law.landmarks))
+    Args:
+        theory: what is known of the model, or None.
+        points: float64 arrays of shape (n,), one for each coordinate.
+        until: "plateau" for T10 only, else all levels.
+    """
+    if theory is None:
+        return None
+    counts: dict[str, EpochCounts] = {}
+    for name in list(LEVELS)[: 1 if until == "plateau" else None]:
+        found = theory.lengths(points, LEVELS[name])
+        if found is None:
+            return None
+        counts[name] = found
+    return Lengths(points, counts, theory)
 
 
 def _fraction(plateau: np.ma.MaskedArray, tenth: np.ma.MaskedArray) -> np.ndarray:

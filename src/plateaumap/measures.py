@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plateaumap.table import Column
-from plateaumap.training import End, Observation, Start, Stop
+from plateaumap.training import LOST_EPOCHS_ALLOWED, End, Observation, Start, Stop
 
 PyTree = Any
 Record = dict[str, Array]
@@ -68,7 +68,7 @@ class Measure(Protocol):
     def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
         """Return the epochs that have made this state what it is, or None if all of them have.
 
-        See `plateaumap.training.Observer.landmarks`: with them, runs that are known to be steady
+        See `plateaumap.training.Observer.landmarks`: with them, runs that are known to be unimodal
         are observed only where something happens.
         """
         ...
@@ -96,6 +96,10 @@ class OfWholeRuns:
     """Marks a measure that has something to tell only of a run that was seen to its T90."""
 
 
+class EndsWithLearning:
+    """Marks a measure of the learning curve up to T90, also where a run goes on beyond it."""
+
+
 @dataclass(frozen=True)
 class Measures:
     """The observer of an evaluation: the crossings of a plateau, then any other measures.
@@ -111,7 +115,7 @@ class Measures:
     others: tuple[Measure, ...] = ()
 
     def __post_init__(self) -> None:
-        """Leave out what would cost time in every epoch for nothing."""
+        """Omit what would cost time in every epoch for nothing."""
         if self.crossings.until == "plateau":
             others = (Blank(m.columns) if isinstance(m, OfWholeRuns) else m for m in self.others)
             object.__setattr__(self, "others", tuple(others))
@@ -126,13 +130,31 @@ class Measures:
         """Return the columns of all measures, in order."""
         return tuple(column for measure in self.all for column in measure.columns)
 
+    @property
+    def to_horizon(self) -> bool:
+        """Return whether runs go on to their horizon whatever becomes of their plateau."""
+        return self.crossings.until == "horizon"
+
+    def levels(self, excess: Array) -> tuple[Array, ...]:
+        """Return the loss excesses whose crossings are looked for."""
+        return self.crossings.levels(excess)
+
     def init(self, start: Start) -> tuple[PyTree, ...]:
         """Return the states of all measures."""
         return tuple(measure.init(start) for measure in self.all)
 
     def step(self, state: tuple, start: Start, now: Observation) -> tuple[PyTree, ...]:
         """Return the states of all measures after the epoch `now`."""
-        return tuple(m.step(s, start, now) for m, s in zip(self.all, state, strict=True))
+        stepped = tuple(m.step(s, start, now) for m, s in zip(self.all, state, strict=True))
+        if not self.to_horizon:
+            return stepped
+        learned = state[0].epochs[-1] != NO_EPOCH
+        return tuple(
+            jax.tree.map(lambda a, b: jnp.where(learned, a, b), old, new)
+            if isinstance(measure, EndsWithLearning)
+            else new
+            for measure, old, new in zip(self.all, state, stepped, strict=True)
+        )
 
     def done(self, state: tuple) -> Array:
         """Return whether the last crossing that is asked for has come, and nobody waits on."""
@@ -141,6 +163,10 @@ class Measures:
             if isinstance(measure, LongMeasure):
                 done &= measure.done(own)
         return done
+
+    def escaped(self, state: tuple) -> Array:
+        """Return whether T10 has come."""
+        return state[0].epochs[0] != NO_EPOCH
 
     def landmarks(self, state: tuple) -> tuple[Array, ...] | None:
         """Return the landmarks of all measures, or None if one of them has to see every epoch."""
@@ -153,11 +179,11 @@ class Measures:
         return found
 
     def finish(self, state: tuple, start: Start, end: End) -> Record:
-        """Return the record of one run: a scalar for each column."""
+        """Return the record of one run: a scalar for each column, and the `DIAGNOSTICS`."""
         record: Record = {}
         for measure, own in zip(self.all, state, strict=True):
             record |= measure.finish(own, start, end, record)
-        return record
+        return record | self.crossings.diagnostics(state[0], start, end)
 
 
 def share_left(drop: float) -> float:
@@ -168,12 +194,19 @@ def share_left(drop: float) -> float:
     return float(1 - Decimal(repr(drop)))
 
 
-def _epochs(name: str, meaning: str) -> Column:
-    return Column(name, "Int64", "epochs", meaning)
+_LEAP = ("simulate", "leap")
+"""The methods of columns that theory fills, too, or that a run's start decides."""
+
+_SIMULATE = ("simulate",)
+"""The method of columns that only a run itself can fill."""
 
 
-def _number(name: str, meaning: str, unit: str = "1") -> Column:
-    return Column(name, "float64", unit, meaning)
+def _epochs(name: str, meaning: str, methods: tuple[str, ...] = _LEAP) -> Column:
+    return Column(name, "Int64", "epochs", meaning, methods=methods)
+
+
+def _number(name: str, meaning: str, unit: str = "1", methods: tuple[str, ...] = _LEAP) -> Column:
+    return Column(name, "float64", unit, meaning, methods=methods)
 
 
 class CrossingState(NamedTuple):
@@ -193,16 +226,26 @@ class Crossings:
     1/9 for every learning rate.
 
     Attributes:
-        until: "tenth" to run on to T90, "plateau" to stop at T10.
+        until: "tenth" to run on to T90, "plateau" to stop at T10, "horizon" to make every epoch.
+        nudges: for each level a relative change of it, zero but where exact arithmetic has decided
+            a tie that the run's own arithmetic cannot (see `plateaumap.task`).
     """
 
     until: str = "tenth"
+    nudges: tuple[Any, ...] = (0.0,) * len(LEVELS)
+
+    def levels(self, excess: Array) -> tuple[Array, ...]:
+        """Return the loss excess at each level."""
+        return tuple(
+            jnp.asarray(share_left(drop) * (1 + nudge), excess.dtype) * excess
+            for drop, nudge in zip(LEVELS.values(), self.nudges, strict=True)
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return status, the three crossings and the plateau fraction."""
         return (
-            Column("status", "category", "1", "what became of the plateau", STATUSES),
+            Column("status", "category", "1", "what became of the plateau", STATUSES, _LEAP),
             _epochs("plateau_epochs", "T10: first epoch with a tenth of the loss excess gone"),
             _epochs("half_epochs", "T50: first epoch with half of the loss excess gone"),
             _epochs("tenth_epochs", "T90: first epoch with a tenth of the loss excess left"),
@@ -218,21 +261,25 @@ class Crossings:
     def step(self, state: CrossingState, start: Start, now: Observation) -> CrossingState:
         """Note the levels that are crossed for the first time."""
         step_fall = state.previous - now.excess
+        seen = now.lost <= LOST_EPOCHS_ALLOWED
         epochs, overshot = [], []
-        for drop, epoch, past in zip(LEVELS.values(), state.epochs, state.overshot, strict=True):
-            level = share_left(drop) * start.excess
-            crosses = (epoch == NO_EPOCH) & (now.excess <= level)
+        for level, epoch, past in zip(start.levels, state.epochs, state.overshot, strict=True):
+            crosses = (epoch == NO_EPOCH) & (now.excess <= level) & seen
             epochs.append(jnp.where(crosses, now.epoch, epoch))
             overshot.append(jnp.where(crosses, (level - now.excess) / step_fall, past))
         return CrossingState(tuple(epochs), tuple(overshot), now.excess)
 
     def done(self, state: CrossingState) -> Array:
-        """Return whether T90 (or, with `until="plateau"`, T10) has come."""
+        """Return whether T90 (or, with `until="plateau"`, T10) has come; else never."""
+        if self.until == "horizon":
+            return jnp.bool_(False)
         last = state.epochs[0] if self.until == "plateau" else state.epochs[-1]
         return last != NO_EPOCH
 
     def landmarks(self, state: CrossingState) -> tuple[Array, ...]:
-        """Return the crossings but the last, which ends the run."""
+        """Return the crossings but one that ends the run."""
+        if self.until == "horizon":
+            return state.epochs
         return () if self.until == "plateau" else state.epochs[:-1]
 
     def finish(
@@ -240,19 +287,21 @@ class Crossings:
     ) -> Record:
         """Return the columns; T10 is null unless the status is `escaped`."""
         del start, record
+        epochs = self._finite_epochs(state, end)
         code = {status: jnp.int8(i) for i, status in enumerate(STATUSES)}
-        status = jnp.where(state.epochs[0] != NO_EPOCH, code["escaped"], code["censored"])
+        partially = (end.lost > LOST_EPOCHS_ALLOWED) & (end.stop != Stop.STATIONARY)
+        status = jnp.where(partially, code["partially_stalled"], code["censored"])
         for stop, name in _STATUS_OF_STOP.items():
-            # A run that stalls after its plateau did escape; one that blew up did not.
-            final = stop in (Stop.CONVERGED, Stop.NOT_FINITE)
-            applies = (end.stop == stop) & (final | (status != code["escaped"]))
-            status = jnp.where(applies, code[name], status)
-        escaped = status == code["escaped"]
-        plateau, half, tenth = (jnp.where(escaped, n, NO_EPOCH) for n in state.epochs)
+            status = jnp.where((end.stop == stop) & ~partially, code[name], status)
+        for stop in (Stop.NOT_FINITE, Stop.CONVERGED):
+            status = jnp.where(end.stop == stop, code[_STATUS_OF_STOP[stop]], status)
+        # A status speaks of the plateau: what came after it does not change it.
+        status = jnp.where(epochs[0] != NO_EPOCH, code["escaped"], status)
+        plateau, half, tenth = epochs
         if self.until == "plateau":
             half = tenth = jnp.full_like(plateau, NO_EPOCH)
         first, last = (
-            n.astype(float) - past.astype(float)
+            n.astype(jnp.float64) - past.astype(jnp.float64)
             for n, past in ((plateau, state.overshot[0]), (tenth, state.overshot[-1]))
         )
         return {
@@ -263,11 +312,36 @@ class Crossings:
             "plateau_fraction": jnp.where(tenth == NO_EPOCH, jnp.nan, first / last),
         }
 
+    def _finite_epochs(self, state: CrossingState, end: End) -> tuple[Array, ...]:
+        """Return the crossings but those at an epoch where the numbers broke down."""
+        broken = end.stop == Stop.NOT_FINITE
+        return tuple(
+            jnp.where(broken & (epoch == end.epochs), NO_EPOCH, epoch) for epoch in state.epochs
+        )
+
+    def diagnostics(self, state: CrossingState, start: Start, end: End) -> Record:
+        """Return what a sweep needs to know of a run beside its columns.
+
+        `.past NAME` is how much of an epoch lies between a crossing and its level: next to 0 or
+        to 1 rounding may have decided it.
+        """
+        found: Record = {".stop": end.stop}
+        for name, level, epoch, past in zip(
+            LEVELS, start.levels, state.epochs, state.overshot, strict=True
+        ):
+            next_to_it = jnp.abs(end.excess - level) <= NEAR_LEVEL * start.excess
+            missed = jnp.where(next_to_it, 0.0, 0.5).astype(past.dtype)
+            found[f".past {name}"] = jnp.where(epoch == NO_EPOCH, missed, past)
+        return found
+
+
+NEAR_LEVEL = 1e-9
+"""How near to a level, as a share of the first excess, a run may end that did not cross it."""
+
 
 _STATUS_OF_STOP = {
-    Stop.HORIZON: "censored",
     Stop.STALLED: "stalled",
-    Stop.PARTIALLY_STALLED: "partially_stalled",
+    Stop.STATIONARY: "stationary",
     Stop.NOT_FINITE: "not_finite",
     Stop.CONVERGED: "converged_at_start",
 }
@@ -286,7 +360,7 @@ class AccelerationState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Acceleration(OfWholeRuns):
+class Acceleration(OfWholeRuns, EndsWithLearning):
     """The largest gradient over the first one: 1 where learning is fastest when most wrong."""
 
     @property
@@ -329,7 +403,7 @@ class SteepestState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Steepest(OfWholeRuns):
+class Steepest(OfWholeRuns, EndsWithLearning):
     """The epoch of the largest fall of the loss, and the lag that its tangent cuts off.
 
     The tangent lag is where the tangent of the steepest step meets the loss at the start: the
@@ -341,7 +415,7 @@ class Steepest(OfWholeRuns):
         """Return tangent lag and steepest epoch."""
         return (
             _number("tangent_lag", "where the steepest tangent meets the first loss", "epochs"),
-            _epochs("steepest_epoch", "epoch n of the largest fall from n to n + 1"),
+            _epochs("steepest_epoch", "epoch n of the largest fall from n to n + 1", _SIMULATE),
         )
 
     def init(self, start: Start) -> SteepestState:
@@ -350,9 +424,9 @@ class Steepest(OfWholeRuns):
         return SteepestState(nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
 
     def step(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
-        """Keep the steeper step; of equal ones the first."""
+        """Keep the steeper step; of those that are equal up to rounding the first."""
         del start
-        steeper = (now.fall > state.fall) & (now.fall_epoch >= 0)
+        steeper = (now.fall - now.fall_error > state.fall) & (now.fall_epoch >= 0)
         return SteepestState(
             jnp.where(steeper, now.fall, state.fall),
             jnp.where(steeper, now.fall_epoch, state.epoch),
@@ -427,7 +501,7 @@ class Outputs(Stateless):
         """Return initial and final output."""
         return (
             _number("initial_output", "the output at the start"),
-            _number("final_output", "the output where the run stopped"),
+            _number("final_output", "the output where the run stopped", methods=_SIMULATE),
         )
 
     def finish(
@@ -468,7 +542,7 @@ class Losses(Stateless):
         """Return initial loss, final loss and floor."""
         return (
             _number("initial_loss", "the loss at the start", "loss"),
-            _number("final_loss", "the loss where the run stopped", "loss"),
+            _number("final_loss", "the loss where the run stopped", "loss", _SIMULATE),
             _number("loss_floor", "the least that the loss can be", "loss"),
         )
 
@@ -501,7 +575,7 @@ class Final(Stateless):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the one column."""
-        return (_number(self.name, self.meaning),)
+        return (_number(self.name, self.meaning, methods=_SIMULATE),)
 
     def finish(
         self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
@@ -545,7 +619,7 @@ class Displacement:
             now.parameters,
             start.parameters,
         )
-        left = state.left | (now.excess <= share_left(PLATEAU_DROP) * start.excess)
+        left = state.left | (now.excess <= start.levels[0])
         return DisplacementState(moved, left)
 
     def landmarks(self, state: DisplacementState) -> tuple[Array, ...]:
@@ -573,7 +647,7 @@ class Duration(Stateless):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the number of updates."""
-        return (_epochs("epochs_run", "updates until this run's own stop"),)
+        return (_epochs("epochs_run", "updates until this run's own stop", _SIMULATE),)
 
     def finish(
         self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
@@ -584,44 +658,54 @@ class Duration(Stateless):
 
 
 class PathState(NamedTuple):
-    """The last gradient, how often its sign has flipped, and whether it grew after that."""
+    """The last gradient, its last side, how often that has changed, and whether it grew then."""
 
     gradient: Array
+    side: Array
     flips: Array
     rebounds: Array
 
 
 @dataclass(frozen=True)
-class Path:
+class Path(EndsWithLearning):
     """Whether a run went past its target, and how.
 
-    `overshoot`: the gradient changed its sign once. `oscillating`: more than once. `rebound`:
-    past the target the gradient grew from epoch to epoch, a second plateau. Null: none of these.
+    `overshoot`: the derivative of the loss by the output changed its sign once. `oscillating`:
+    more than once. `rebound`: past the target the gradient grew from epoch to epoch, a second
+    plateau. Null: none of these, or a model without one output.
     """
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the path."""
-        return (Column("path", "category", "1", "how the run passed its target", PATHS),)
+        return (Column("path", "category", "1", "how the run passed its target", PATHS, _LEAP),)
 
     def init(self, start: Start) -> PathState:
-        """Nothing has happened."""
-        return PathState(start.gradient, jnp.zeros((), jnp.int32), jnp.bool_(False))
+        """Nothing has been passed."""
+        return PathState(
+            start.gradient,
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.int32),
+            jnp.bool_(False),
+        )
 
     def step(self, state: PathState, start: Start, now: Observation) -> PathState:
-        """Compare the gradient with the one before."""
+        """Compare the gradient with the one before, and its side with the last one known."""
         del start
-        # Their product would underflow where both are tiny.
-        flipped = jnp.sign(now.gradient) * jnp.sign(state.gradient) < 0
+        if now.direction is None:
+            return state
+        side = jnp.sign(now.direction).astype(jnp.int32)
+        flipped = side * state.side < 0
         grew = jnp.abs(now.gradient) > (1 + SHAPE_TOLERANCE) * jnp.abs(state.gradient)
         return PathState(
             now.gradient,
+            jnp.where(side == 0, state.side, side),
             state.flips + flipped,
             state.rebounds | ((state.flips > 0) & ~flipped & grew),
         )
 
     def landmarks(self, state: PathState) -> tuple[Array, ...]:
-        """Return none: a steady run does not go past its target."""
+        """Return none: a unimodal run does not go past its target."""
         del state
         return ()
 
@@ -641,7 +725,7 @@ class Shape(Stateless):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the shape."""
-        return (Column("shape", "category", "1", "the kind of learning curve", SHAPES),)
+        return (Column("shape", "category", "1", "the kind of learning curve", SHAPES, _LEAP),)
 
     def finish(
         self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]

@@ -29,6 +29,11 @@ def overview(results: Results) -> str:
         *(f"  failed       {line}" for line in describe_failures(results.failures, results.plan)),
         f"  made with    {versions}",
         f"  on           {machine}, at {made['utc_time']}",
+        *(
+            f"  mixed        {'; '.join(run['mixed_versions'])}, from {run['utc_time']} on"
+            for run in (made, *manifest["resumed"])
+            if "mixed_versions" in run
+        ),
         f"  command      {made.get('command', 'unknown')}",
         f"  commit       {made['git_commit'] or 'unknown'}",
         "  rows by status",

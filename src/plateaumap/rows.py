@@ -42,23 +42,28 @@ class Rows:
 
         Raises:
             PlateaumapError: the sweep names functions that only its file's author has, or its
-                experiment cannot be evaluated.
+                experiment is not what it was when the sweep was made.
         """
         sweep.require_runnable()
         self.sweep = sweep
         counter = epoch_counter(sweep.horizon)
         self.tasks = tuple(
             Task(
-                Evaluation(sweep.experiment, choice, sweep.precision, sweep.until, counter),
+                Evaluation(
+                    sweep.experiment,
+                    choice,
+                    sweep.precision,
+                    sweep.until,
+                    counter,
+                    identity="; ".join(programs.values()),
+                ),
                 sweep.method,
                 sweep.horizon,
                 sweep.tolerance,
+                tuple(programs.items()),
             )
-            for choice in sweep.losses
+            for choice, programs in zip(sweep.losses, sweep.identify(), strict=True)
         )
-        first = sweep.grid.coordinates(0, 1)
-        for task in self.tasks:
-            task.try_out(first)
         self.measured = self.tasks[0].columns
         self.columns = (*_identity(sweep), *self.measured)
 

@@ -93,6 +93,7 @@ def run(
     backend: str | Backend | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
+    mix_versions: bool = False,
 ) -> Results: ...
 
 
@@ -107,6 +108,7 @@ def run(
     backend: str | Backend | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
+    mix_versions: bool = False,
 ) -> pd.DataFrame | Results:
     """Evaluate a sweep, in memory or into a folder.
 
@@ -122,6 +124,8 @@ def run(
             With "dask", a script must guard what it runs by `if __name__ == "__main__":`.
         scheduler: address of a Dask cluster to join, such as "tcp://host:8786".
         workers: processes of the Dask cluster that is started where no scheduler is given.
+        mix_versions: continue a folder although its rows of your own model were made by another
+            JAX, or under other settings of it; the manifest records that.
 
     Returns:
         The table (one row for each loss and point), or with `out` the finished `Results`.
@@ -140,7 +144,7 @@ def run(
         if rows is not None:
             raise PlateaumapError(f"rows = {rows} goes with a table in memory; leave `out` away")
         bound = Rows(sweep)
-        return run_into(bound, Path(out), bound.submit, backend, progress, force)
+        return run_into(bound, Path(out), bound.submit, backend, progress, force, mix_versions)
 
 
 def evaluate(sweep: Sweep, point: Mapping[str, float | str]) -> dict[str, Any]:
@@ -224,6 +228,7 @@ def run_into(
     backend: Backend,
     progress: bool | None,
     force: bool = False,
+    mix_versions: bool = False,
     amend: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Results:
     """Fill a folder with what is missing of a sweep's rows.
@@ -235,16 +240,18 @@ def run_into(
         backend: where.
         progress: whether to show a progress bar; None if standard error is a terminal.
         force: if the folder holds something else, move that aside and start anew.
+        mix_versions: see `run`.
         amend: returns what the manifest is to tell, from the provenance of this run; may raise.
 
     Raises:
         PlateaumapError: see `run`.
     """
     sweep = rows.sweep
-    _require_space(rows, out, force)
+    sweep.require_current()
+    _require_space(rows, out, force, mix_versions)
     with backend.open() as session:
         told = amend({"command": command(), **session.ask(provenance, sweep.precision)})
-        store = _open_store(rows, out, told, force)
+        store = _open_store(rows, out, told, force, mix_versions)
         with store.lock():
             missing = [store.plan[index] for index in store.missing(verify=True)]
             there = sweep.rows - sum(chunk.rows for chunk in missing)
@@ -300,14 +307,15 @@ def _written(store: Store, chunk: Chunk, outcome: Arrays | Exception) -> Excepti
     return None
 
 
-def find_store(rows: Rows, out: Path) -> Store | None:
+def find_store(rows: Rows, out: Path, mix_versions: bool = False) -> Store | None:
     """Return what a folder holds of a sweep already, None if nothing; touches nothing.
 
     Raises:
         StorageError: the folder holds something else.
     """
     sweep = rows.sweep
-    return Store.find(out, sweep.to_dict(), sweep.fingerprint, rows.columns, rows.plan)
+    identity = (sweep.to_dict(), sweep.fingerprint)
+    return Store.find(out, *identity, rows.columns, rows.plan, mix_versions)
 
 
 def bytes_to_write(rows: Rows, store: Store | None) -> int:
@@ -317,10 +325,10 @@ def bytes_to_write(rows: Rows, store: Store | None) -> int:
     return estimate_bytes(rows.columns, rows.plan.rows, len(rows.plan))
 
 
-def _require_space(rows: Rows, out: Path, force: bool) -> None:
+def _require_space(rows: Rows, out: Path, force: bool, mix_versions: bool) -> None:
     """Refuse a folder of another sweep, or one on a disk that cannot hold what is to come."""
     try:
-        found = find_store(rows, out)
+        found = find_store(rows, out, mix_versions)
     except StorageError:
         if not force:
             raise
@@ -328,7 +336,9 @@ def _require_space(rows: Rows, out: Path, force: bool) -> None:
     check_space(out, bytes_to_write(rows, found))
 
 
-def _open_store(rows: Rows, out: Path, told: Mapping[str, Any], force: bool) -> Store:
+def _open_store(
+    rows: Rows, out: Path, told: Mapping[str, Any], force: bool, mix_versions: bool
+) -> Store:
     sweep = rows.sweep
     store = Store.create_or_resume(
         out,
@@ -338,6 +348,7 @@ def _open_store(rows: Rows, out: Path, told: Mapping[str, Any], force: bool) -> 
         rows.plan,
         told,
         force=force,
+        mix_versions=mix_versions,
     )
     if store.moved_aside is not None:
         _log.warning("what stood in %s was moved to %s", out, store.moved_aside)

@@ -16,6 +16,7 @@ from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS
 from plateaumap.execution.local import FEWEST_LANES
+from plateaumap.experiment.problem import bind
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.neuron import pre_activation
 from plateaumap.spec import Sweep
@@ -75,7 +76,8 @@ def simulate(
             name: jnp.full(FEWEST_LANES, value, PRECISIONS[precision].dtype)
             for name, value in sweep.grid.constants.items()
         }
-        begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision)
+        identity = sweep.identify()[0][()]
+        begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision, identity)
         carry, stretches = begin(lanes), []
         for _ in range(length // STRETCH + 1):
             carry, rows = advance(lanes, carry)
@@ -110,25 +112,27 @@ class _Row(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _compiled(
-    experiment: SingleNeuron, choice: Any, precision: str
+    experiment: SingleNeuron, choice: Any, precision: str, identity: str
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the compiled start of a curve, and its continuation by `STRETCH` rows.
 
-    All lanes but the first only serve to give it the bits that it has in a sweep.
+    All lanes but the first only serve to give it the bits that it has in a sweep. The `identity`
+    is what experiment and loss compute now, so that one that has changed is compiled again.
     """
+    del identity
     dtype, apply, _ = PRECISIONS[precision]
 
     def begin(point: dict[str, Array]) -> Any:
-        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
         start = problem.parameters
         return start, problem.optimizer.init(start), apply.init(start)
 
     def advance(point: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        problem = experiment.problem(point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
 
         def step(carry: Any, _: None) -> tuple[Any, _Row]:
             parameters, optimizer, compensation = carry
-            gradients = jax.grad(problem.excess)(parameters)
+            gradients = problem.slope(parameters)[1]
             row = _Row(
                 w=parameters.w,
                 b=parameters.b,
@@ -139,7 +143,10 @@ def _compiled(
                 gradient_w=gradients.w,
                 gradient_b=gradients.b,
             )
-            updates, optimizer = problem.optimizer.update(gradients, optimizer, parameters)
+            loss = experiment.loss(parameters, point, choice)
+            updates, optimizer = problem.optimizer.update(
+                gradients, optimizer, parameters, value=loss
+            )
             parameters, compensation = apply(parameters, updates, compensation)
             return (parameters, optimizer, compensation), row
 

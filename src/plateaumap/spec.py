@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -21,10 +21,11 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeIs, override
 
 from plateaumap.checks import Draft, ExperimentDescription, LossChoice, cross_faults, loss_name
+from plateaumap.circumstances import comparable, version_differences
 from plateaumap.display import table_html
 from plateaumap.errors import Fault, PlateaumapError, SpecError
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.functions import FunctionReference, definition_of, reference_to
+from plateaumap.experiment.reference import FunctionReference, name_of, place_of
 from plateaumap.grid import KINDS, Axis, AxisModel, Grid, axis_keys
 from plateaumap.settings import apply_settings, parse_setting
 from plateaumap.validation import (
@@ -47,6 +48,9 @@ __all__ = [
     "load_spec",
     "parse_setting",
 ]
+
+VERSIONS = {"neuron": 2, "measures": 2, "theory": 2}
+"""Versions of the parts that a sweep names instead of holding: raised when their numbers change."""
 
 DEFAULT_HORIZON = 100_000
 """Epochs after which a simulated run is censored unless the sweep says otherwise."""
@@ -85,10 +89,6 @@ def _as_experiment(value: Any) -> ExperimentDescription:
             raise refusal(str(error)) from error
     if not _is_experiment(value):
         raise refusal(f"{show(value)} is no experiment; give one, such as SingleNeuron()")
-    try:
-        definition_of(value)
-    except PlateaumapError as error:
-        raise refusal(str(error)) from error
     return value
 
 
@@ -108,11 +108,12 @@ def _as_loss(value: Any) -> LossChoice:
     try:
         if isinstance(value, Mapping):
             return FunctionReference.from_dict(value)
-        if callable(value) and not isinstance(value, type):
-            reference_to(value)
-            return value
     except PlateaumapError as error:
         raise refusal(str(error)) from error
+    if callable(value) and not isinstance(value, type):
+        if name_of(value) is None:
+            raise refusal(f"{show(value)} has no name; define a function: def NAME(z, y)")
+        return value
     raise refusal(f"{show(value)} is no loss; give a name or a function loss(z, y)")
 
 
@@ -129,6 +130,22 @@ def _as_horizon(value: Any) -> int | None:
     if value is None or (isinstance(value, str) and value == _NO_HORIZON):
         return None
     return as_count(value)
+
+
+def _as_versions(value: Any) -> dict[str, int]:
+    return {str(name): as_count(version) for name, version in as_mapping(value).items()}
+
+
+class _Identity(NamedTuple):
+    """What identifies the models of a sweep.
+
+    Attributes:
+        programs: for each loss, the identity of the model by its choices.
+        traced_with: JAX and its settings, if a user wrote one of the models; else None.
+    """
+
+    programs: tuple[dict[tuple, str], ...]
+    traced_with: dict[str, Any] | None
 
 
 def _as_tolerance(value: Any) -> float:
@@ -153,6 +170,8 @@ class Sweep(BaseModel):
         method: "simulate" every epoch, or "leap" by theory.
         until: "tenth" (runs go on to a tenth of the loss) or "plateau" (they stop at its end).
         tolerance: an output that starts so close to its target has converged; 0: never.
+        versions: of the parts that the sweep names instead of holding, those of this release by
+            default; empty in files of the first release.
 
     Raises:
         SpecError: with every fault of the spec, each with its path.
@@ -172,6 +191,7 @@ class Sweep(BaseModel):
     method: Annotated[str, one_of("simulate", "leap")] = "simulate"
     until: Annotated[str, one_of("tenth", "plateau")] = "tenth"
     tolerance: Annotated[float, BeforeValidator(_as_tolerance)] = 0.01
+    versions: Annotated[dict[str, int], BeforeValidator(_as_versions)] = dict(VERSIONS)
 
     def __init__(self, **settings: Any) -> None:
         """Validates `settings`, the fields above by keyword."""
@@ -190,6 +210,7 @@ class Sweep(BaseModel):
             raise SpecError(faults, f"the sweep {show(settings.get('name', 'sweep'))}")
         plain = {name: self._coordinate(name).given(value) for name, value in self.fixed.items()}
         object.__setattr__(self, "fixed", plain)
+        self._require_traceable()
 
     def _coordinate(self, name: str) -> Coordinate:
         return next(c for c in self.experiment.coordinates if c.name == name)
@@ -216,11 +237,112 @@ class Sweep(BaseModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hexadecimal) of the canonical JSON of all fields but the name."""
-        fields = self.to_dict()
-        del fields["name"]
+        """The sha256 (hexadecimal) of the canonical JSON of all fields but the name.
+
+        Of what a user wrote the digest counts, not what describes it to readers.
+        """
+        fields = comparable(self.to_dict())
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _identity(self) -> _Identity:
+        """What identified its models when it was first asked for; see `identify`."""
+        held = vars(self)
+        if "_identity_then" not in held:
+            held["_identity_then"] = self._identified()
+        return held["_identity_then"]
+
+    def identify(self) -> tuple[dict[tuple, str], ...]:
+        """Return the identities of its models as they are now: for each loss, by their choices.
+
+        Raises:
+            PlateaumapError: a model is not what it was when its fingerprint was taken.
+        """
+        known, found = self._identity(), self._identified()
+        if found != known:
+            model = type(self.experiment).__name__
+            raise PlateaumapError(
+                f"experiment = {model}: it computes something else than when the fingerprint of "
+                "this sweep was taken, since an attribute, a method, a global or a setting of JAX "
+                "has changed; make the Sweep anew"
+            )
+        return found.programs
+
+    def _identified(self) -> _Identity:
+        from plateaumap.experiment.identity import environment, identity_of
+
+        programs = tuple(
+            {
+                static: loss.sha256
+                if isinstance(loss, FunctionReference)
+                else identity_of(self.experiment, loss, self.precision, static)
+                for static in self._choices()
+            }
+            for loss in self.losses
+        )
+        return _Identity(programs, environment() if self._is_traced() else None)
+
+    def _choices(self) -> list[tuple]:
+        """Every combination of the choices that its points have."""
+        chosen = [c for c in self.experiment.coordinates if c.choices]
+        found: list[dict[str, Any]] = [
+            {c.name: self.fixed[c.name] for c in chosen if c.name in self.fixed}
+        ]
+        for axis in self.axes:
+            here = [c for c in chosen if c.name in axis.names]
+            columns = self.grid.columns_of(axis)
+            rows = zip(*(columns[c.name].tolist() for c in here), strict=True)
+            plain = [
+                {c.name: c.plain(value) for c, value in zip(here, row, strict=True)}
+                for row in dict.fromkeys(rows)
+            ]
+            found = [{**one, **more} for one in found for more in plain or [{}]]
+        return [tuple((c.name, one[c.name]) for c in chosen) for one in found]
+
+    def _is_traced(self) -> bool:
+        from plateaumap.experiment.identity import is_custom
+
+        return is_custom(self.experiment) or any(callable(loss) for loss in self.losses)
+
+    def _require_traceable(self) -> None:
+        """Refuse what a user wrote where JAX cannot trace it, or a digest cannot cover it.
+
+        Raises:
+            SpecError: naming what is at fault.
+        """
+        if not self._is_traced():
+            return
+        from plateaumap.evaluation import Evaluation
+        from plateaumap.experiment.check import require_sound
+        from plateaumap.experiment.identity import is_custom, require_traceable
+
+        custom = is_custom(self.experiment)
+        for number, loss in enumerate(self.losses):
+            if isinstance(loss, FunctionReference) or not (custom or callable(loss)):
+                continue
+            model = (self.experiment, loss, self.precision)
+            try:
+                for static in self._choices():
+                    if custom:
+                        require_sound(Evaluation(*model, static=static, identity="not needed"))
+                    require_traceable(*model, static)
+            except PlateaumapError as error:
+                path = "experiment" if custom else f"losses[{number}]"
+                raise SpecError([Fault(path, str(error))], f"the sweep {self.name!r}") from error
+
+    def require_current(self) -> None:
+        """Refuse a sweep whose rows were computed by other versions of this package's parts.
+
+        Raises:
+            PlateaumapError: naming these versions.
+        """
+        differing = version_differences({"versions": self.versions}, {"versions": VERSIONS})
+        if differing:
+            raise PlateaumapError(
+                f"the sweep {self.name!r} belongs to rows computed by {'; '.join(differing)}, from "
+                "which new rows may differ; its folder can be read, but not continued: run the "
+                "sweep from its script or TOML file into a new folder"
+            )
 
     def require_runnable(self) -> None:
         """Refuses a sweep that was read from a file and needs functions that files do not hold.
@@ -256,8 +378,8 @@ class Sweep(BaseModel):
         """All fields in the words of JSON, the values of every axis included."""
         return {
             "name": self.name,
-            "experiment": {**self.experiment.describe(), **definition_of(self.experiment)},
-            "losses": [_loss_words(loss) for loss in self.losses],
+            "experiment": self._experiment_words(),
+            "losses": [self._loss_words(number) for number in range(len(self.losses))],
             "axes": [self._axis_words(axis.to_dict()) for axis in self.axes],
             "fixed": dict(self.fixed),
             "horizon": self.horizon,
@@ -265,7 +387,39 @@ class Sweep(BaseModel):
             "method": self.method,
             "until": self.until,
             "tolerance": self.tolerance,
+            **({"versions": dict(self.versions)} if self.versions else {}),
         }
+
+    def _experiment_words(self) -> dict[str, Any]:
+        from plateaumap.experiment.identity import is_custom
+
+        described = self.experiment.describe()
+        if not is_custom(self.experiment):
+            return described
+        programs = {
+            ", ".join([name, *(f"{key}={value!r}" for key, value in static)]): digest
+            for name, known in zip(self.loss_names, self._identity().programs, strict=True)
+            for static, digest in known.items()
+        }
+        return {
+            **described,
+            "defined_in": place_of(type(self.experiment)),
+            "coordinates": {c.name: _kind(c) for c in self.experiment.coordinates},
+            "programs": programs,
+            "traced_with": self._identity().traced_with,
+        }
+
+    def _loss_words(self, number: int) -> str | dict[str, Any]:
+        loss = self.losses[number]
+        if isinstance(loss, str):
+            return loss
+        if isinstance(loss, FunctionReference):
+            return loss.to_dict()
+        programs = list(self._identity().programs[number].values())
+        digest = hashlib.sha256(json.dumps(programs).encode()).hexdigest()
+        traced_with = tuple((self._identity().traced_with or {}).items())
+        name = str(loss_name(loss))
+        return FunctionReference(name, place_of(loss), digest, traced_with).to_dict()
 
     def _axis_words(self, words: dict[str, Any]) -> dict[str, Any]:
         """The words of an axis, whole numbers as such."""
@@ -352,7 +506,7 @@ class Sweep(BaseModel):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sweep):
             return NotImplemented
-        return self.to_dict() == other.to_dict()
+        return (self.name, self.fingerprint) == (other.name, other.fingerprint)
 
     @override
     def __hash__(self) -> int:
@@ -538,8 +692,7 @@ def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _loss_words(loss: LossChoice) -> str | dict[str, str]:
-    if isinstance(loss, str):
-        return loss
-    reference = loss if isinstance(loss, FunctionReference) else reference_to(loss)
-    return reference.to_dict()
+def _kind(coordinate: Coordinate) -> str | list[Any]:
+    if coordinate.choices:
+        return list(coordinate.choices)
+    return "integer" if coordinate.integer else "number"

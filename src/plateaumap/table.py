@@ -48,6 +48,8 @@ class Column:
         unit: the unit of its values: "epochs", "nats", or "1" for a pure number.
         meaning: what a value says, in one line.
         categories: the full list of values that a `category` column can take, in order.
+        methods: the methods of a sweep that can fill it; where a row is filled by another one,
+            it is null.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Column:
     unit: str
     meaning: str
     categories: tuple[str, ...] = ()
+    methods: tuple[str, ...] = dataclasses.field(default=("simulate",), compare=False)
 
     def __post_init__(self) -> None:
         """Refuses a type, or categories, that no array could hold."""
@@ -80,9 +83,18 @@ class Column:
         """The dtype of this column's array in a chunk of results."""
         return np.dtype(_NUMPY[self.dtype])
 
+    def nulls(self, rows: int) -> np.ndarray:
+        """Return an array of `rows` nulls; of a column without nulls, of zeros."""
+        if self.dtype == "Int64":
+            return np.ma.masked_all(rows, np.int64)
+        missing = {"float64": np.nan, "category": -1}.get(self.dtype, 0)
+        return np.full(rows, missing, self.numpy_dtype)
+
     def to_dict(self) -> dict[str, Any]:
         """This column as JSON-ready data."""
-        return {**dataclasses.asdict(self), "categories": list(self.categories)}
+        words = {**dataclasses.asdict(self), "categories": list(self.categories)}
+        del words["methods"]
+        return words
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Column":

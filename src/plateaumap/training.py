@@ -33,37 +33,49 @@ class Stop(IntEnum):
     PARTIALLY_STALLED = 4
     STALLED = 5
     HORIZON = 6
+    STATIONARY = 7
+    BELOW_FLOOR = 8
 
 
 class Problem(NamedTuple):
     """What is trained, bound to one point of a sweep.
 
     Attributes:
-        parameters: where the run starts, a pytree of arrays.
-        optimizer: an Optax gradient transformation.
+        parameters: where the run starts, a pytree of float arrays: what is trained.
+        whole: the parameters as the user wrote them, from what is trained.
+        optimizer: an Optax gradient transformation that is given `value`, the loss.
         excess: the loss above `floor`, a differentiable scalar function of the parameters.
+        slope: value and gradients of `excess`.
         floor: the least value of the loss, scalar.
         speed: the scalar that stands for a gradient, from the pytree of gradients.
+        direction: a scalar whose sign is that of the derivative of the loss by the model's one
+            output, from parameters and gradients, or None.
         fall: the drop of the loss by one update, from parameters and updates, without
             cancellation; None to take the difference of two losses.
         converged: whether the start is already good enough, boolean scalar.
         output: what the model puts out, scalar, from its parameters; None if it has no one output.
-        descent: what an update descends, from parameters and epoch, if that is not `excess`.
-        steady: whether it is known that from epoch to epoch the loss falls, and that `speed` and
+        descent: value and gradients of what an update descends, from parameters and epoch, if
+            that is not `excess`.
+        unimodal: whether it is known that from epoch to epoch the loss falls, and that `speed` and
             `fall` rise to one peak at most, boolean scalar; None if nothing is known. Without
             `fall` it must be None.
+        never_flat: whether a gradient of zero, with an excess, can only be an underflow.
     """
 
     parameters: PyTree
-    optimizer: optax.GradientTransformation
+    whole: Callable[[PyTree], PyTree]
+    optimizer: optax.GradientTransformationExtraArgs
     excess: Callable[[PyTree], Array]
+    slope: Callable[[PyTree], tuple[Array, PyTree]]
     floor: Array
     speed: Callable[[PyTree], Array]
+    direction: Callable[[PyTree, PyTree], Array | None]
     fall: Callable[[PyTree, PyTree], Array] | None
     converged: Array
     output: Callable[[PyTree], Array] | None = None
-    steady: Array | None = None
-    descent: Callable[[PyTree, Array], Array] | None = None
+    descent: Callable[[PyTree, Array], tuple[Array, PyTree]] | None = None
+    unimodal: Array | None = None
+    never_flat: bool = False
 
 
 class Observation(NamedTuple):
@@ -74,7 +86,10 @@ class Observation(NamedTuple):
         parameters: the parameters after that many updates.
         excess: the loss above its floor, scalar.
         gradient: the problem's `speed`, scalar.
+        direction: its sign is that of dC/da, a the model's output; None if there is none.
+        lost: epochs that rounding has swallowed before this one, float scalar.
         fall: drop of the loss in the step that begins at `fall_epoch`.
+        fall_error: a bound on the rounding of `fall`.
         fall_from: the loss excess at `fall_epoch`.
         fall_epoch: this epoch where the problem knows `fall` in advance, else the one before.
     """
@@ -83,7 +98,10 @@ class Observation(NamedTuple):
     parameters: PyTree
     excess: Array
     gradient: Array
+    direction: Array | None
+    lost: Array
     fall: Array
+    fall_error: Array
     fall_from: Array
     fall_epoch: Array
 
@@ -98,6 +116,7 @@ class Start(NamedTuple):
         gradient: the problem's `speed`, scalar.
         floor: the least value of the loss, scalar.
         output: the model's output, scalar, or None.
+        levels: the excesses at which the observer ends the plateau, and what follows it.
     """
 
     epoch: Array
@@ -106,6 +125,7 @@ class Start(NamedTuple):
     gradient: Array
     floor: Array
     output: Array | None
+    levels: tuple[Array, ...]
 
 
 class End(NamedTuple):
@@ -117,6 +137,7 @@ class End(NamedTuple):
         output: the model's output, scalar, or None.
         stop: why, a `Stop`.
         epochs: after how many updates, integer scalar.
+        lost: epochs that rounding has swallowed, float scalar.
     """
 
     parameters: PyTree
@@ -124,10 +145,22 @@ class End(NamedTuple):
     output: Array | None
     stop: Array
     epochs: Array
+    lost: Array
 
 
 class Observer(Protocol):
-    """Watches a run from inside its carry."""
+    """Watches a run from inside its carry.
+
+    Attributes:
+        to_horizon: whether a run goes on to its horizon whatever becomes of its plateau.
+    """
+
+    @property
+    def to_horizon(self) -> bool: ...  # noqa: D102
+
+    def levels(self, excess: Array) -> tuple[Array, ...]:
+        """Return the excesses that are looked for, from that of the start."""
+        ...
 
     def init(self, start: Start) -> PyTree:
         """Return the state before epoch 0 has been observed."""
@@ -141,10 +174,14 @@ class Observer(Protocol):
         """Return whether nothing is left to be seen, a boolean scalar."""
         ...
 
+    def escaped(self, state: PyTree) -> Array:
+        """Return whether the run has left its plateau, a boolean scalar."""
+        ...
+
     def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
         """Return the epochs that have made this state what it is, or None if all of them have.
 
-        Of a steady run, the epochs next to its landmarks and those before its end are all that
+        Of a unimodal run, the epochs next to its landmarks and those before its end are all that
         has to be observed. An epoch is an integer scalar, negative for one that has not come.
         """
         ...
@@ -161,6 +198,10 @@ class Apply(Protocol):
         """Return the updated parameters and the carry."""
         ...
 
+    def smallest_update(self, size: Array) -> Array:
+        """Return what an update must exceed to move a parameter of this size for certain."""
+        ...
+
 
 class PlainApply(NamedTuple):
     """Adds updates as `optax.apply_updates` does."""
@@ -173,6 +214,10 @@ class PlainApply(NamedTuple):
     def __call__(self, parameters: PyTree, updates: PyTree, carry: PyTree) -> tuple[PyTree, PyTree]:
         """Return the rounded sum."""
         return optax.apply_updates(parameters, updates), carry
+
+    def smallest_update(self, size: Array) -> Array:
+        """Return an upper bound of half a unit in the last place of the parameter."""
+        return size * (jnp.finfo(size.dtype).eps / 2)
 
 
 class CompensatedApply(NamedTuple):
@@ -192,6 +237,10 @@ class CompensatedApply(NamedTuple):
         summed = jax.tree.map(jnp.add, parameters, wanted)
         lacking = jax.tree.map(lambda new, old, w: (new - old) - w, summed, parameters, wanted)
         return summed, lacking
+
+    def smallest_update(self, size: Array) -> Array:
+        """Return half a unit in the last place of what an update can lack."""
+        return size * (jnp.finfo(size.dtype).eps / 2) ** 2
 
 
 class Position(NamedTuple):
@@ -242,20 +291,24 @@ def start(
         counter: the integer dtype that counts epochs.
     """
     zero = jnp.zeros((), counter)
-    excess, gradients = _slope(problem, problem.parameters, zero)
+    excess, _, gradients = _slope(problem, problem.parameters, zero)
     begin = Start(
         epoch=zero,
-        parameters=problem.parameters,
+        parameters=problem.whole(problem.parameters),
         excess=excess,
         gradient=problem.speed(gradients),
         floor=problem.floor,
         output=_output(problem, problem.parameters),
+        levels=observer.levels(excess),
     )
-    converged = problem.converged | (excess <= 0)
     position = Position(
         problem.parameters,
         problem.optimizer.init(problem.parameters),
         apply.init(problem.parameters),
+    )
+    reasons = (
+        (_below_floor(begin, excess), Stop.BELOW_FLOOR),
+        (problem.converged | (excess <= 0), Stop.CONVERGED),
     )
     state = RunState(
         here=position,
@@ -264,7 +317,7 @@ def start(
         observed=observer.init(begin),
         previous_excess=excess if problem.fall is None else None,
         lost=jnp.zeros_like(excess),
-        stop=jnp.where(converged, Stop.CONVERGED, Stop.RUNNING).astype(counter),
+        stop=_first(reasons, zero),
     )
     return begin, state
 
@@ -279,9 +332,12 @@ def step(
 ) -> RunState:
     """Observe a run that has not stopped and, unless it stops now, make the next update.
 
-    A run stops when the observer is done, the loss or a parameter is not finite, the horizon is
-    reached, an update changes nothing (stalled), or frozen parameters have cost more than
-    `LOST_EPOCHS_ALLOWED` epochs (partially stalled).
+    A run stops when the loss or a parameter is not finite, the loss is below its floor, the
+    observer is done, the gradient is zero (stationary), frozen parameters have cost more than
+    `LOST_EPOCHS_ALLOWED` epochs (partially stalled), an update changes nothing (stalled), or the
+    horizon is reached; the first of these that holds is the reason. The horizon comes last, so
+    that a larger one changes no other reason. With `observer.to_horizon`, a run that has left
+    its plateau or loses epochs goes on.
 
     Args:
         problem: what is trained.
@@ -292,21 +348,23 @@ def step(
         horizon: the last epoch to be observed, integer scalar.
     """
     seen = look(problem, observer, apply, begin, state)
-    finite, unchanged, share_lost = seen.health(problem, apply, state.position)
-    if problem.descent is not None:  # the next batch may change what this one has not
-        unchanged = jnp.zeros_like(unchanged)
-    lost = state.lost + jnp.where(unchanged, 0, share_lost)
-
+    health = seen.health(problem, apply, state.position)
+    lost = state.lost + jnp.where(health.unchanged, 0, health.share_lost)
+    stationary, unchanged = health.stationary, health.unchanged
+    partially = lost > LOST_EPOCHS_ALLOWED
+    if observer.to_horizon:
+        goes_on = observer.escaped(seen.observed)
+        stationary, unchanged = stationary & ~goes_on, unchanged & ~goes_on
+        partially = jnp.zeros_like(partially)
     reasons = (
-        (~finite, Stop.NOT_FINITE),
+        (~health.finite, Stop.NOT_FINITE),
+        (_below_floor(begin, seen.excess), Stop.BELOW_FLOOR),
         (observer.done(seen.observed), Stop.FINISHED),
-        (state.epoch >= horizon, Stop.HORIZON),
-        (lost > LOST_EPOCHS_ALLOWED, Stop.PARTIALLY_STALLED),
+        (stationary, Stop.STATIONARY),
+        (partially, Stop.PARTIALLY_STALLED),
         (unchanged, Stop.STALLED),
+        (state.epoch >= horizon, Stop.HORIZON),
     )
-    stop = jnp.full_like(state.stop, Stop.RUNNING)
-    for happened, reason in reversed(reasons):
-        stop = jnp.where(happened, jnp.full_like(stop, reason), stop)
     return RunState(
         here=state.position,
         position=seen.ahead,
@@ -314,20 +372,55 @@ def step(
         observed=seen.observed,
         previous_excess=seen.excess if problem.fall is None else None,
         lost=lost,
-        stop=stop,
+        stop=_first(reasons, state.stop),
     )
+
+
+def _first(reasons: tuple[tuple[Array, Stop], ...], like: Array) -> Array:
+    """Return the first reason that holds, else `Stop.RUNNING`."""
+    stop = jnp.full_like(like, Stop.RUNNING)
+    for holds, reason in reversed(reasons):
+        stop = jnp.where(holds, jnp.full_like(stop, reason), stop)
+    return stop
+
+
+def _below_floor(begin: Start, excess: Array) -> Array:
+    """Return whether a loss is below its floor by more than rounding can have done."""
+    size = jnp.maximum(jnp.maximum(jnp.abs(begin.excess), jnp.abs(begin.floor)), 1)
+    return jnp.isfinite(excess) & (excess < -_FLOOR_ROUNDING * jnp.finfo(excess.dtype).eps * size)
+
+
+_FLOOR_ROUNDING = 1024
+"""Units in the last place that a loss at its minimum may lie below its floor."""
 
 
 def finish(problem: Problem, state: RunState) -> End:
     """Return where a run stands, once it has stopped."""
     parameters = state.here.parameters
     return End(
-        parameters=parameters,
+        parameters=problem.whole(parameters),
         excess=problem.excess(parameters),
         output=_output(problem, parameters),
         stop=state.stop,
         epochs=jnp.maximum(state.epoch - 1, 0),
+        lost=state.lost,
     )
+
+
+class Health(NamedTuple):
+    """What may end a run at an epoch, boolean scalars but for the last.
+
+    Attributes:
+        finite: whether loss and parameters are finite.
+        stationary: whether the gradient is zero and no update moves anything.
+        unchanged: whether the update changes nothing though the gradient is not zero.
+        share_lost: share of this update that frozen parameters lose, float scalar.
+    """
+
+    finite: Array
+    stationary: Array
+    unchanged: Array
+    share_lost: Array
 
 
 class Seen(NamedTuple):
@@ -338,6 +431,7 @@ class Seen(NamedTuple):
     frozen: PyTree
     finite: Array
     excess: Array
+    value: Array
     gradients: PyTree
     updates: PyTree
 
@@ -346,35 +440,49 @@ class Seen(NamedTuple):
         lacking = jax.tree.map(lambda f, u: f & (u != 0), self.frozen, self.updates)
         return _any(lacking) | _all(self.frozen)
 
-    def health(
-        self, problem: Problem, apply: Apply, position: Position
-    ) -> tuple[Array, Array, Array]:
-        """Return whether all is finite, whether an update changes nothing, and the share it loses.
+    def health(self, problem: Problem, apply: Apply, position: Position) -> Health:
+        """Return what may end the run here.
 
-        Of models with arrays these are found in one pass over the parameters; only where rounding
+        Of models with arrays this is found in one pass over the parameters; only where rounding
         has frozen some, which is rare, there are more.
         """
         if all(leaf.ndim == 0 for leaf in jax.tree.leaves(position.parameters)):
-            same = _same(position.optimizer, self.ahead.optimizer)
-            return self.finite, _all(self.frozen) & same, self.share_lost()
+            return _closer(problem, self, position)._replace(finite=self.finite)
         found = _found(position.parameters, self.frozen, self.updates)
         fine = (found & _MOVED != 0) & (found & _LACKING == 0)
 
-        def look_closer(place: tuple[Position, PyTree]) -> tuple[Array, Array]:
+        def look_closer(place: tuple[Position, Array, PyTree]) -> tuple[Array, Array, Array]:
             # The update is made anew: else it would have to be written out every time.
-            here, gradients = place
-            updates, ahead = update(problem, apply, here, gradients)
-            frozen = _frozen(here, ahead)
-            unchanged = _all(frozen) & _same(here.optimizer, ahead.optimizer)
-            return unchanged, _share_lost(frozen, gradients, updates)
+            here, value, gradients = place
+            updates, ahead = update(problem, apply, here, value, gradients)
+            again = self._replace(
+                ahead=ahead, frozen=_frozen(here, ahead), gradients=gradients, updates=updates
+            )
+            return tuple(_closer(problem, again, here)[1:])  # type: ignore[return-value]
 
-        healthy = (jnp.bool_(False), jnp.zeros_like(self.excess))
-        unchanged, lost = _only_where(~fine, look_closer, (position, self.gradients), healthy)
-        return jnp.isfinite(self.excess) & (found & _NOT_FINITE == 0), unchanged, lost
+        healthy = (jnp.bool_(False), jnp.bool_(False), jnp.zeros_like(self.excess))
+        place = (position, self.value, self.gradients)
+        return Health(
+            jnp.isfinite(self.excess) & (found & _NOT_FINITE == 0),
+            *_only_where(~fine, look_closer, place, healthy),
+        )
 
     def share_lost(self) -> Array:
         """Return the share of one epoch's first-order progress that frozen parameters lose."""
         return _share_lost(self.frozen, self.gradients, self.updates)
+
+
+def _closer(problem: Problem, seen: Seen, position: Position) -> Health:
+    """Return what may end a run, from all that an epoch has shown."""
+    frozen = _all(seen.frozen)
+    if problem.descent is not None:
+        # The next batch may have a gradient where this one has none.
+        stationary = unchanged = jnp.zeros_like(frozen)
+    else:
+        flat = _all(jax.tree.map(lambda g, u: (g == 0) & (u == 0), seen.gradients, seen.updates))
+        stationary = jnp.zeros_like(frozen) if problem.never_flat else frozen & flat
+        unchanged = frozen & _same(position.optimizer, seen.ahead.optimizer) & ~stationary
+    return Health(seen.finite, stationary, unchanged, seen.share_lost())
 
 
 _MOVED, _LACKING, _NOT_FINITE = 1, 2, 4
@@ -425,10 +533,12 @@ def _share_lost(frozen: PyTree, gradients: PyTree, updates: PyTree) -> Array:
 def look(problem: Problem, observer: Observer, apply: Apply, begin: Start, state: RunState) -> Seen:
     """Return what a run shows where it stands, and where its next update leads."""
     parameters = state.position.parameters
+    # A one that the compiler cannot know: division by it keeps scalars from being fused into,
+    # and computed again in, each loop that reads them.
     one = jnp.where(state.epoch >= 0, 1, jnp.nan).astype(state.lost.dtype)
-    excess, gradients = _slope(problem, parameters, state.epoch)
+    excess, value, gradients = _slope(problem, parameters, state.epoch)
     excess, gradients = jax.tree.map(lambda v: v if v.ndim else v / one, (excess, gradients))
-    updates, ahead = update(problem, apply, state.position, gradients)
+    updates, ahead = update(problem, apply, state.position, value, gradients)
     now = _observe(problem, state, excess, gradients, updates)
     now = now._replace(fall=now.fall / one)
     return Seen(
@@ -437,24 +547,35 @@ def look(problem: Problem, observer: Observer, apply: Apply, begin: Start, state
         frozen=_frozen(state.position, ahead),
         finite=_finite(excess, parameters),
         excess=excess,
+        value=value,
         gradients=gradients,
         updates=updates,
     )
 
 
-def _slope(problem: Problem, parameters: PyTree, epoch: Array) -> tuple[Array, PyTree]:
-    """Return the excess, and the gradients that the update of an epoch follows."""
+def _slope(problem: Problem, parameters: PyTree, epoch: Array) -> tuple[Array, Array, PyTree]:
+    """Return the excess, the loss that is descended, and the gradients that an update follows."""
     if problem.descent is None:
-        return jax.value_and_grad(problem.excess)(parameters)
-    return problem.excess(parameters), jax.grad(problem.descent)(parameters, epoch)
+        excess, gradients = problem.slope(parameters)
+        return excess, excess + problem.floor, gradients
+    value, gradients = problem.descent(parameters, epoch)
+    return problem.excess(parameters), value, gradients
 
 
 def update(
-    problem: Problem, apply: Apply, position: Position, gradients: PyTree
+    problem: Problem, apply: Apply, position: Position, value: Array, gradients: PyTree
 ) -> tuple[PyTree, Position]:
-    """Return the optimizer's updates, and the position after they have been added."""
+    """Return the optimizer's updates, and the position after they have been added.
+
+    Args:
+        problem: what is trained.
+        apply: how updates are added.
+        position: where the run stands.
+        value: the loss there, for optimizers that need it.
+        gradients: of that loss.
+    """
     updates, optimizer = problem.optimizer.update(
-        gradients, position.optimizer, position.parameters
+        gradients, position.optimizer, position.parameters, value=value
     )
     parameters, carry = apply(position.parameters, updates, position.carry)
     return updates, Position(parameters, optimizer, carry)
@@ -472,12 +593,31 @@ def _observe(
     updates: PyTree,
 ) -> Observation:
     parameters = state.position.parameters
+    rounding = _FALL_ROUNDING * jnp.finfo(excess.dtype).eps
     if problem.fall is None:
         assert state.previous_excess is not None
-        known = state.previous_excess - excess, state.previous_excess, state.epoch - 1
+        before = state.previous_excess
+        fall, since, epoch = before - excess, before, state.epoch - 1
+        error = rounding * (before + jnp.abs(problem.floor))
     else:
-        known = problem.fall(parameters, updates), excess, state.epoch
-    return Observation(state.epoch, parameters, excess, problem.speed(gradients), *known)
+        fall, since, epoch = problem.fall(parameters, updates), excess, state.epoch
+        error = rounding * jnp.abs(fall)
+    return Observation(
+        epoch=state.epoch,
+        parameters=problem.whole(parameters),
+        excess=excess,
+        gradient=problem.speed(gradients),
+        direction=problem.direction(parameters, gradients),
+        lost=state.lost,
+        fall=fall,
+        fall_error=error,
+        fall_from=since,
+        fall_epoch=epoch,
+    )
+
+
+_FALL_ROUNDING = 8
+"""Units in the last place by which the fall of the loss in one epoch may be wrong."""
 
 
 def _frozen(before: Position, after: Position) -> PyTree:
@@ -491,7 +631,7 @@ def _frozen(before: Position, after: Position) -> PyTree:
 def _relative(tree: PyTree) -> PyTree:
     """Return sizes as shares of the largest one."""
     sizes = jax.tree.map(jnp.abs, tree)
-    largest = reduce(jnp.maximum, [jnp.max(leaf) for leaf in jax.tree.leaves(sizes)])
+    largest = reduce(jnp.maximum, [jnp.max(leaf, initial=0) for leaf in jax.tree.leaves(sizes)])
     return jax.tree.map(lambda size: size / jnp.where(largest > 0, largest, 1), sizes)
 
 

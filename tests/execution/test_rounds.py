@@ -21,14 +21,24 @@ from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.grid import Coordinate
 from plateaumap.rows import Rows
+from plateaumap.theory.neuron import NeuronTheory
+
+
+class Silent(NeuronTheory):
+    """What is known of a neuron but how long it takes."""
+
+    def predict(self, points: Any, drop: float) -> None:
+        """Return no prediction."""
 
 
 @dataclass(frozen=True)
 class Unpredicted(SingleNeuron):
     """A neuron of which nobody knows how long it takes."""
 
-    def predict(self, points: Any, choice: Any, drop: float) -> None:
-        """Tell nothing."""
+    def theory(self, choice: Any) -> Silent:
+        """Return what is known but the prediction."""
+        known = super().theory(choice)
+        return Silent(known.activation, known.loss, known.name)
 
 
 def sweep(experiment: SingleNeuron, **chosen: Any) -> pm.Sweep:

@@ -161,7 +161,8 @@ _kernels: _Kept[Kernel | None] = _Kept()
 
 def blocks_of(evaluation: Evaluation, unroll: int = 1) -> Blocks:
     """Return the block functions of an evaluation, the same for equal ones."""
-    return _blocks.get((evaluation, unroll), lambda: Blocks(evaluation, unroll))
+    key = (evaluation, unroll, evaluation.lanes is None)
+    return _blocks.get(key, lambda: Blocks(evaluation, unroll))
 
 
 def kernel_of(gpu: Gpu, evaluation: Evaluation, points: Points, limits: Any) -> Kernel | None:

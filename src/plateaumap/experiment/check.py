@@ -1,4 +1,4 @@
-"""A trial of an experiment: traced once without computing, so that mistakes are told plainly."""
+"""A check of an experiment: traced once without computing, so that mistakes are named plainly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from plateaumap import measures, training
 from plateaumap.compiler import double_precision
 from plateaumap.errors import PlateaumapError
-from plateaumap.evaluation import Evaluation
+from plateaumap.evaluation import PRECISIONS, Evaluation
 from plateaumap.experiment.data import with_arrays
+from plateaumap.experiment.problem import bind, is_key, with_bits_of
+from plateaumap.measures import Crossings, Final, LongMeasure, Measure, Measures
+from plateaumap.table import Column
 
 PyTree = Any
+
+_KINDS = {"Int64": "iub", "category": "iu", "float64": "fiub"}
+"""Kinds of the dtypes that a measure may return for a column."""
 
 
 def require_sound(evaluation: Evaluation) -> None:
@@ -24,79 +31,206 @@ def require_sound(evaluation: Evaluation) -> None:
         PlateaumapError: saying which of its methods is at fault, and how.
     """
     with double_precision():
-        point, data = evaluation.a_point(), evaluation.data()
-        name = type(evaluation.experiment).__name__
+        _Check(evaluation).run()
 
-        def traced(what: str, method: Callable[..., Any], *arguments: Any) -> Any:
-            def call(point: Any, data: Any, *arguments: Any) -> Any:
-                experiment = with_arrays(evaluation.experiment, data)
-                return method(experiment, {**point, **dict(evaluation.static)}, *arguments)
 
+class _Check:
+    """One experiment under one loss and one combination of choices."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._experiment = evaluation.experiment
+        self._name = type(evaluation.experiment).__name__
+        self._point, self._data = evaluation.a_point(), evaluation.data()
+
+    def run(self) -> None:
+        """Trace each method by itself, so that it can be named; then the measures."""
+        choice, dtype = self._evaluation.choice, self._evaluation.dtype
+        parameters = self._traced("init", lambda e, p: self._floats(e.init(p)))
+        parameters = jax.tree.map(
+            lambda leaf: leaf if is_key(leaf) else jax.ShapeDtypeStruct(leaf.shape, dtype),
+            parameters,
+        )
+        loss = self._traced("loss", lambda e, p, w: e.loss(w, p, choice), parameters)
+        self._require_scalar("loss", loss)
+        self._require_scalar("floor", self._traced("floor", lambda e, p: e.floor(p, choice)), False)
+        if self._experiment.descent is not None:
+            step = jax.ShapeDtypeStruct((), self._evaluation.counter)
+            slope = self._traced(
+                "descent", lambda e, p, w, n: e.descent(w, p, choice, n), parameters, step
+            )
+            self._require_scalar("descent", slope)
+        if self._experiment.output is not None:
+            output = self._traced("output", lambda e, p, w: e.output(w, p), parameters)
+            self._require_scalar("output", output)
+        self._traced("optimizer", lambda e, p: self._optimizer(e.optimizer(p)) and 0)
+        self._traced("optimizer", self._updated)
+        if not all(map(_is_built_in, self._experiment.measures)):
+            self._traced("measures", self._measured)
+
+    def _traced(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        def call(point: Any, data: Any, *arguments: Any) -> Any:
+            experiment = with_arrays(self._experiment, data)
+            return method(experiment, {**point, **dict(self._evaluation.static)}, *arguments)
+
+        user = with_bits_of(self._evaluation.dtype)
+        try:
+            return user(jax.eval_shape)(call, self._point, self._data, *arguments)
+        except PlateaumapError:
+            raise
+        except Exception as error:  # whatever a user's method raises
+            raise self._at_fault(what, error) from error
+
+    def _at_fault(self, what: str, error: Exception) -> PlateaumapError:
+        lines = str(error).strip().splitlines()
+        return PlateaumapError(
+            f"{self._name}.{what} raised {type(error).__name__}: {lines[0] if lines else ''}"
+        )
+
+    def _floats(self, parameters: PyTree) -> PyTree:
+        leaves = jax.tree.leaves(parameters)
+        for leaf in leaves:
+            dtype = getattr(leaf, "dtype", None)
+            floating = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+            if not (isinstance(leaf, float) or floating or is_key(leaf)):
+                what = type(leaf).__name__ if dtype is None else f"an array of {dtype}"
+                raise PlateaumapError(
+                    f"{self._name}.init returned {what} among the parameters; return arrays of "
+                    "floats (of an Equinox model: equinox.filter(model, "
+                    "equinox.is_inexact_array)) or random keys"
+                )
+        if all(map(is_key, leaves)):
+            raise PlateaumapError(
+                f"{self._name}.init returned no parameters; return arrays of floats"
+            )
+        return jax.tree.map(jnp.asarray, parameters)
+
+    def _require_scalar(self, what: str, value: Any, same_dtype: bool = True) -> None:
+        shape, found = getattr(value, "shape", None), getattr(value, "dtype", None)
+        dtype = self._evaluation.dtype
+        if shape != ():
+            raise PlateaumapError(
+                f"{self._name}.{what} returned "
+                f"{'no number' if shape is None else f'an array of shape {shape}'}; "
+                "return one number, such as the mean over samples"
+            )
+        if same_dtype and found != dtype:
+            raise PlateaumapError(
+                f"{self._name}.{what} is {found} where the sweep computes in "
+                f"{jnp.dtype(dtype).name}: something in it has a dtype of its own; make arrays "
+                "like the parameters, such as jnp.zeros_like(w), or keep them as attributes of "
+                "the experiment"
+            )
+
+    def _optimizer(self, optimizer: Any) -> bool:
+        if isinstance(optimizer, optax.GradientTransformation):
+            return True
+        raise PlateaumapError(
+            f"{self._name}.optimizer returned {type(optimizer).__name__}; return an Optax "
+            'optimizer, such as optax.adam(point["lr"])'
+        )
+
+    def _updated(self, experiment: Any, point: Any) -> PyTree:
+        """Return one update, to see that the optimizer can make it."""
+        problem = bind(
+            experiment, point, self._evaluation.choice, jnp.zeros((), self._evaluation.dtype)
+        )
+        state = problem.optimizer.init(problem.parameters)
+        gradients = jax.tree.map(jnp.zeros_like, problem.parameters)
+        updates, after = problem.optimizer.update(
+            gradients, state, problem.parameters, value=problem.floor
+        )
+        if jax.tree.structure(after) != jax.tree.structure(state):  # type: ignore[operator]
+            raise PlateaumapError(
+                f"{self._name}.optimizer: its state changes its structure from one update to the "
+                f"next, from {jax.tree.structure(state)} to {jax.tree.structure(after)}; return "
+                "an optimizer whose state keeps its form"
+            )
+        return updates
+
+    def _measured(self, experiment: Any, point: Any) -> PyTree:
+        """Return the record of a run of no length, each measure blamed for what it raises."""
+        with jax.enable_x64(True):
+            evaluation = self._evaluation
+            problem = bind(experiment, point, evaluation.choice, jnp.zeros((), evaluation.dtype))
+            named = tuple(_Blamed(self._name, measure) for measure in experiment.measures)
+            observer = Measures(Crossings(evaluation.until), named)
+            apply = PRECISIONS[evaluation.precision].apply
+            counter = jnp.dtype(evaluation.counter)
+            begin, state = training.start(problem, observer, apply, counter)
+            last = training.step(problem, observer, apply, begin, state, jnp.zeros((), counter))
+            _require_same(self._name, named, state.observed[1:], last.observed[1:])
+            record = observer.finish(last.observed, begin, training.finish(problem, last))
+        for column in observer.columns:
+            _require_fits(self._name, column, record.get(column.name))
+        return 0
+
+
+def _is_built_in(measure: Measure) -> bool:
+    return type(measure).__module__ == measures.__name__ and not isinstance(measure, Final)
+
+
+class _Blamed:
+    """A measure whose errors say which measure it is."""
+
+    def __init__(self, owner: str, measure: Measure) -> None:
+        self._owner, self._measure = owner, measure
+        self.columns = measure.columns
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "done" and not isinstance(self._measure, LongMeasure):
+            raise AttributeError(name)
+        method = getattr(self._measure, name)
+
+        def called(*arguments: Any) -> Any:
             try:
-                return jax.eval_shape(call, point, data, *arguments)
-            except PlateaumapError:
-                raise
+                return method(*arguments)
             except Exception as error:  # whatever a user's method raises
                 lines = str(error).strip().splitlines()
                 raise PlateaumapError(
-                    f"{name}.{what} raised {type(error).__name__}: {lines[0] if lines else ''}"
+                    f"{self._owner}.measures: {self}.{name} raised {type(error).__name__}: "
+                    f"{lines[0] if lines else ''}"
                 ) from error
 
-        parameters = traced("init", lambda e, p: _only_floats(name, e.init(p)))
-        parameters = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, evaluation.dtype), parameters
-        )
-        loss = traced("loss", lambda e, p, w: e.loss(w, p, evaluation.choice), parameters)
-        _require_scalar(f"{name}.loss", loss, evaluation.dtype)
-        descent = evaluation.experiment.descent
-        if descent is not None:
-            step = jax.ShapeDtypeStruct((), evaluation.counter)
-            slope = traced(
-                "descent",
-                lambda e, p, w, n: e.descent(w, p, evaluation.choice, n),
-                parameters,
-                step,
-            )
-            _require_scalar(f"{name}.descent", slope, evaluation.dtype)
-        traced("optimizer", lambda e, p, w: _started(name, e.optimizer(p), w), parameters)
+        return called
+
+    def __str__(self) -> str:
+        columns = ", ".join(column.name for column in self.columns)
+        return f"{type(self._measure).__name__} ({columns})"
 
 
-def _only_floats(name: str, parameters: PyTree) -> PyTree:
-    leaves = jax.tree.leaves(parameters)
-    for leaf in leaves:
-        dtype = getattr(leaf, "dtype", None)
-        if not isinstance(leaf, float) and (
-            dtype is None or not jnp.issubdtype(dtype, jnp.floating)
-        ):
-            what = type(leaf).__name__ if dtype is None else f"an array of {dtype}"
+def _require_same(owner: str, named: tuple[_Blamed, ...], before: Any, after: Any) -> None:
+    for measure, old, new in zip(named, before, after, strict=True):
+        forms = [
+            (jax.tree.structure(state), [(x.shape, x.dtype) for x in jax.tree.leaves(state)])
+            for state in jax.tree.map(jnp.asarray, (old, new))
+        ]
+        if forms[0] != forms[1]:
             raise PlateaumapError(
-                f"{name}.init returned {what} among the parameters; return arrays of floats only "
-                "(of an Equinox model: equinox.filter(model, equinox.is_inexact_array))"
+                f"{owner}.measures: {measure}.step returned a state of another form than init: "
+                f"{forms[1][1]} after {forms[0][1]}; keep structure, shapes and dtypes"
             )
-    if not leaves:
-        raise PlateaumapError(f"{name}.init returned no parameters; return arrays of floats")
-    return jax.tree.map(jnp.asarray, parameters)
 
 
-def _require_scalar(what: str, value: Any, dtype: Any) -> None:
-    shape, found = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape != ():
+def _require_fits(owner: str, column: Column, value: Any) -> None:
+    if value is None:
         raise PlateaumapError(
-            f"{what} returned {'no number' if shape is None else f'an array of shape {shape}'}; "
-            "return one number, such as the mean over samples"
+            f"{owner}.measures: finish returned nothing for the column {column.name!r}; return a "
+            "scalar for each column"
         )
-    if found != dtype:
+    array = jnp.asarray(value)
+    if array.shape != ():
         raise PlateaumapError(
-            f"{what} is {found} where the sweep computes in {jnp.dtype(dtype).name}: something in "
-            "it has a dtype of its own; make arrays like the parameters, such as "
-            "jnp.zeros_like(w), or keep them as attributes of the experiment"
+            f"{owner}.measures: the column {column.name!r} has the shape {array.shape}; return "
+            "one number for each run"
+        )
+    kinds = _KINDS.get(column.dtype, "b")
+    if array.dtype.kind not in kinds and not (kinds == _KINDS["float64"] and _is_float(array)):
+        raise PlateaumapError(
+            f"{owner}.measures: the column {column.name!r} is of type {column.dtype}, and finish "
+            f"returned {array.dtype}; return an integer for Int64 and category columns"
         )
 
 
-def _started(name: str, optimizer: Any, parameters: PyTree) -> PyTree:
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise PlateaumapError(
-            f"{name}.optimizer returned {type(optimizer).__name__}; return an Optax optimizer, "
-            'such as optax.adam(point["lr"])'
-        )
-    return optimizer.init(parameters)
+def _is_float(array: Any) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))

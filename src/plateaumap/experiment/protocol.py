@@ -1,8 +1,7 @@
-"""What a sweep repeats: the protocol of an experiment, and the single neuron as its first one.
+"""The protocol of an experiment: how a point of a sweep becomes a training problem.
 
-An experiment says how a point of a sweep becomes a training problem. It knows no grid, no
-device and no file. To write one, subclass `Experiment`: coordinates, `init` and `loss` are
-enough, and everything else has a default.
+An experiment knows no grid, no device and no file. To write one, subclass `Experiment`:
+coordinates, `init` and `loss` are enough, and everything else has a default.
 """
 
 from __future__ import annotations
@@ -13,23 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from plateaumap.experiment.attachment import guard
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.measures import (
-    ENDINGS,
-    STANDARD,
-    InitialGradient,
-    Losses,
-    Measure,
-)
-from plateaumap.theory.laws import Case
-from plateaumap.training import Problem
+from plateaumap.measures import ENDINGS, STANDARD, InitialGradient, Losses, Measure
+from plateaumap.theory.theory import Theory
 
 PyTree = Any
 Point = Mapping[str, Any]
@@ -41,11 +33,16 @@ class Experiment(ABC):
 
     A point is a mapping from the names of `coordinates` to scalars: numbers of the sweep's
     precision, int64 for whole numbers, and plain Python values for choices. All methods that
-    take one are pure, written for one point and traced by JAX; `predict` is not.
+    take one are pure, written for one point and traced by JAX.
 
     Arrays in an experiment's attributes are its data: inside of these methods they have the
     sweep's precision (see `plateaumap.experiment.data`). An "epoch" is one update.
     """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Attach special knowledge to the class that states it."""
+        super().__init_subclass__(**keywords)
+        guard(cls, Experiment)
 
     coordinates: tuple[Coordinate, ...]
     """What a point consists of, in the order of the table's columns."""
@@ -93,7 +90,11 @@ class Experiment(ABC):
         return optax.sgd(point["lr"])
 
     def floor(self, point: Point, choice: LossChoice) -> ArrayLike:
-        """Return the least that the loss can be; measures see the excess over it."""
+        """Return the least that the loss can be; measures see the excess over it.
+
+        It belongs to the `loss` beside which it is defined: a subclass with another loss states
+        its floor, too, or has 0.
+        """
         del point, choice
         return 0.0
 
@@ -105,16 +106,16 @@ class Experiment(ABC):
         """Return the scalar that measures take for the gradient; by default its norm."""
         return optax.tree.norm(gradients)
 
-    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
-        """Return the drop of the loss as a function of parameters and updates, if known."""
-        del point, choice
+    def direction(self, gradients: PyTree) -> Array | None:
+        """Return a scalar whose sign is that of dC/da, a the output; None to compute it.
+
+        Without an `output`, or with a `descent`, there is none, and the column `path` is null.
+        """
+        del gradients
         return None
 
-    def steady(self, point: Point, choice: LossChoice) -> Array | None:
-        """Return whether the run of a point is known to be steady, or None if nothing is known.
-
-        See `plateaumap.training.Problem`; a steady run is evaluated many times faster.
-        """
+    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
+        """Return the drop of the loss as a function of parameters and updates, if known."""
         del point, choice
         return None
 
@@ -131,26 +132,12 @@ class Experiment(ABC):
         """
         return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 
-    def predict(
-        self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
-    ) -> np.ndarray | None:
-        """Return the predicted epoch at which `drop` of the loss excess is gone, if known.
+    def theory(self, choice: LossChoice) -> Theory | None:
+        """Return what is known of this experiment under a loss, or None.
 
-        Args:
-            points: arrays of shape (n,), one for each coordinate.
-            choice: what the sweep names.
-            drop: share of the loss excess, in (0, 1).
-
-        Returns:
-            float64 of shape (n,), NaN where no prediction applies; None without a theory.
-        """
-        del points, choice, drop
-        return None
-
-    def theory(self, choice: LossChoice) -> Case | None:
-        """Return what `plateaumap.theory` calls a loss of this experiment; None: it has no theory.
-
-        Points must then have the coordinates w0, b0, lr, x and y of a single neuron.
+        A theory applies to the class that defines this method and to instances of a subclass that
+        overrides nothing but measures: for any other subclass this method returns None unless the
+        subclass states a theory of its own (see `plateaumap.experiment.attachment`).
         """
         del choice
         return None
@@ -159,22 +146,6 @@ class Experiment(ABC):
         """Return why this experiment refuses a loss, or None; an unknown name is told anyway."""
         if callable(choice):
             return "this experiment takes no function as its loss; name one of its own"
-        return None
-
-    def rounding_shift(
-        self, points: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], digits: int
-    ) -> np.ndarray | None:
-        """Return by how many epochs uncompensated updates may have shifted a run, if known.
-
-        Args:
-            points: arrays of shape (n,), one for each coordinate.
-            measured: the measured columns of these points.
-            digits: binary digits of the arithmetic.
-
-        Returns:
-            float64 of shape (n,), inf where no bound holds; None without any bound.
-        """
-        del points, measured, digits
         return None
 
     def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
@@ -203,37 +174,6 @@ class Experiment(ABC):
         }
         return {"kind": type(self).__name__, **plain}
 
-    def problem(self, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
-        """Bind everything to one point.
-
-        Args:
-            point: the point.
-            choice: what the sweep names.
-            tolerance: a start with |output − target| up to this is converged; its dtype is that
-                of the arithmetic.
-        """
-        dtype = tolerance.dtype
-        parameters = jax.tree.map(lambda leaf: _cast(leaf, dtype), self.init(point))
-        output, descent = self.output, self.descent
-        return Problem(
-            parameters=parameters,
-            optimizer=self.optimizer(point),
-            excess=lambda p: self.excess(p, point, choice),
-            floor=jnp.asarray(self.floor(point, choice), dtype),
-            speed=self.speed,
-            fall=self.fall(point, choice),
-            steady=self.steady(point, choice),
-            converged=self.converged(parameters, point, tolerance),
-            output=None if output is None else lambda p: output(p, point),
-            descent=None if descent is None else lambda p, n: descent(p, point, choice, n),
-        )
-
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
-
-
-def _cast(leaf: Any, dtype: Any) -> Any:
-    """Return a float leaf in a dtype; others as they are, for JAX to tell what is wrong."""
-    floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-    return jnp.asarray(leaf, dtype) if floating or isinstance(leaf, float) else leaf

@@ -27,8 +27,8 @@ from plateaumap.measures import (
     Outputs,
 )
 from plateaumap.neuron import Parameters, pre_activation
-from plateaumap.theory.epochs import predict_epochs
-from plateaumap.theory.laws import Case, why_no_theory
+from plateaumap.theory.neuron import NeuronTheory
+from plateaumap.theory.theory import Theory
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SingleNeuron(Experiment):
 
     def speed(self, gradients: PyTree) -> Array:
         """Return dC/dz, which is the gradient of the bias."""
-        return gradients.b
+        return gradients.b if isinstance(gradients, Parameters) else super().speed(gradients)
 
     def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss by one update of z, if the loss can tell it."""
@@ -114,48 +114,21 @@ class SingleNeuron(Experiment):
         x, y = point["x"], point["y"]
         return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
 
-    def theory(self, choice: LossChoice) -> Case | None:
-        """Return the loss and the activation, if theory has lengths for them."""
-        if not isinstance(choice, str) or why_no_theory(self.activation) is not None:
+    def direction(self, gradients: PyTree) -> Array | None:
+        """Return dC/dz, which has the sign of dC/da as no activation falls where it learns."""
+        return gradients.b if isinstance(gradients, Parameters) else None
+
+    def theory(self, choice: LossChoice) -> Theory | None:
+        """Return what is known of this activation and loss under plain gradient descent."""
+        name = choice if isinstance(choice, str) else None
+        if name is not None and name not in self.known_losses:
             return None
-        return Case(choice, self.activation)
-
-    def predict(
-        self, points: Mapping[str, np.ndarray], choice: LossChoice, drop: float
-    ) -> np.ndarray | None:
-        """Return the length by theory, if it knows this loss of this activation."""
-        case = self.theory(choice)
-        if case is None:
-            return None
-        return predict_epochs(**points, drop=drop, loss=case.loss, activation=case.activation)
-
-    def steady(self, point: Point, choice: LossChoice) -> Array | None:
-        """Return whether z is known to run down its loss without going past the target."""
-        steady = self._loss(choice).steady
-        if steady is None:
-            return None
-        return steady(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
-
-    def rounding_shift(
-        self, points: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], digits: int
-    ) -> np.ndarray | None:
-        """Return `N² (|x| ulp(w) + ulp(b)) / 2`, with N the epochs that the run was followed.
-
-        Each epoch rounds w and b by half a unit at most, and a shift of z by δ early on shifts
-        the end of a plateau of N epochs by about N δ. Past its target a run may amplify errors,
-        and no such bound holds.
-        """
-        epochs = np.ma.filled(measured["epochs_run"], 0).astype(np.float64)
-        w, b = (
-            _largest_unit(points[start], measured[moved], digits)
-            for start, moved in (("w0", "w_moved"), ("b0", "b_moved"))
-        )
-        with np.errstate(over="ignore", invalid="ignore"):
-            shift = np.square(epochs) * (np.abs(points["x"]) * w + b) / 2
-        return np.where(measured["path"] >= 0, np.inf, shift)
+        return NeuronTheory(self.activation, self._loss(choice), name)
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether the output is within the tolerance of the target."""
+        if type(self).output is not SingleNeuron.output:
+            return jnp.abs(self.output(parameters, point) - point["y"]) <= tolerance
         activation = activations.get(self.activation)
         error = activation.error(pre_activation(parameters, point["x"]), point["y"])
         return jnp.abs(error) <= tolerance
@@ -184,12 +157,6 @@ class SingleNeuron(Experiment):
     def describe(self) -> dict[str, Any]:
         """Return the description for a spec."""
         return {"kind": "single_neuron", "activation": self.activation}
-
-
-def _largest_unit(start: np.ndarray, moved: np.ndarray, digits: int) -> np.ndarray:
-    """Return the unit in the last place of a parameter, where it was largest by T10."""
-    size = np.maximum(np.abs(start), np.abs(start + np.nan_to_num(moved)))
-    return np.where(size > 0, np.ldexp(1.0, np.frexp(size)[1] - digits), 0.0)
 
 
 def _why_not_differentiable(function: Callable) -> str | None:

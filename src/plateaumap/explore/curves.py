@@ -28,6 +28,7 @@ from plateaumap.simulation import simulate
 from plateaumap.spec import Sweep
 from plateaumap.theory.flow import log_flow_time
 from plateaumap.theory.flow_lengths import flow_of
+from plateaumap.theory.theory import case_of
 
 SIMULATED_UP_TO = 200_000
 """Epochs up to which a curve is simulated whatever theory says: half a second's work."""
@@ -137,7 +138,7 @@ def curve(sweep: Sweep, loss: Any, last: int, marks: list[int]) -> Curve:
         last: the last epoch, of any size.
         marks: epochs that must be among those kept.
     """
-    name = flow_of(sweep.experiment.theory(loss))
+    name = flow_of(case_of(sweep.experiment.theory(loss)))
     if last > SIMULATED_UP_TO and name is not None:
         along = _along_flow(sweep, loss, name, last)
         if along is not None:

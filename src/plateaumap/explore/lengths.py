@@ -17,6 +17,7 @@ from plateaumap.measures import LEVELS, STATUSES
 from plateaumap.spec import Sweep
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
+from plateaumap.theory.theory import case_of
 
 UNANSWERED = len(STATUSES)
 """The status of a point whose length theory does not know: its path overshoots the target."""
@@ -61,14 +62,14 @@ def lengths(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
         start: the first point.
         stop: one past the last.
     """
-    if sweep.method == "leap" and sweep.experiment.theory(sweep.losses[0]) is not None:
+    if sweep.method == "leap" and case_of(sweep.experiment.theory(sweep.losses[0])) is not None:
         return _by_theory(sweep, measure, start, stop)
     return _by_simulation(sweep, measure, start, stop)
 
 
 def _by_theory(sweep: Sweep, measure: str, start: int, stop: int) -> Lengths:
     points = sweep.grid.coordinates(start, stop)
-    case = sweep.experiment.theory(sweep.losses[0])
+    case = case_of(sweep.experiment.theory(sweep.losses[0]))
     assert case is not None
     asked: dict[str, Any] = {**points, **case._asdict(), "drop": LEVELS[measure]}
     epochs = plateau_epochs(**asked, errors="mask")

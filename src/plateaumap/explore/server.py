@@ -165,6 +165,7 @@ def warm_up(view: View) -> None:
     """Compile what windows and clicks need, before a reader asks for it."""
     from plateaumap.explore.curves import story
     from plateaumap.theory.epochs import plateau_epochs
+    from plateaumap.theory.theory import case_of
 
     middle = [float(np.mean(view.spans[name])) for name in (view.across, view.up)]
     try:
@@ -174,6 +175,8 @@ def warm_up(view: View) -> None:
     # Starts and rates whose lengths take every stage of the theory, towards both kinds of target.
     w0, lr = np.meshgrid(np.linspace(-30, 30, 600), [1e-3, 0.15, 2.0])
     for loss in view.losses:
-        case = view.experiment.theory(loss)
-        for y in (0.0, 0.3) if case is not None else ():
+        case = case_of(view.experiment.theory(loss))
+        if case is None:
+            continue
+        for y in (0.0, 0.3):
             plateau_epochs(w0, 0.0, lr, 1.0, y, errors="mask", **case._asdict())

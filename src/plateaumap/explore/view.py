@@ -18,6 +18,7 @@ from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.grid import Axis, geomspace, linspace, values
 from plateaumap.measures import LEVELS
 from plateaumap.spec import DEFAULT_HORIZON, Sweep
+from plateaumap.theory.theory import case_of
 
 Span = tuple[float, float]
 
@@ -272,7 +273,7 @@ class View:
 
     def has_theory(self, loss: Any) -> bool:
         """Whether plateau lengths under a loss are known without simulating."""
-        return self.experiment.theory(loss) is not None
+        return case_of(self.experiment.theory(loss)) is not None
 
     def spec(self, width: int, height: int, measure: str) -> str:
         """The spec of the window as TOML text, which `plateaumap run` accepts.

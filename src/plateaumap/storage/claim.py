@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from plateaumap import circumstances
 from plateaumap.storage import files, lock, parts
 from plateaumap.storage.errors import DamagedManifestError, StorageError, not_writable
 from plateaumap.storage.manifest import MANIFEST, Manifest, describe_difference, read_manifest
@@ -42,8 +43,10 @@ class Found(NamedTuple):
     rebuilt: bool
 
 
-def find(path: Path, wanted: Manifest) -> Found | None:
+def find(path: Path, wanted: Manifest, mix_versions: bool = False) -> Found | None:
     """The same sweep in a folder; None where the folder is free to take. Changes nothing.
+
+    With `mix_versions` a sweep counts as the same where only JAX or its settings differ.
 
     Where the manifest is damaged or lost, and all parts say that they are of this sweep, a new
     one is made that lists none of them, so that each is read before it is trusted.
@@ -60,7 +63,7 @@ def find(path: Path, wanted: Manifest) -> Found | None:
         found = _read(path, wanted)
     except OSError as error:
         raise not_writable(path, error) from error
-    _require_same(path, found.manifest, wanted)
+    _require_same(path, found.manifest, wanted, mix_versions)
     return found
 
 
@@ -109,8 +112,11 @@ def _rebuilt(path: Path, wanted: Manifest) -> Manifest | None:
     return Manifest(spec, wanted.fingerprint, told[0].plan, wanted.columns, wanted.provenance)
 
 
-def _require_same(path: Path, found: Manifest, wanted: Manifest) -> None:
-    if found.fingerprint != wanted.fingerprint:
+def _require_same(path: Path, found: Manifest, wanted: Manifest, mix_versions: bool) -> None:
+    if found.fingerprint != wanted.fingerprint and not (
+        mix_versions and differ_in_environment(found, wanted)
+    ):
+        _refuse_circumstances(path, found, wanted)
         difference = describe_difference(found.spec, wanted.spec)
         raise RefusedError(
             path,
@@ -123,6 +129,32 @@ def _require_same(path: Path, found: Manifest, wanted: Manifest) -> None:
         raise RefusedError(path, f"{path} holds this sweep with other columns ({told})")
     if (found.plan.points, found.plan.losses) != (wanted.plan.points, wanted.plan.losses):
         raise RefusedError(path, f"{path} holds this sweep with another number of rows")
+
+
+def differ_in_environment(found: Manifest, wanted: Manifest) -> list[str]:
+    """In what JAX and its settings differ, if two sweeps are known to differ in nothing else."""
+    one, other = (circumstances.comparable(m.spec, digests=False) for m in (found, wanted))
+    differing = circumstances.environment_differences(found.spec, wanted.spec)
+    return differing if one == other else []
+
+
+def _refuse_circumstances(path: Path, found: Manifest, wanted: Manifest) -> None:
+    """Refuse rows of another version of this package, or of JAX, with that reason."""
+    differing = circumstances.version_differences(found.spec, wanted.spec)
+    if differing:
+        raise RefusedError(
+            path,
+            f"{path} holds rows computed by {'; '.join(differing)}: they can be read, but new "
+            "rows may differ",
+        )
+    differing = differ_in_environment(found, wanted)
+    if differing:
+        raise RefusedError(
+            path,
+            f"{path} holds rows of this sweep made under other circumstances: "
+            f"{'; '.join(differing)}, so that new rows may differ; continue under the old ones, or "
+            "all the same with --mix-versions (mix_versions=True)",
+        )
 
 
 def _types(columns: Sequence[Column]) -> list[tuple[str, str, tuple[str, ...]]]:

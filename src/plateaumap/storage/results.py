@@ -1,6 +1,7 @@
 """The reader's side of a folder of results."""
 
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from plateaumap import table
+from plateaumap.circumstances import comparable, environment_differences
 from plateaumap.display import table_html
-from plateaumap.functions import name_of
+from plateaumap.experiment.reference import name_of
 from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import xarray
 
     from plateaumap.spec import Sweep
+
+_log = logging.getLogger(__name__)
 
 
 class Results:
@@ -61,7 +65,19 @@ class Results:
         """Refuse what a user gave if it is not what made the folder."""
         sweep = self.sweep
         if sweep.fingerprint != self._manifest.fingerprint:
-            difference = describe_difference(self._manifest.spec, sweep.to_dict())
+            there, here = self._manifest.spec, sweep.to_dict()
+            if "versions" not in there:
+                raise StorageError(
+                    f"{self.path} was made by a release of plateaumap that knew models by their "
+                    "source text, so that they cannot be compared with what is given here; open "
+                    "it without them to read its rows"
+                )
+            other = environment_differences(there, here)
+            if other and comparable(there, False) == comparable(here, False):
+                told = "%s cannot be compared with the model given here: %s"
+                _log.warning(told, self.path, "; ".join(other))
+                return
+            difference = describe_difference(there, here)
             raise StorageError(
                 f"{self.path} was not made by what is given here; give the code and settings that "
                 f"made it, or open it without them to read its rows.\n{difference}"
@@ -89,7 +105,7 @@ class Results:
         """
         from plateaumap.spec import Sweep
 
-        return Sweep.from_dict({**self._manifest.spec, **self._own})
+        return Sweep.from_dict({"versions": {}, **self._manifest.spec, **self._own})
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -85,6 +85,7 @@ class Store:
         plan: Plan,
         provenance: Mapping[str, Any],
         force: bool = False,
+        mix_versions: bool = False,
     ) -> "Store":
         """Makes the folder, or finds the same sweep in it.
 
@@ -98,6 +99,8 @@ class Store:
                 commit and the like. `utc_time` is added.
             force: move a folder that would be refused aside, to a free name; it is never
                 deleted. A folder of the same sweep is resumed all the same.
+            mix_versions: continue a folder although its rows of what a user wrote were made by
+                another JAX, or under other settings of it.
 
         Raises:
             StorageError: the path is a file or cannot be written to; the folder holds another
@@ -108,13 +111,15 @@ class Store:
         wanted = _wanted(spec, fingerprint, columns, plan, provenance)
         moved = None
         try:
-            found = claim.find(path, wanted)
+            found = claim.find(path, wanted, mix_versions)
         except claim.RefusedError as refusal:
             if not (force and refusal.movable):
                 raise
             moved, found = claim.move_aside(path), None
         manifest = claim.create(path, wanted) if found is None else found.manifest
-        store = cls(path, manifest, wanted.provenance)
+        mixed = claim.differ_in_environment(manifest, wanted)
+        mark = {"mixed_versions": mixed} if mixed else {}
+        store = cls(path, manifest, {**wanted.provenance, **mark})
         store.moved_aside = moved
         return store
 
@@ -126,6 +131,7 @@ class Store:
         fingerprint: str,
         columns: Sequence[Column],
         plan: Plan,
+        mix_versions: bool = False,
     ) -> "Store | None":
         """What `create_or_resume` would resume; None where it would make a folder.
 
@@ -135,7 +141,7 @@ class Store:
             StorageError: as `create_or_resume` without `force`.
         """
         wanted = _wanted(spec, fingerprint, columns, plan, {})
-        found = claim.find(Path(path), wanted)
+        found = claim.find(Path(path), wanted, mix_versions)
         return None if found is None else cls(Path(path), found.manifest, wanted.provenance)
 
     @contextlib.contextmanager

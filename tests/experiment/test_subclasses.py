@@ -1,0 +1,264 @@
+"""Nothing is inherited by accident: every subclass trains as a plain Python loop says.
+
+Each base has special knowledge (a theory, an excess without cancellation, a signed gradient), and
+each change makes some of it wrong. Every method must then be right, or be refused.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from tests.experiment.plain_loop import train
+from tests.marks import slow
+
+import plateaumap as pm
+from plateaumap.theory.theory import Theory
+
+HORIZON = 400
+STARTS = {"w0": [2.0, 0.6, -1.5, 5.0], "b0": [2.0, 0.9, 0.2, 3.0], "lr": [0.15, 1.5, 0.4, 0.3]}
+
+
+class Halving(Theory):
+    """A theory that is right for `Bowl` alone: it predicts and calls every run unimodal."""
+
+    def predict(self, points: Any, drop: float) -> Any:
+        return np.ceil(np.log1p(-drop) / (2 * np.log1p(-2 * points["lr"])))
+
+    def unimodal(self, point: Any) -> Any:
+        return point["lr"] < 0.5
+
+
+@dataclass(frozen=True)
+class Bowl(pm.Experiment):
+    """`p²` under gradient descent, with all the knowledge that an experiment can state."""
+
+    depth: float = 1.0
+    coordinates = (
+        pm.Coordinate("w0"),
+        pm.Coordinate("b0", default=0.0),
+        pm.Coordinate("lr", minimum=0),
+    )
+
+    def init(self, point: Any) -> Any:
+        return {"p": point["w0"], "q": 0.0 * point["b0"]}
+
+    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        return self.depth * parameters["p"] ** 2 + 0.0 * parameters["q"] + 0.25
+
+    def floor(self, point: Any, choice: Any) -> Any:
+        return 0.25
+
+    def excess(self, parameters: Any, point: Any, choice: Any) -> Any:
+        return self.depth * parameters["p"] ** 2 + 0.0 * parameters["q"]
+
+    def fall(self, point: Any, choice: Any) -> Any:
+        return lambda p, u: -self.depth * u["p"] * (2 * p["p"] + u["p"])
+
+    def speed(self, gradients: Any) -> Any:
+        return gradients["p"]
+
+    def output(self, parameters: Any, point: Any) -> Any:
+        return parameters["p"]
+
+    def theory(self, choice: Any) -> Halving:
+        return Halving()
+
+
+def with_adam(base: type) -> type:
+    class Changed(base):
+        def optimizer(self, point: Any) -> Any:
+            return optax.adam(point["lr"])
+
+    return Changed
+
+
+def with_momentum(base: type) -> type:
+    class Changed(base):
+        def optimizer(self, point: Any) -> Any:
+            return optax.sgd(point["lr"] / 4, momentum=0.9)
+
+    return Changed
+
+
+def with_polyak(base: type) -> type:
+    """An optimizer that needs the loss."""
+
+    class Changed(base):
+        def optimizer(self, point: Any) -> Any:
+            return optax.polyak_sgd(max_learning_rate=0.3, scaling=point["lr"])
+
+    return Changed
+
+
+def with_another_loss(base: type) -> type:
+    class Changed(base):
+        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+            w, b = jax.tree.leaves(parameters)
+            return jnp.sqrt(1 + (w - 0.3) ** 2) - 1 + 0.1 * b**2
+
+    return Changed
+
+
+def with_another_floor(base: type) -> type:
+    class Changed(base):
+        def floor(self, point: Any, choice: Any) -> Any:
+            return -0.75
+
+    return Changed
+
+
+def with_another_init(base: type) -> type:
+    class Changed(base):
+        def init(self, point: Any) -> Any:
+            start = super().init(point)
+            return jax.tree.map(lambda p: p * 0.5 + 0.5, start)
+
+    return Changed
+
+
+def with_batches(base: type) -> type:
+    class Changed(base):
+        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
+            return (1 + 0.5 * jnp.cos(1.0 * epoch)) * self.loss(parameters, point, choice)
+
+    return Changed
+
+
+def with_another_coordinate(base: type) -> type:
+    class Changed(base):
+        @property
+        def coordinates(self) -> Any:
+            return (*_coordinates(super()), pm.Coordinate("factor", default=0.5))
+
+        def optimizer(self, point: Any) -> Any:
+            return optax.sgd(point["factor"] * point["lr"])
+
+    return Changed
+
+
+def _coordinates(parent: Any) -> Any:
+    return parent.coordinates
+
+
+def with_another_measure(base: type) -> type:
+    class Changed(base):
+        @property
+        def measures(self) -> Any:
+            last = pm.measures.Final("sum_end", lambda p: sum(jax.tree.leaves(p)))
+            return (*super().measures, last)
+
+    return Changed
+
+
+def unchanged(base: type) -> type:
+    return base
+
+
+CHANGES = (
+    unchanged,
+    with_adam,
+    with_momentum,
+    with_polyak,
+    with_another_loss,
+    with_another_floor,
+    with_another_init,
+    with_batches,
+    with_another_coordinate,
+    with_another_measure,
+)
+KEEP_THEORY = (unchanged, with_another_measure)
+BASES = {"neuron": (pm.SingleNeuron, "quadratic"), "bowl": (Bowl, "loss")}
+
+
+def sweep_of(experiment: Any, loss: str, **settings: Any) -> pm.Sweep:
+    settings = {"horizon": HORIZON, **settings}
+    return pm.Sweep(experiment=experiment, losses=loss, axes=[pm.points(**STARTS)], **settings)
+
+
+def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
+    """Hold each row to the plain loop; return the statuses that were seen."""
+    names = [coordinate.name for coordinate in experiment.coordinates]
+    for row in frame.to_dict("records"):
+        point = {name: row[name] for name in names}
+        right = train(
+            experiment, point, sweep.losses[0], sweep.horizon, sweep.until, sweep.tolerance
+        )
+        exact = ("status", "plateau_epochs", "half_epochs", "tenth_epochs", "epochs_run")
+        found = {name: None if row[name] is pd.NA else row[name] for name in exact}
+        assert found == {name: right[name] for name in exact}, point
+        for name in ("initial_loss", "final_loss", "loss_floor"):
+            assert row[name] == pytest.approx(right[name], rel=1e-9, abs=1e-12), (name, point)
+        if right["acceleration"] is not None:
+            assert row["acceleration"] == pytest.approx(right["acceleration"], rel=1e-9), point
+        if "sum_end" in row:
+            total = sum(float(leaf) for leaf in jax.tree.leaves(right["parameters"]))
+            assert row["sum_end"] == pytest.approx(total, rel=1e-9), point
+    return set(frame["status"])
+
+
+CASES = [
+    pytest.param(base, change, marks=() if base == "neuron" else slow, id=f"{base}-{change.__name__}")
+    for base in BASES
+    for change in CHANGES
+]
+
+
+@pytest.mark.parametrize(("base", "change"), CASES)
+def test_one_changed_member_trains_as_a_plain_loop_does(base: str, change: Any) -> None:
+    parent, loss = BASES[base]
+    experiment = change(parent)()
+    sweep = sweep_of(experiment, loss)
+    frame = pm.run(sweep, progress=False)
+    compare(experiment, sweep, frame)
+    has_theory = change in KEEP_THEORY
+    assert (experiment.theory(loss) is not None) is has_theory
+    running = frame["status"] != "converged_at_start"
+    assert (frame["predicted_epochs"][running].notna()).all() == has_theory
+
+
+@pytest.mark.parametrize(("base", "change"), CASES)
+def test_a_leap_of_a_changed_experiment_is_refused_or_right(base: str, change: Any) -> None:
+    parent, loss = BASES[base]
+    experiment = change(parent)()
+    sweep = partial(sweep_of, experiment, loss, method="leap")
+    if change not in KEEP_THEORY:
+        with pytest.raises(pm.SpecError, match=r"leap.*theory"):
+            sweep()
+        return
+    compare(experiment, sweep(), pm.run(sweep(), progress=False))
+
+
+@slow
+@pytest.mark.parametrize("until", ["plateau", "horizon"])
+@pytest.mark.parametrize(("base", "change"), CASES)
+def test_where_a_run_ends_is_where_the_sweep_says(base: str, change: Any, until: str) -> None:
+    parent, loss = BASES[base]
+    experiment = change(parent)()
+    sweep = sweep_of(experiment, loss, until=until)
+    compare(experiment, sweep, pm.run(sweep, progress=False))
+
+
+def test_a_patched_class_or_instance_loses_its_theory(monkeypatch: pytest.MonkeyPatch) -> None:
+    neuron = pm.SingleNeuron()
+    assert neuron.theory("quadratic") is not None
+    object.__setattr__(neuron, "optimizer", lambda point: optax.adam(point["lr"]))
+    assert neuron.theory("quadratic") is None
+    assert pm.SingleNeuron().theory("quadratic") is not None
+    monkeypatch.setattr(pm.SingleNeuron, "optimizer", lambda self, point: optax.adam(1.0))
+    assert pm.SingleNeuron().theory("quadratic") is None
+
+
+def test_a_loss_function_has_no_lengths_whatever_its_name() -> None:
+    def quadratic(z: Any, y: Any) -> Any:
+        return jnp.abs(pm.neuron.sigmoid(z) - y) ** 3
+
+    frame = pm.run(
+        pm.Sweep(losses=[quadratic], axes=[pm.points(**STARTS)], horizon=HORIZON), progress=False
+    )
+    assert frame["predicted_epochs"].isna().all()
