@@ -44,15 +44,23 @@ def test_what_each_status_says():
         np.testing.assert_equal((least, most), STATED[status])
 
 
-def test_a_censored_leap_is_longer_than_every_length_of_a_leap():
+@pytest.mark.parametrize(
+    ("horizon", "predicted", "least"),
+    [(None, np.nan, 40), (7, np.nan, 40), (90, np.nan, 90), (90, 60.5, 60.5), (None, 1e30, 40)],
+)
+def test_a_censored_leap_has_passed_the_horizon_that_the_table_shows(horizon, predicted, least):
+    """The horizon is that of a run that was simulated to it, or no less than a plateau's end."""
     frame = one_of_each()
     frame["epochs_run"] = pd.array([pd.NA] * len(frame), dtype="Int64")
+    row = STATUSES.index("censored")
+    frame.loc[row, "predicted_epochs"] = predicted
+    if horizon is not None:
+        other = frame.loc[[row]].assign(w0_index=99, w0=99.0, predicted_epochs=np.nan)
+        other["epochs_run"] = pd.array([horizon], dtype="Int64")
+        frame = pd.concat([frame, other], ignore_index=True)
     known = plateau_bounds(read(frame, "test"))
-    assert known.least[STATUSES.index("censored")] == 40
-    assert known.most[STATUSES.index("censored")] == INF
-    simulated = table({"w0": [0.0]}, losses=["quadratic"], plateau=lambda *_: 10**6, horizon=10**7)
-    both = pd.concat([frame, simulated.assign(w0_index=99)], ignore_index=True)
-    assert plateau_bounds(read(both, "test")).least[STATUSES.index("censored")] == 40
+    assert known.least[row] == least
+    assert known.most[row] == INF
 
 
 @given(INTERVALS)

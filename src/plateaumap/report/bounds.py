@@ -74,12 +74,16 @@ def plateau_bounds(lattice: Lattice) -> Bounds:
 def last_seen(lattice: Lattice) -> Float64:
     """Return the epoch at which each run was last observed, float64 of shape (rows,).
 
-    A leap runs no epochs, and its `epochs_run` is null. Its horizon is the same for all rows, so
-    a censored row is longer than the longest plateau among such rows.
+    A leap runs no epochs, and its `epochs_run` is null. A table is of one sweep, whose horizon is
+    the same for all rows: a censored row without epochs has passed that of the others, and every
+    plateau that ended. It has not passed its own prediction, if it has one.
     """
-    leaped = np.isnan(lattice.stops)
-    longest = float(np.nanmax(lattice.lengths[leaped], initial=0.0))
-    seen = np.where(leaped, longest, lattice.stops)
+    censored = lattice.is_status("censored")
+    horizon = float(np.nanmax(np.where(censored, lattice.stops, lattice.lengths), initial=0.0))
+    leaped = np.full(len(lattice.frame), horizon)
+    if "predicted_epochs" in lattice.frame.columns:
+        leaped = np.fmin(leaped, lattice.numbers("predicted_epochs"))
+    seen = np.where(np.isnan(lattice.stops), leaped, lattice.stops)
     return np.where(lattice.is_status("beyond_int64"), FIRST_PAST_INT64, seen)
 
 

@@ -521,6 +521,6 @@ def _why_not(activation: Activation, proof: Proof) -> str:
         f"not monotone. Its derivative is negative for z < {float(turn):.4f} (at z = "
         f"{float(below):.4f} it is {float(slope.subs(z, below)):.4f}). A loss with the gradient "
         "σ(z) − y would have this derivative for its curvature: it would not be convex, and where "
-        "that is negative an output that meets its target would be a maximum of it. Train it with the quadratic loss, or derive "
-        "the loss of an increasing activation"
+        "that is negative an output that meets its target would be a maximum of it. Train it with "
+        "the quadratic loss, or derive the loss of an increasing activation"
     )
