@@ -218,12 +218,15 @@ sweep = pm.Sweep(
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each loss, width and rate: medians over the seeds, and what went wrong.
 
-    `rank_correlation` is Spearman's, between the share of outputs that start confidently wrong and
-    T50; a run that did not come so far counts as the longest.
+    Runs that did not come to T10 or T50 count as longer than all others: a median that is one of
+    them is infinite. `rank_correlation` is Spearman's, between the share of outputs that start
+    confidently wrong and T50.
     """
+    lengths = frame[["plateau_epochs", "half_epochs"]].astype("Float64").fillna(np.inf)
     frame = frame.assign(
-        half=frame["half_epochs"].astype("Float64").fillna(float(frame["epochs_run"].max() + 1)),
-        on_plateau=frame["status"] == "censored",
+        plateau_epochs=lengths["plateau_epochs"].astype(float),
+        half=lengths["half_epochs"].astype(float),
+        on_plateau=~frame["status"].isin(["escaped", "converged_at_start", "not_finite"]),
         diverged=frame["status"] == "not_finite",
         final=pm.figures.accuracies(frame)[1][:, -1],
     )
@@ -275,7 +278,11 @@ def sentences(table: pd.DataFrame) -> list[str]:
 def _plateau(row: pd.Series) -> str:
     if row["diverged"] > 0.5:
         return f"diverges in {row['diverged']:.0%}"
-    return f"T10 {row['plateau_epochs']:g}, T50 {row['half']:g}"
+    return f"T10 {_epochs(row['plateau_epochs'])}, T50 {_epochs(row['half'])}"
+
+
+def _epochs(median: float) -> str:
+    return "not reached" if np.isinf(median) else f"{median:g}"
 
 
 def show(results: pm.Results) -> None:

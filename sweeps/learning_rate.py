@@ -74,22 +74,39 @@ def compared(
     return both.assign(loss=pd.Categorical(both["loss"].astype(str), sweep.loss_names))
 
 
-def ratios(frame: pd.DataFrame) -> pd.Series:
-    """Return T10 of the quadratic loss over T10 of the cross-entropy, where both left."""
-    lengths = [
-        frame.loc[frame["loss"] == loss, "plateau_epochs"].to_numpy(float, na_value=np.nan)
-        for loss in sweep.loss_names
-    ]
-    return pd.Series(lengths[0] / lengths[1]).dropna()
+def ratios(frame: pd.DataFrame) -> dict[str, float]:
+    """Return statistics of T10 of the quadratic loss over T10 of the cross-entropy.
+
+    Runs that did not leave their plateau are bounds; `median_least` and `median_most` are equal
+    unless such runs decide the median.
+    """
+    from plateaumap.report.bounds import median_bounds
+    from plateaumap.report.findings import paired_ratios
+    from plateaumap.report.lattice import read
+
+    known = paired_ratios(read(frame, "ratios"), sweep.loss_names)
+    low, high = median_bounds(known)
+    return {
+        "count": int(known.some.sum()),
+        "bounds": int((known.least < known.most).sum()),
+        "least": float(np.nanmin(known.least)),
+        "median_least": low,
+        "median_most": high,
+        "largest": float(np.nanmax(known.most)),
+    }
 
 
 def collapsed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return, by loss and rate, how far T10 times lr is from what the least rates say."""
-    seen = frame[frame["plateau_epochs"].notna()].sort_values("lr")
-    scaled = seen["plateau_epochs"].astype(float) * seen["lr"]
-    limit = scaled.groupby([seen["loss"], seen["w0"]], observed=True).transform("first")
+    """Return, by loss and rate, how far T10 times lr is from what the least rates say.
+
+    `unknown` counts the runs that did not leave their plateau, which are in no other column.
+    """
+    rows = frame[frame["status"] != "converged_at_start"].sort_values("lr")
+    scaled = rows["plateau_epochs"].astype("Float64").astype(float) * rows["lr"]
+    limit = scaled.groupby([rows["loss"], rows["w0"]], observed=True).transform("first")
     off = (scaled / limit - 1).abs()
-    return off.groupby([seen["loss"], seen["lr"]], observed=True).agg(["median", "max"])
+    by = off.groupby([rows["loss"], rows["lr"]], observed=True)
+    return by.agg(["median", "max"]).assign(unknown=by.size() - by.count())
 
 
 def show(results: pm.Results) -> None:
@@ -107,11 +124,11 @@ def show(results: pm.Results) -> None:
             (equal_at_the_target, INSIDE),
         )
     }
-    told = {name: ratios(table).describe() for name, table in comparisons.items()}
+    told = {name: ratios(table) for name, table in comparisons.items()}
     tables = {
         "laws": laws_by_rate(frame).set_index("loss"),
         "collapse": collapsed(frame),
-        "ratios": pd.DataFrame(told).T[["count", "min", "50%", "max"]],
+        "ratios": pd.DataFrame(told).T,
     }
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)

@@ -3,7 +3,8 @@
 A unit with many inputs and wide weights starts far out on its sigmoid, on the wrong side half of
 the time. Drawn weights (Monte Carlo, the rows of the sweep) are compared with formulas: the
 distribution of a sum of independent weights, and through the map of plateaus the chance of being
-stuck for longer than the sweep's horizon (`plateaumap risk`). Y. Lee, S.-H. Oh and M. W. Kim
+stuck for longer than the sweep's horizon (`plateaumap risk`). Units that start near their target
+and take as long are counted apart. Y. Lee, S.-H. Oh and M. W. Kim
 ("The effect of initial weights on premature saturation in back-propagation learning", IJCNN 1991)
 looked at weight range, fan-in and slope in this way.
 """
@@ -20,6 +21,9 @@ FAN_INS = (10, 100, 1000)
 HALF_WIDTHS = np.geomspace(0.03, 3, 9)
 SLOPES = (0.5, 2.0)
 LEARNING_RATE = 0.05
+WRONG_ERROR = 0.5
+"""The error from which on a unit starts wrong; a nearer one that takes long is not stuck."""
+
 SETTINGS = list(itertools.product(FAN_INS, HALF_WIDTHS, SLOPES))
 
 
@@ -52,21 +56,30 @@ sweep = pm.Sweep(
 def compared(frame: pd.DataFrame, epochs: int) -> pd.DataFrame:
     """Return, for each setting and loss, the drawn shares beside the formulas."""
     setting = frame["b0_index"] // DRAWS
-    wrong = frame["initial_output"] >= 0.99
-    stuck = ~frame["status"].isin(["escaped", "converged_at_start"])
+    slow = ~frame["status"].isin(["escaped", "converged_at_start"])
+    starts_wrong = frame["initial_output"] >= WRONG_ERROR
     shares = pd.DataFrame(
-        {"loss": frame["loss"], "setting": setting, "wrong": wrong, "stuck": stuck}
+        {
+            "loss": frame["loss"],
+            "setting": setting,
+            "wrong": frame["initial_output"] >= 0.99,
+            "stuck": slow & starts_wrong,
+            "near": slow & ~starts_wrong,
+        }
     )
     shares = shares.groupby(["loss", "setting"], observed=True, as_index=False).mean()
     rows = []
     for row in shares.itertuples():
         fan_in, half_width, slope = SETTINGS[row.setting]
         start = pm.Initialisation.named("uniform", fan_in, scale=float(half_width))
-        risk = pm.risk(start, LEARNING_RATE, epochs, str(row.loss), slope=slope)
+        risk = pm.risk(
+            start, LEARNING_RATE, epochs, str(row.loss), slope=slope, wrong_error=WRONG_ERROR
+        )
         known = {"loss": row.loss, "fan_in": fan_in, "half_width": half_width, "slope": slope}
         for event, share, formula in (
             ("wrong", row.wrong, risk.wrong),
             ("stuck", row.stuck, risk.stuck),
+            ("near", row.near, risk.near),
         ):
             rows.append({**known, "event": event, "drawn": share, "formula": formula})
     return pd.DataFrame(rows).assign(draws=DRAWS)

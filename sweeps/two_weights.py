@@ -67,10 +67,12 @@ def show(results: pm.Results) -> None:
     figures.mkdir(exist_ok=True)
     pm.figures.save(pm.figures.loss_surface(frame), figures / "loss_surface.png")
     for loss, rows in frame.groupby("loss", observed=True):
-        lengths = rows["plateau_epochs"].dropna().astype(float)
+        # A run that did not leave is longer than every other: all had the same horizon.
+        lengths = rows["plateau_epochs"].astype("Float64").fillna(np.inf).astype(float)
         print(
-            f"{loss}: median plateau {lengths.median():g} epochs, longest {lengths.max():g}, "
-            f"{(rows['status'] == 'censored').sum()} of {len(rows):,} still on it at the horizon; "
+            f"{loss}: median plateau {lengths.median():g} epochs, longest that was seen to end "
+            f"{lengths[lengths < np.inf].max():g}, "
+            f"{(rows['status'] != 'escaped').sum()} of {len(rows):,} did not leave; "
             f"loss from {rows['initial_loss'].min():.3g} to {rows['initial_loss'].max():.3g}"
         )
     print(f"figure and table are in {results.path}")

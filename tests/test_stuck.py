@@ -41,8 +41,10 @@ def drawn(random: np.random.Generator, scale: float, family: str, shape: tuple) 
     )
 
 
-def trained(start: pm.Initialisation, asked: dict, random: np.random.Generator) -> np.ndarray:
-    """Return which of many units, each with all of its weights, are stuck: plain NumPy."""
+def trained(
+    start: pm.Initialisation, asked: dict, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of many units do not leave, and the first errors of all: plain NumPy."""
     tanh = asked.get("activation") == "tanh"
     y, slope, lr = asked.get("y", 0.0), asked.get("slope", 1.0), asked["lr"]
     x = start.input_rms * random.choice([-1.0, 1.0], start.fan_in)
@@ -57,25 +59,72 @@ def trained(start: pm.Initialisation, asked: dict, random: np.random.Generator) 
         return a, (a - y) ** 2 / 2, (a - y) * ((1 - a**2) if tanh else a * (1 - a))
 
     a, first, gradient = forward()
-    stuck = np.abs(a - y) > 0.01
+    error = np.abs(a - y)
+    slow = error > 0.01
     for _ in range(asked["epochs"]):
         w -= lr * slope * gradient[:, None] * x
         b -= lr * slope * gradient
         _, loss, gradient = forward()
-        stuck &= loss > 0.9 * first
-    return stuck
+        slow &= loss > 0.9 * first
+    return slow, error
 
 
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n != "a slope" else []) for n in SETTINGS],
 )
-def test_the_chance_is_the_share_of_trained_units(name: str) -> None:
+def test_the_chances_are_the_shares_of_trained_units(name: str) -> None:
     start, asked = SETTINGS[name]
-    share = trained(start, asked, np.random.default_rng(7)).mean()
-    expected = pm.risk(start, **asked).stuck
-    assert 0.02 < expected < 0.9
-    assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / DRAWS)
+    slow, error = trained(start, asked, np.random.default_rng(7))
+    found = pm.risk(start, **asked)
+    # Half of the largest error: outputs between 0 and 1, or -1 and 1.
+    assert found.wrong_error == (1.0 if asked.get("activation") == "tanh" else 0.5)
+    wrong = error >= found.wrong_error
+    shares = {"stuck": slow & wrong, "near": slow & ~wrong, "starts_wrong": wrong}
+    for chance, units in shares.items():
+        expected = getattr(found, chance)
+        assert abs(units.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / DRAWS)
+    assert 0.02 < found.stuck + found.near < 0.9
+
+
+def test_units_near_their_target_are_not_stuck() -> None:
+    start = pm.Initialisation.named("uniform", 10, scale=3.0)
+    found = pm.risk(start, lr=0.05, epochs=300, slope=0.5)
+    [(low, high)] = found.near_starts
+    [(first, last)] = found.starts
+    assert low < high < 0 < first < last
+    assert found.stuck == pytest.approx(start.below(-first))
+    assert found.near == pytest.approx(start.below(high) - start.below(low))
+    # Each end is where a plateau or an error passes its limit. A slope of ½ halves z, and makes
+    # the rate that of a quarter.
+    ends = [0.5 * (z + d) for z in (high, first) for d in (-1e-6, 1e-6)]
+    lengths = pm.plateau_epochs(w0=0.0, b0=ends, lr=0.05 / 4, x=start.input_norm)
+    assert lengths.tolist() == [301, 300, 300, 301]
+    assert 1 / (1 + np.exp(-0.5 * low)) == pytest.approx(0.01)
+
+
+def test_what_is_wrong_can_be_chosen() -> None:
+    for error in (0.02, 0.9):
+        found = pm.risk(NORMAL, lr=0.002, epochs=200, wrong_error=error)
+        edge = np.log(error / (1 - error))
+        assert found.starts_wrong == pytest.approx(float(NORMAL.below(-edge)))
+        assert found.stuck + found.near == pytest.approx(
+            pm.risk(NORMAL, lr=0.002, epochs=200).stuck + pm.risk(NORMAL, lr=0.002, epochs=200).near
+        )
+    with pytest.raises(pm.PlateaumapError, match="wrong_error is 0"):
+        pm.risk(NORMAL, lr=0.1, epochs=10, wrong_error=0)
+
+
+def test_dead_units_are_stuck_where_their_output_is_wrong() -> None:
+    found = pm.risk(NORMAL, lr=0.001, epochs=100, activation="relu", y=2.0)
+    [(low, high)] = found.starts
+    assert found.wrong_error == 1
+    assert low == -NORMAL.reach
+    assert high == pytest.approx(0, abs=1e-5)
+    assert found.stuck == pytest.approx(0.5, abs=1e-5)
+    assert found.starts_wrong == pytest.approx(
+        1 - float(NORMAL.below(3.0) - NORMAL.below(1.0)), abs=1e-5
+    )
 
 
 def test_stuck_starts_are_where_plateaus_are_longer() -> None:
@@ -144,7 +193,9 @@ def test_the_command_tells_the_chance() -> None:
     done = plateaumap(*RISK, "--scale", 1)
     assert done.code == 0
     chance = 100 * pm.risk(NORMAL, lr=0.15, epochs=200).stuck
-    assert f"stuck for more than 200 epochs: {chance:.3g} %" in done.told
+    assert f"start wrong and are stuck for more than 200 epochs: {chance:.3g} %" in done.told
+    assert "starts wrong (error of at least 0.5): 50 %" in done.told
+    assert "start near the target and take more than 200 epochs: 0 %" in done.told
 
 
 @pytest.mark.parametrize(

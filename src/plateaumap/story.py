@@ -102,6 +102,7 @@ class Story:
         return {
             "censored": f"longer than {self.horizon} epochs (the horizon)",
             "converged_at_start": "none: the output starts at its target",
+            "stationary": f"without end: the gradient is zero from epoch {r['epochs_run']} on",
             "stalled": f"without end: rounding stops the run at epoch {r['epochs_run']}",
             "partially_stalled": f"unknown: rounding freezes w or b at epoch {r['epochs_run']}",
             "not_finite": f"none: the run is not finite at epoch {r['epochs_run']}",

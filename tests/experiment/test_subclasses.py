@@ -203,7 +203,9 @@ def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
 
 
 CASES = [
-    pytest.param(base, change, marks=() if base == "neuron" else slow, id=f"{base}-{change.__name__}")
+    pytest.param(
+        base, change, marks=() if base == "neuron" else slow, id=f"{base}-{change.__name__}"
+    )
     for base in BASES
     for change in CHANGES
 ]

@@ -10,6 +10,7 @@ STATUSES = (
     "escaped",
     "censored",
     "converged_at_start",
+    "stationary",
     "stalled",
     "partially_stalled",
     "not_finite",

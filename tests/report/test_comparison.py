@@ -20,7 +20,7 @@ def known(row):
     """What is known of a length: the length, or what it exceeds; and whether it exceeds it."""
     if row.status == "escaped":
         return float(row.plateau_epochs), False
-    if row.status == "censored":
+    if row.status in ("censored", "partially_stalled"):
         return float(row.epochs_run), True
     if row.status == "beyond_int64":
         return 2.0**63, True
@@ -91,6 +91,28 @@ def test_both_censored_is_told_apart_from_a_bound():
     frame = table({"w0": [0, 1]}, {"b0": [0, 1]}, plateau=lambda *_: 10.0 * HORIZON)
     figure = ratio_map(frame)
     assert legend_labels(figure) == ["both censored"]
+    assert np.isnan(image(figure.axes[0])).all()
+
+
+@pytest.mark.parametrize("draw", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("statuses", "label"),
+    [
+        (("stationary", "escaped"), "stationary (zero gradient)"),
+        (("escaped", "stationary"), "stationary (zero gradient)"),
+        (("stationary", "stalled"), "stationary (zero gradient)"),
+        (("stalled", "escaped"), "stalled by rounding"),
+        (("censored", "stalled"), "stalled by rounding"),
+        (("not_finite", "escaped"), "nothing to compare"),
+    ],
+)
+def test_runs_that_never_leave_are_named_and_have_no_number(draw, statuses, label):
+    frame = table({"w0": [0, 1]}, {"b0": [0, 1]})
+    for loss, status in zip(LOSSES, statuses, strict=True):
+        if status != "escaped":
+            frame.loc[frame["loss"] == loss, ["status", "plateau_epochs"]] = [status, pd.NA]
+    figure = draw(frame)
+    assert legend_labels(figure) == [label]
     assert np.isnan(image(figure.axes[0])).all()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from tests.report.layout import legend_labels, problems
-from tests.report.tables import LOSSES, atlas, table
+from tests.report.tables import LOSSES, atlas, table, with_all_statuses
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.figures import acceleration, collapse, plateau_fraction, speed_against_error
@@ -74,19 +74,37 @@ def test_rates_collapse_onto_one_curve():
             assert first[z] == pytest.approx(second[z], rel=1e-2)
 
 
-def test_fractions_are_told_by_their_median_and_range():
-    frame = atlas(9, rates=(0.005, 0.15, 0.5))
+def fractions_by_hand(rows):
+    """Return the bounds of each run's fraction: what was seen, or what can still be."""
+    bounds = []
+    for row in rows.itertuples():
+        if np.isfinite(row.plateau_fraction):
+            bounds.append((row.plateau_fraction,) * 2)
+        elif row.status == "escaped":
+            bounds.append((0, min(1, row.plateau_epochs / row.epochs_run)))
+        elif row.status in ("censored", "partially_stalled", "beyond_int64"):
+            bounds.append((0, 1))
+    return np.array(bounds, float)
+
+
+@pytest.mark.parametrize("change", [lambda frame: frame, with_all_statuses])
+def test_fractions_are_told_by_their_median_and_range(change):
+    frame = change(atlas(9, rates=(0.005, 0.15, 0.5)))
     rng = np.random.default_rng(1)
-    frame["plateau_fraction"] = np.where(
-        frame["status"] == "escaped", rng.random(len(frame)), np.nan
-    )
+    seen = (frame["status"] == "escaped") & (rng.random(len(frame)) < 0.9)
+    frame["plateau_fraction"] = np.where(seen, rng.random(len(frame)), np.nan)
     panel = plateau_fraction(frame).axes[0]
-    for line, band, loss in zip(panel.lines, panel.collections, LOSSES, strict=False):
-        told = frame[frame["loss"] == loss].groupby("lr")["plateau_fraction"]
-        np.testing.assert_allclose(line.get_ydata(), told.median())
+    for place, loss in enumerate(LOSSES):
+        band, bars = panel.collections[2 * place : 2 * place + 2]
+        groups = [rows for _, rows in frame[frame["loss"] == loss].groupby("lr")]
+        medians = [np.median(fractions_by_hand(rows), axis=0) for rows in groups]
+        ends = [segment[:, 1] for segment in bars.get_segments()]
+        np.testing.assert_allclose(ends, medians)
+        np.testing.assert_allclose(panel.lines[place].get_ydata(), np.mean(medians, axis=1))
         reach = band.get_paths()[0].vertices[:, 1]
-        assert reach.min() == pytest.approx(told.min().min())
-        assert reach.max() == pytest.approx(told.max().max())
+        told = frame.loc[frame["loss"] == loss, "plateau_fraction"]
+        assert reach.min() == pytest.approx(told.min())
+        assert reach.max() == pytest.approx(told.max())
     assert panel.lines[2].get_ydata()[0] == pytest.approx(1 / 9)
 
 

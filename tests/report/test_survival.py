@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.report.layout import problems
-from tests.report.tables import HORIZON, atlas, table, with_all_statuses
+from tests.report.tables import HORIZON, STATUSES, atlas, table, with_all_statuses
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.figures import survival
@@ -51,6 +52,80 @@ def test_freireich_leukemia_trial():
     assert estimate.epochs.tolist() == [6, 7, 10, 13, 16, 22, 23]
     printed = [0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448]
     np.testing.assert_allclose(estimate.shares, printed, atol=5e-4)
+
+
+EVERY_STATUS = [
+    ("escaped", 2),
+    ("escaped", 4),
+    ("escaped", 4),
+    ("escaped", 8),
+    ("stationary", 0),
+    ("stalled", 1),
+    ("partially_stalled", 3),
+    ("not_finite", 3),
+    ("censored", 6),
+    ("beyond_int64", None),
+    ("converged_at_start", 0),
+]
+"""Runs and their epochs: T10 of one that left, the last epoch of the others."""
+
+BY_HAND = {2: 9 / 10, 4: 9 / 10 * 5 / 7, 8: 9 / 10 * 5 / 7 * 3 / 4}
+"""10 runs have a plateau; 7 are at risk at epoch 4, and 4 at epoch 8."""
+
+
+def every_status() -> pd.DataFrame:
+    frame = table({"w0": np.arange(len(EVERY_STATUS), dtype=float)}, losses=["quadratic"])
+    statuses, epochs = zip(*EVERY_STATUS, strict=True)
+    frame["status"] = pd.Categorical(statuses, STATUSES)
+    escaped = frame["status"] == "escaped"
+    run = pd.Series(pd.array(epochs, dtype="Int64"))
+    frame["plateau_epochs"] = run.where(escaped)
+    frame["epochs_run"] = run.mask(escaped, 99)
+    return frame
+
+
+def test_every_status_is_in_the_curve_as_it_is_stated():
+    panel = survival(every_status()).axes[0]
+    x, y = panel.lines[0].get_data()
+    assert dict(zip(x[1:-1].tolist(), y[1:-1].tolist(), strict=True)) == pytest.approx(BY_HAND)
+    assert (x[0], y[0]) == (0.5, 1)
+    # Nobody is known to leave after the last event, and some never do.
+    assert x[-1] == panel.get_xlim()[1]
+    assert y[-1] == pytest.approx(BY_HAND[8])
+    assert panel.lines[1].get_xdata()[0] == 2.0**63
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(STATUSES), st.integers(1, 9)), min_size=2, max_size=12
+    ).filter(lambda runs: any(status != "converged_at_start" for status, _ in runs))
+)
+@settings(max_examples=25, deadline=None)
+def test_the_curve_is_the_product_over_runs_at_risk(runs):
+    frame = table({"w0": np.arange(len(runs), dtype=float)}, losses=["quadratic"])
+    statuses, epochs = zip(*runs, strict=True)
+    frame["status"] = pd.Categorical(statuses, STATUSES)
+    frame["epochs_run"] = pd.array(epochs, dtype="Int64")
+    frame["plateau_epochs"] = frame["epochs_run"].where(frame["status"] == "escaped")
+    until = {"stationary": np.inf, "stalled": np.inf, "beyond_int64": 2.0**63}
+    lives = [(until.get(s, t), s == "escaped") for s, t in runs if s != "converged_at_start"]
+    share, expected = 1.0, {}
+    for t in sorted({t for t, left in lives if left}):
+        share *= 1 - sum(life == (t, True) for life in lives) / sum(u >= t for u, _ in lives)
+        expected[float(t)] = share
+    x, y = survival(frame).axes[0].lines[0].get_data()
+    assert dict(zip(x[1:-1].tolist(), y[1:-1].tolist(), strict=True)) == pytest.approx(expected)
+    assert y[-1] == pytest.approx(share)
+
+
+def test_a_table_from_before_a_status_was_known_is_drawn():
+    frame = with_all_statuses(atlas(9))
+    old = [status for status in STATUSES if status != "stationary"]
+    frame = frame[frame["status"] != "stationary"].reset_index(drop=True)
+    frame["status"] = frame["status"].cat.set_categories(old)
+    new = frame.assign(status=frame["status"].cat.set_categories(STATUSES))
+    for line, other in zip(*(survival(t).axes[0].lines for t in (frame, new)), strict=True):
+        np.testing.assert_array_equal(line.get_data(), other.get_data())
 
 
 def test_all_censored_at_one_horizon_is_the_plain_share():

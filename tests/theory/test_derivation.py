@@ -84,8 +84,9 @@ def test_the_steps_of_the_sigmoid(derivations):
         "The factor that slows learning down",
         "The demand",
         "What the chain rule makes of it",
-        "Partial fractions",
         "The integral",
+        "Partial fractions",
+        "The substitution",
         "The result",
         "The proof",
         "Its shape",
@@ -95,15 +96,21 @@ def test_the_steps_of_the_sigmoid(derivations):
         "∂C/∂w = dC/da · da/dz · ∂z/∂w = (a - y) · σ'(z) · x",
         "σ'(z) = exp(-z)/(1 + exp(-z))² = a (1 - a)",
         "∂L/∂w = (a - y) · x",
-        "dL/da = (a - y)/(a (1 - a))",
+        "∂L/∂w = dL/da · σ'(z) · x",
+        "dL/da = (a - y)/σ'(z) = (a - y)/(a (1 - a))",
+        "L = ∫ dL/da da = ∫ (a - y)/(a (1 - a)) da",
         "(a - y)/(a (1 - a)) = A/a + B/(1 - a)",
-        "A = -y",
-        "B = 1 - y",
+        "a - y = A (1 - a) + B a",
+        "A = -y for a = 0",
+        "B = 1 - y for a = 1",
         "dL/da = (1 - y)/(1 - a) - y/a",
+        "∫ -y/a da = -y ln(a)",
+        "= -(1 - y) ln(u)",
+        "= -(1 - y) ln(1 - a)",
         "L = -y ln(a) - (1 - y) ln(1 - a)",
         "L = y ln(1 + exp(-z)) + (1 - y) ln(1 + exp(z))",
         "= ln(1 + exp(z)) - y z",
-        "d²L/dz² = σ'(z) = exp(-z)/(1 + exp(-z))² ≥ 0",
+        "d²L/dz² = σ'(z) = exp(-z)/(1 + exp(-z))² > 0",
     ):
         assert equation in text
     assert (
@@ -135,8 +142,74 @@ def test_what_is_told_about_slowdown(derivations):
 
     assert "vanishes at both ends" in told("tanh")
     assert "vanishes for large negative $z$" in told("softplus")
+    assert "is zero for every negative $z$" in told("relu")
     assert "vanishes nowhere" in told("leaky_relu")
     assert "is 1" in told("identity")
+
+
+def test_the_substituted_numerators_are_those_of_the_fraction():
+    a_, b_ = sp.symbols("A B")
+    solved = sp.solve([sp.Eq(A - Y, a_ * (1 - A) + b_ * A).subs(A, at) for at in (0, 1)], (a_, b_))
+    assert solved == {a_: -Y, b_: 1 - Y}
+    assert (
+        sp.simplify(sp.apart((A - Y) / (A * (1 - A)), A) - solved[a_] / A - solved[b_] / (1 - A))
+        == 0
+    )
+
+
+FLAT, KINKED = {"relu"}, {"relu", "leaky_relu"}
+"""Activations with a zero slope on one side, and those without a slope at z = 0."""
+
+
+@pytest.mark.parametrize("name", INTEGRALS)
+def test_what_is_said_about_convexity_is_true(name, derivations):
+    """The second derivative in z, and the Hessian in w and b, of the loss as it is told."""
+    told = " ".join(derivations[name].to_text().split("Its shape")[1].split())
+    loss = sp.lambdify((Z, Y), derivations[name].loss, "mpmath")
+    x, y = mpmath.mpf(1.5), mpmath.mpf(0.3)
+    with mpmath.workdps(40):
+        values = [float(mpmath.re(mpmath.diff(lambda z: loss(z, y), z, 2))) for z in POINTS]
+        entries = [
+            mpmath.re(mpmath.diff(lambda w, b: loss(w * x + b, y), (0.5, 0.3), order))
+            for order in ((2, 0), (1, 1), (0, 2))
+        ]
+    assert all(value >= 0 for value in values)
+    strictly = all(value > 0 for value in values)
+    assert strictly == (name not in FLAT)
+    assert ("strictly convex in z because σ' > 0" in told) == strictly
+    assert ("It is not strictly convex" in told) == (not strictly)
+    assert "convex in w and b, but not strictly: the Hessian has rank one" in told
+    assert ("rank one, or zero where σ' = 0" in told) == (name in FLAT)
+    assert ("on either side of z = 0" in told) == (name in KINKED)
+    assert entries[0] + entries[2] > 0
+    assert float(entries[0] * entries[2] - entries[1] ** 2) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", INTEGRALS)
+def test_the_chain_rule_gives_the_demand(name, derivations):
+    """dL/da times σ'(z) times x is (a − y) x, wherever the factor is not zero."""
+    step = derivations[name].steps[3]
+    assert step.title == "What the chain rule makes of it"
+    assert step.equations[-1].rights[0] == "(a − y)/σ'(z)"
+    for form in step.equations[-1].rights[1:]:
+        ready = sp.lambdify((A, Y), form, "mpmath")
+        for z in map(mpmath.mpf, POINTS):
+            output = VALUES[name](z)
+            product = ready(output, mpmath.mpf(0.3)) * SLOPES[name](z)
+            assert mpmath.almosteq(product, output - mpmath.mpf(0.3), 1e-9)
+    assert ("wherever $σ'(z)$ is not zero" in step.sentence) == (name in FLAT)
+
+
+@pytest.mark.parametrize("name", INTEGRALS)
+def test_what_is_said_about_the_factor_is_true(name, derivations):
+    told = derivations[name].steps[1].sentence
+    low, high = (SLOPES[name](mpmath.mpf(z)) for z in (-1e8, 1e8))
+    vanishing = (low < 1e-3, high < 1e-3)
+    assert ("vanishes at both ends" in told) == (vanishing == (True, True))
+    assert ("large negative $z$" in told) == (vanishing == (True, False) and name not in FLAT)
+    assert ("is zero for every negative $z$" in told) == (name in FLAT)
+    assert ("The factor is 1:" in told) == (name == "identity")
+    assert ("not exist at $z = 0$" in told) == (name in KINKED)
 
 
 def test_remarks_are_true():

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from plateaumap.report.lattice import require
-from plateaumap.report.series import few_ticks, legend_below, loss_panels
+from plateaumap.report.scales import scale_of
+from plateaumap.report.series import (
+    EDGE_STATUSES,
+    draw_at_edge,
+    edge_samples,
+    legend_below,
+    loss_panels,
+    most_ticks,
+)
 from plateaumap.report.style import (
     DASHES,
     INKS,
@@ -32,7 +40,8 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
 
     A neuron's plateau depends on its start through `z0 = w0 x + b0` alone, so that a whole map of
     w0 and b0 is one line. A line is broken where a start has no length; a triangle there, at the
-    epochs that were run, says that the run was censored.
+    epochs that were run, marks a censored run, and a symbol at the upper edge one that never
+    leaves (stationary or stalled), diverged or has no number.
 
     Args:
         frame: tables of results of several activations below each other, each told by a column
@@ -50,16 +59,23 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
     losses = list(dict.fromkeys(frame["loss"].astype(str)))
     names = list(dict.fromkeys(frame["activation"].astype(str)))
     looks = {name: _look(place) for place, name in enumerate(names)}
+    frame = frame.assign(z=frame["w0"] * frame["x"] + frame["b0"])
+    frame = frame[np.isfinite(frame["z"])]
+    scale = scale_of(frame["z"], is_log=False)
+    frame = frame.assign(z=scale.drawn(frame["z"]))
     figure, panels = loss_panels(room, losses, len(names) + 1)
     for panel, loss in zip(panels, losses, strict=True):
         panel.set_yscale("log")
-        panel.set_xlabel("first pre-activation $z_0$", fontsize=room.font)
+        panel.set_xlabel(scale.label("first pre-activation $z_0$"), fontsize=room.font)
         for name in names:
             ours = (frame["activation"].astype(str) == name) & (frame["loss"].astype(str) == loss)
             _draw(panel, frame[ours], name, looks[name])
-        few_ticks(panel, room, len(panels))
+        scale.set_ticks(panel.xaxis, most_ticks(room, len(panels)))
     panels[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
-    legend_below(figure, room, _handles(looks, bool((frame["status"] == "censored").any())))
+    handles = _handles(looks, bool((frame["status"] == "censored").any()))
+    found = set(frame["status"].astype(str))
+    handles += edge_samples(status for status in EDGE_STATUSES if status in found)
+    legend_below(figure, room, handles)
     return figure
 
 
@@ -68,8 +84,7 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def _draw(panel: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> None:
-    z = (rows["w0"] * rows["x"] + rows["b0"]).rename("z")
-    first = rows.assign(z=z).drop_duplicates("z").sort_values("z")
+    first = rows.drop_duplicates("z").sort_values("z")
     escaped = first["status"] == "escaped"
     lengths = (
         first["plateau_epochs"].astype("Float64").where(escaped).to_numpy(float, na_value=np.nan)
@@ -85,6 +100,8 @@ def _draw(panel: Axes, rows: pd.DataFrame, name: str, look: dict[str, Any]) -> N
         markersize=2.5,
         color=look["color"],
     )
+    for status in EDGE_STATUSES:
+        draw_at_edge(panel, first["z"].to_numpy()[(first["status"] == status).to_numpy()], status)
 
 
 def _handles(looks: dict[str, dict[str, Any]], any_censored: bool) -> list[Artist]:

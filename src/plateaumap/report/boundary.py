@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.cells import draw_values
 from plateaumap.report.lattice import Direction, Stack, choose, read, require, stack
+from plateaumap.report.panels import SIDES
 from plateaumap.report.series import legend_below
 from plateaumap.report.style import (
     Size,
     SizeName,
-    axis_words,
     colours,
     new_figure,
     number,
@@ -38,6 +38,7 @@ _LOOKS = {
     "diverges fast": -_PALEST,
 }
 _SMALLEST_GRID = 8
+_TICKS = 5
 
 
 class BoxCounts(NamedTuple):
@@ -122,7 +123,7 @@ def trainability_map(
     panels = figure.subplots(*shape, squeeze=False, width_ratios=wide).ravel()
     stacks = [_draw(panel, table, room) for panel, table in zip(panels, tables, strict=False)]
     if detail is not None:
-        _draw_frame(panels[0], stacks[1])
+        _draw_frame(panels[0], *stacks)
         _draw_boxes(panels[2], converged_grid(detail), room)
     cmap, norm = colours(_COLOURS), Normalize(-1, 1)
     legend_below(
@@ -165,13 +166,15 @@ def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
     values = chosen.take(painted)[0, 0]
     directions = (chosen.x, chosen.y)
     draw_values(panel, directions, values, Normalize(-1, 1), colours(_COLOURS))
-    for name, along in zip("xy", directions, strict=True):
-        limits: dict[str, Any] = {f"{name}lim": (along.edges[0], along.edges[-1])}
-        panel.set(**{f"{name}scale": "log" if along.is_log else "linear"}, **limits)
+    for name, along in zip(SIDES, directions, strict=True):
+        axis = panel.xaxis if name == "x" else panel.yaxis
+        along.scale.set_axis(panel, name, along.edges)
         if along.is_log and along.edges[-1] < 100 * along.edges[0]:
-            _tick(panel.xaxis if name == "x" else panel.yaxis, along)
-    panel.set_xlabel(axis_words(chosen.x.name), fontsize=room.font)
-    panel.set_ylabel(axis_words(chosen.y.name), fontsize=room.font)
+            _tick(axis, along)
+        elif not along.is_log:
+            along.scale.set_ticks(axis, _TICKS)
+    panel.set_xlabel(chosen.x.label, fontsize=room.font)
+    panel.set_ylabel(chosen.y.label, fontsize=room.font)
     panel.tick_params(which="both", labelsize=room.font)
     return chosen
 
@@ -183,9 +186,11 @@ def _tick(axis: Any, along: Direction) -> None:
     axis.set_ticks([], minor=True)
 
 
-def _draw_frame(panel: Axes, detail: Stack) -> None:
-    left, right = detail.x.edges[[0, -1]]
-    low, high = detail.y.edges[[0, -1]]
+def _draw_frame(panel: Axes, whole: Stack, detail: Stack) -> None:
+    (left, right), (low, high) = (
+        outer.scale.drawn(inner.scale.values_at(inner.edges[[0, -1]])).tolist()
+        for outer, inner in ((whole.x, detail.x), (whole.y, detail.y))
+    )
     panel.add_patch(
         Rectangle((left, low), right - left, high - low, fill=False, edgecolor="black", linewidth=1)
     )

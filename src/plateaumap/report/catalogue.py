@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.report import comparison, dynamics, lines, maps
-from plateaumap.report.lattice import Lattice, read, stack
+from plateaumap.report.lattice import CONVERGED, Lattice, read, stack
+from plateaumap.report.scales import is_drawable
 from plateaumap.report.survival import survival
 
 Draw = Callable[..., Figure]
@@ -23,7 +24,8 @@ _T10 = (
 )
 _CELLS = (
     "Cells without a length are hatched: censored runs were still on their plateau at the "
-    "horizon, converged starts had nothing to learn."
+    "horizon, converged starts had nothing to learn, stationary runs have a zero gradient and "
+    "stalled runs lose their updates to rounding, so that neither ever leaves."
 )
 
 
@@ -107,8 +109,7 @@ def _has_cut(lattice: Lattice) -> bool:
 
 
 def _has_shares(lattice: Lattice) -> bool:
-    timed = lattice.is_status("escaped", "censored", "stalled", "beyond_int64")
-    return _points(lattice) >= _FEWEST_FOR_SHARES and bool(timed.any())
+    return _points(lattice) >= _FEWEST_FOR_SHARES and bool((~lattice.is_status(CONVERGED)).any())
 
 
 def _has(lattice: Lattice, *columns: str) -> bool:
@@ -141,15 +142,24 @@ def _has_collapse(lattice: Lattice) -> bool:
         _has(lattice, "w0", "b0", "lr", "x")
         and _varies(lattice, "lr")
         and _points(lattice) >= _FEWEST_FOR_SHARES
-        and bool(np.isfinite(lattice.lengths).any())
+        and _can_collapse(lattice)
     )
+
+
+def _can_collapse(lattice: Lattice) -> bool:
+    z, scaled = dynamics.collapsing(lattice)
+    usable = np.isfinite(lattice.lengths) & np.isfinite(z)
+    return bool(usable.any()) and is_drawable(scaled[usable])
 
 
 def _has_fractions(lattice: Lattice) -> bool:
     if not _has(lattice, "plateau_fraction") or not _varies(lattice, "lr"):
         return False
-    return len(np.unique(lattice.axis_of("lr").columns["lr"])) > 1 and bool(
-        np.isfinite(lattice.numbers("plateau_fraction")).any()
+    rates = lattice.axis_of("lr").columns["lr"]
+    return (
+        len(np.unique(rates)) > 1
+        and is_drawable(rates)
+        and bool(np.isfinite(lattice.numbers("plateau_fraction")).any())
     )
 
 
@@ -163,13 +173,15 @@ _ENTRIES: Sequence[_Entry] = (
         comparison.ratio_map,
         _has_two_losses,
         f"How many times longer the plateau of the first loss is than the second's. {_T10} "
-        "Hatched colours are bounds: one of the two runs was censored.",
+        "Hatched colours are bounds: one of the two runs was still on its plateau when it was last "
+        "seen. Runs that never leave are hatched as what they are: stationary or stalled.",
     ),
     _Entry(
         comparison.difference_map,
         _has_two_losses,
         f"How many epochs longer the plateau of the first loss is than the second's. {_T10} "
-        "Hatched colours are bounds: one of the two runs was censored.",
+        "Hatched colours are bounds: one of the two runs was still on its plateau when it was last "
+        "seen. Runs that never leave are hatched as what they are: stationary or stalled.",
     ),
     _Entry(
         lines.cut,
@@ -187,9 +199,10 @@ _ENTRIES: Sequence[_Entry] = (
     _Entry(
         survival,
         _has_shares,
-        "Share of starts still on their plateau after n epochs: Kaplan-Meier estimate over the "
-        f"points of the sweep, without converged starts. {_T10} A cross marks where censored "
-        "runs were last seen.",
+        "Share of runs still on their plateau after n epochs: Kaplan-Meier estimate over the "
+        f"points of the sweep, without converged starts. {_T10} Stationary and stalled runs never "
+        "leave and stay in the curve for ever; a cross marks where censored runs were last seen. "
+        "Runs that diverge count until then.",
     ),
     _Entry(
         dynamics.speed_against_error,
@@ -215,7 +228,9 @@ _ENTRIES: Sequence[_Entry] = (
         dynamics.plateau_fraction,
         _has_fractions,
         "Plateau fraction F = T10/T90, the share of learning spent getting started, against the "
-        "learning rate: median over the starts, and shaded from the least to the most. For a "
-        "matching loss F is at most 1/9 along the flow.",
+        "learning rate: median over the starts that can leave their plateau, and shaded from the "
+        "least to the most of the runs that were followed to T90. The runs that were not are "
+        "bounds, and a bar spans what they let the median be. For a matching loss F is at most 1/9 "
+        "while targets are 0 or 1, or lr (1 + x^2) is at most 4.",
     ),
 )

@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from plateaumap.report.bounds import NEVER, plateau_bounds
 from plateaumap.report.cells import draw_key, draw_mark, draw_region, draw_values
 from plateaumap.report.lattice import CONVERGED, STATUSES, Lattice, Stack, choose, read, stack
 from plateaumap.report.maps import Mark, marked_place, row_titles
@@ -33,7 +34,6 @@ from plateaumap.report.style import (
 Booleans = NDArray[np.bool_]
 
 _PAIR = ("quadratic", "cross_entropy")
-_FIRST_PAST_INT64 = float(2**63)
 _PLAIN_UP_TO, _FINE_UP_TO = 100.0, 4.0
 _FINE, _COARSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5)
 
@@ -43,13 +43,15 @@ class Compared:
     """Two losses, cell by cell; every array is of shape (rows of panels, y, x).
 
     Attributes:
-        values: the ratio or difference, or its bound; masked where nothing is known.
+        values: the ratio or difference, or its bound; masked where nothing finite is known.
         at_least: cells whose value is a lower bound: the first loss's run had not ended.
         at_most: cells whose value is an upper bound: the second loss's run had not ended.
         longer: cells where neither had ended.
         converged: cells where both starts were good enough.
+        never: for each status of `NEVER`, cells where a run has it, so that the ratio or
+            difference is infinite or zero, or unknown.
         missing: cells that the table does not have for both losses.
-        unended: what to call a run that had not ended: only "censored" if none was past int64.
+        unended: what to call a run that had not ended: only "censored" if all of them were.
     """
 
     values: np.ma.MaskedArray
@@ -57,40 +59,55 @@ class Compared:
     at_most: Booleans
     longer: Booleans
     converged: Booleans
+    never: dict[str, Booleans]
     missing: Booleans
     unended: str
 
     @property
     def unknown(self) -> Booleans:
         """Cells with nothing to compare for any other reason."""
-        nothing = np.ma.getmaskarray(self.values)
-        return nothing & ~self.longer & ~self.converged & ~self.missing
+        nothing = np.ma.getmaskarray(self.values) & ~self.longer & ~self.converged & ~self.missing
+        for cells in self.never.values():
+            nothing &= ~cells
+        return nothing
 
 
 def compare(lattice: Lattice, chosen: Stack, combine: Callable) -> Compared:
-    """Compares the lengths T10 of the first two losses of a stack.
+    """Compare the lengths T10 of the first two losses of a stack.
 
-    A run that was given up at the horizon, or whose length is past int64, is known to be at
-    least that long. One that rounding has stalled tells nothing.
+    What a status says about a length is decided by `plateau_bounds`.
     """
-    lengths = chosen.take(lattice.lengths).filled(np.nan)
-    stops = chosen.take(lattice.stops).filled(np.nan)
     codes = chosen.take(lattice.status_codes).filled(-1)
-    given_up = codes == STATUSES.index("censored")
-    huge = codes == STATUSES.index("beyond_int64")
-    unfinished = given_up | huge
-    shown = np.where(given_up, stops, np.where(huge, _FIRST_PAST_INT64, lengths))
+    known = plateau_bounds(lattice)
+    least, most = (chosen.take(bound).filled(np.nan) for bound in known)
+    exact = np.isfinite(most)
+    unfinished = np.isfinite(least) & ~exact
     both = unfinished.all(axis=0)
-    values = np.ma.masked_invalid(combine(shown[0], shown[1]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.ma.masked_invalid(combine(least[0], least[1]))
+    never = {status: np.any(codes == STATUSES.index(status), axis=0) for status in NEVER}
+    endless = np.logical_or.reduce(list(never.values()))
+    others = codes[unfinished] != STATUSES.index("censored")
     return Compared(
-        values=np.ma.masked_where(both, values),
-        at_least=unfinished[0] & np.isfinite(lengths[1]),
-        at_most=unfinished[1] & np.isfinite(lengths[0]),
+        values=np.ma.masked_where(both | endless, values),
+        at_least=unfinished[0] & exact[1] & ~np.ma.getmaskarray(values),
+        at_most=unfinished[1] & exact[0] & ~np.ma.getmaskarray(values),
         longer=both,
         converged=np.all(codes == STATUSES.index(CONVERGED), axis=0),
+        never=_apart(never),
         missing=np.any(codes < 0, axis=0),
-        unended="unfinished" if huge.any() else "censored",
+        unended="unfinished" if others.any() else "censored",
     )
+
+
+def _apart(cells: dict[str, Booleans]) -> dict[str, Booleans]:
+    """Give a cell with two of the statuses to the first of them."""
+    taken: Booleans = np.zeros_like(next(iter(cells.values())))
+    own = {}
+    for status, inside in cells.items():
+        own[status] = inside & ~taken
+        taken = taken | inside
+    return own
 
 
 @styled
@@ -103,10 +120,11 @@ def ratio_map(
     mark: Mark = "unlucky",
     size: SizeName = "page",
 ) -> Figure:
-    """Draws how many times longer the plateau of one loss is than the other's, cell by cell.
+    """Draw how many times longer the plateau of one loss is than the other's, cell by cell.
 
-    The scale is logarithmic and white at 1. Where one of the two runs was censored the cell shows
-    the bound that the horizon gives, hatched.
+    The scale is logarithmic and white at 1. Where one of the two runs was still on its plateau
+    when it was last seen, the cell shows the bound that this gives, hatched. Where a run never
+    leaves its plateau (stationary or stalled) the cell is flat and hatched as that status.
 
     Args:
         frame: a table of results.
@@ -136,7 +154,7 @@ def difference_map(
     mark: Mark = "unlucky",
     size: SizeName = "page",
 ) -> Figure:
-    """Draws how many epochs longer the plateau of one loss is than the other's, cell by cell.
+    """Draw how many epochs longer the plateau of one loss is than the other's, cell by cell.
 
     The scale is linear within one epoch of zero and logarithmic beyond. Arguments, bounds, result
     and errors are those of `ratio_map`.
@@ -187,8 +205,14 @@ def _ratio_ticks(shown: tuple[float, float]) -> dict[float, str] | None:
     return {v: f"{v:g}" for v in values if low * (1 - slack) <= v <= high * (1 + slack)}
 
 
+def _ratio(one: NDArray, other: NDArray) -> NDArray:
+    """Return the ratio, NaN for the bound 0, which says nothing and has no logarithm."""
+    ratio = np.divide(one, other)
+    return np.where(ratio > 0, ratio, np.nan)
+
+
 _RATIO = _Kind(
-    np.divide,
+    _ratio,
     1.0,
     _ratio_scale,
     lambda one, other: f"$T_{{10}}$ of {one} / {other} (pure number)",
@@ -271,7 +295,8 @@ def _regions(compared: Compared, pair: tuple[str, ...], kind: _Kind) -> list[tup
         (Look(f"{first} is shorter", "none", "....", "0.2"), shorter),
         (Look(f"both {compared.unended}", censored.face, "xxxxx", censored.ink), compared.longer),
         (converged, compared.converged),
-        (Look("stalled or not finite", "0.15", "", "1.0"), compared.unknown),
+        *((STATUS_LOOKS[status], inside) for status, inside in compared.never.items()),
+        (Look("nothing to compare", "0.0", "", "0.0"), compared.unknown),
         (NOT_SWEPT, compared.missing),
     ]
     return [(look, inside) for look, inside in regions if inside.any()]

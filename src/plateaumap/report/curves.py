@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.lattice import require
+from plateaumap.report.scales import in_unit, power_of, with_unit
 from plateaumap.report.style import (
     DASHES,
     INKS,
@@ -83,10 +84,14 @@ def learning_curves(
     # Two losses are not measured in one unit, so the first row shares no scale.
     for panel, first in ((p, row[0]) for row in panels[1:] for p in row[1:]):
         panel.sharey(first)
+    powers = _powers(columns)
     for column, (heading, lines) in enumerate(columns.items()):
         for row, (quantity, label) in enumerate(_QUANTITIES.items()):
             panel = panels[row, column]
-            handles = [_draw(panel, line, quantity, number) for number, line in enumerate(lines)]
+            handles = [
+                _draw(panel, line, quantity, number, powers[quantity])
+                for number, line in enumerate(lines)
+            ]
             panel.grid(True)
             panel.yaxis.set_major_locator(MaxNLocator(4))
             ticks = max(2, int(room.width / len(columns) / 15))
@@ -95,7 +100,7 @@ def learning_curves(
             panel.tick_params(which="both", labelsize=room.font)
             panel.tick_params(labelleft=column == 0 or row == 0)
             if column == 0:
-                panel.set_ylabel(label, fontsize=room.font)
+                panel.set_ylabel(with_unit(label, powers[quantity]), fontsize=room.font)
         title = wrapped(loss_words(heading), _characters(room, len(columns)))
         panels[0, column].set_title(title, loc="center", fontsize=room.font, fontweight="bold")
         panels[-1, column].set_xlabel("epoch", fontsize=room.font)
@@ -151,9 +156,18 @@ def plateau_end(curve: pd.DataFrame) -> int | None:
     return int(curve["epoch"].iloc[passed[0]]) if len(passed) else None
 
 
-def _draw(panel: Axes, line: _Line, quantity: str, number: int) -> Line2D:
+def _powers(columns: Mapping[str, list[_Line]]) -> dict[str, int]:
+    """Return for each quantity the power of ten that is its unit in all columns."""
+    curves = [line.curve for lines in columns.values() for line in lines]
+    return {
+        quantity: power_of(np.concatenate([c[quantity].to_numpy(np.float64) for c in curves]))
+        for quantity in _QUANTITIES
+    }
+
+
+def _draw(panel: Axes, line: _Line, quantity: str, number: int, power: int) -> Line2D:
     epochs = line.curve["epoch"].to_numpy()
-    values = line.curve[quantity].to_numpy(np.float64)
+    values = in_unit(line.curve[quantity], power)
     ink, dash = INKS[number % len(INKS)], DASHES[number % len(DASHES)]
     stride = max(1, len(epochs) // _MOST_POINTS)
     (drawn,) = panel.plot(

@@ -15,8 +15,18 @@ from matplotlib.ticker import LogitLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.report.lattice import Lattice, choose, read, require
-from plateaumap.report.series import few_ticks, group, ink, legend_below, loss_panels, thinned
+from plateaumap.report.bounds import NEVER, WITHOUT_PLATEAU, Bounds, median_bounds
+from plateaumap.report.lattice import ESCAPED, Lattice, choose, read, require
+from plateaumap.report.scales import require_drawable, scale_of
+from plateaumap.report.series import (
+    few_ticks,
+    group,
+    ink,
+    legend_below,
+    loss_panels,
+    most_ticks,
+    thinned,
+)
 from plateaumap.report.style import (
     INKS,
     MARKERS,
@@ -258,11 +268,13 @@ def collapse(
     lattice = _read(frame, ("w0", "b0", "lr", "x"), "collapse")
     chosen = choose(lattice, losses, "collapse")
     groups = group(lattice, [lattice.axis_of("lr")], {}, "collapse")
-    w0, b0, lr, x = (lattice.numbers(name) for name in ("w0", "b0", "lr", "x"))
-    z, scaled = w0 * x + b0, lattice.lengths * lr * (1 + x**2)
-    usable = np.isfinite(scaled)
+    z, scaled = collapsing(lattice)
+    usable = np.isfinite(lattice.lengths) & np.isfinite(z)
     if not usable.any():
         raise PlateaumapError("collapse: no run of this table left its plateau")
+    require_drawable(scaled[usable], "collapse", "T10 times the step")
+    scale = scale_of(z[usable], is_log=False)
+    z = np.where(usable, scale.drawn(z), np.nan)
     lines = len(groups.titles)
     handles = [
         Line2D([], [], label=title, **_dots(line) | {"color": ink(line, lines)})
@@ -278,11 +290,18 @@ def collapse(
             look = _dots(line) | {"color": ink(line, lines)}
             panel.plot(z[rows], scaled[rows], **look)
         panel.set_yscale("log")
-        few_ticks(panel, room, len(chosen))
-        panel.set_xlabel("$z_0 = w_0 x + b_0$", fontsize=room.font)
+        scale.set_ticks(panel.xaxis, most_ticks(room, len(chosen)))
+        panel.set_xlabel(scale.label("$z_0 = w_0 x + b_0$"), fontsize=room.font)
     panels[0].set_ylabel(r"$T_{10} \, \eta \, (1 + x^2)$", fontsize=room.font)
     legend_below(figure, room, handles)
     return figure
+
+
+def collapsing(lattice: Lattice) -> tuple[Float64, Float64]:
+    """Return the first pre-activations, and T10 times the step size, of shape (rows,)."""
+    w0, b0, lr, x = (lattice.numbers(name) for name in ("w0", "b0", "lr", "x"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return w0 * x + b0, lattice.lengths * lr * (1 + x**2)
 
 
 @styled
@@ -291,9 +310,11 @@ def plateau_fraction(
 ) -> Figure:
     """Draws the plateau fraction F = T10/T90 against the learning rate.
 
-    For each loss the median over all starts and, shaded, from the least to the most. For a
-    matching loss such as cross-entropy, F ≤ 1/9 (dashed) at every learning rate, as long as
-    targets are 0 or 1, or η (1 + x²) ≤ 4.
+    For each loss the median over the starts that can leave their plateau and, shaded, from the
+    least to the most that was seen. A run that was not followed to T90 counts as a bound: F is at
+    most T10 over the epochs that were run, or 1. Bars span what the median can be. For a matching
+    loss such as cross-entropy, F ≤ 1/9 (dashed) at every learning rate, as long as targets are 0
+    or 1, or η (1 + x²) ≤ 4.
 
     Args:
         frame: a table of results.
@@ -307,20 +328,22 @@ def plateau_fraction(
     lattice = _read(frame, ("lr", "plateau_fraction"), "plateau_fraction")
     chosen = choose(lattice, losses, "plateau_fraction")
     axis = lattice.axis_of("lr")
-    fraction = pd.Series(lattice.numbers("plateau_fraction"))
-    if not fraction.notna().any():
+    require_drawable(axis.columns["lr"], "plateau_fraction", "lr")
+    fraction = fraction_bounds(lattice)
+    if not fraction.exact.any():
         raise PlateaumapError("plateau_fraction: no run of this table reached T90")
     figure = new_figure(room, 0.4 * room.width + 26, layout="constrained")
     panel = figure.subplots()
     handles: list[Artist] = []
     for number, loss in enumerate(chosen):
         own = lattice.loss_codes == lattice.losses.index(loss)
-        by_rate = fraction[own].groupby(axis.columns["lr"][axis.places[own]])
-        told = by_rate.agg(["min", "median", "max"]).dropna()
+        spread = _spread(axis.columns["lr"][axis.places[own]], fraction.at(own))
         colour, mark = INKS[number % len(INKS)], MARKERS[number % len(MARKERS)]
-        panel.fill_between(told.index, told["min"], told["max"], color=colour, alpha=0.2, lw=0)
+        seen = spread.dropna(subset=["least"])
+        panel.fill_between(seen.index, seen["least"], seen["most"], color=colour, alpha=0.2, lw=0)
         look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 3}
-        panel.plot(told.index, told["median"], **look)
+        panel.plot(spread.index, (spread["low"] + spread["high"]) / 2, **look)
+        panel.vlines(spread.index, spread["low"], spread["high"], color=colour, linewidth=0.8)
         handles.append(Line2D([], [], label=f"{loss_words(loss)}, median", **look))
     panel.axhline(MATCHING_FRACTION, **_THEORY)
     handles.append(Line2D([], [], label="1/9: the most for a matching loss", **_THEORY))
@@ -332,3 +355,31 @@ def plateau_fraction(
     panel.set_ylabel("plateau fraction $F = T_{10}/T_{90}$", fontsize=room.font)
     legend_below(figure, room, handles)
     return figure
+
+
+def fraction_bounds(lattice: Lattice) -> Bounds:
+    """Return what is known of the plateau fraction T10/T90 of each run.
+
+    NaN where a run has none: it started converged, diverged, or never leaves its plateau.
+    """
+    fraction = lattice.numbers("plateau_fraction")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        most = np.fmin(lattice.lengths / lattice.stops, 1.0)
+    unknown = np.where(lattice.is_status(ESCAPED), np.where(np.isnan(most), 1.0, most), 1.0)
+    none = lattice.is_status(*NEVER, *WITHOUT_PLATEAU)
+    seen = np.isfinite(fraction)
+    return Bounds(
+        np.where(seen, fraction, np.where(none, np.nan, 0.0)),
+        np.where(seen, fraction, np.where(none, np.nan, unknown)),
+    )
+
+
+def _spread(rates: Float64, fraction: Bounds) -> pd.DataFrame:
+    """Return, by learning rate, the least and most fraction seen and the bounds of the median."""
+    told = {}
+    for rate in np.unique(rates):
+        own = fraction.at(rates == rate)
+        seen = own.least[own.least == own.most]
+        ends = (seen.min(), seen.max()) if len(seen) else (np.nan, np.nan)
+        told[rate] = (*ends, *median_bounds(own))
+    return pd.DataFrame.from_dict(told, "index", columns=["least", "most", "low", "high"])

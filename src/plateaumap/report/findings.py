@@ -8,6 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plateaumap.report.bounds import (
+    NEVER,
+    Bounds,
+    last_seen,
+    median_bounds,
+    plateau_bounds,
+    ratio_bounds,
+)
 from plateaumap.report.comparison import usual_pair
 from plateaumap.report.lattice import CONVERGED, ESCAPED, STATUSES, Lattice, read
 from plateaumap.report.maps import UNLUCKY
@@ -19,6 +27,7 @@ STUCK_AFTER = 1000
 _NAMES = {"cross_entropy": "cross-entropy"}
 _WORDS = {
     "censored": "were given up at the horizon",
+    "stationary": "have a zero gradient and never leave",
     "stalled": "were stopped by rounding",
     "partially_stalled": "were partly stopped by rounding",
     "not_finite": "became not finite",
@@ -27,11 +36,12 @@ _WORDS = {
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
-    """Says what a table shows, one sentence each, in plain text.
+    """Describe what a table shows, one sentence each, in plain text.
 
     How many runs there are; for each loss the share of runs stuck beyond 1,000 epochs (or the
     horizon, if that is less) and the shares of other endings; the median ratio of the plateau
-    lengths of two losses; and the plateaus of the unlucky start, if the table has it.
+    lengths of two losses, in which runs that did not leave their plateau count as bounds; and the
+    plateaus of the unlucky start, if the table has it.
 
     Args:
         frame: a table of results.
@@ -79,16 +89,19 @@ def _size(lattice: Lattice) -> str:
 
 
 def _stuck(lattice: Lattice, loss: str) -> list[str]:
-    own = _own(lattice, loss) & ~lattice.is_status(CONVERGED, "not_finite", "partially_stalled")
+    known = plateau_bounds(lattice)
+    own = _own(lattice, loss) & known.some
     if not own.any():
         return []
-    given_up = lattice.stops[own & lattice.is_status("censored")]
-    after = int(min(STUCK_AFTER, np.nanmin(given_up, initial=np.inf)))
-    left = own & lattice.is_status(ESCAPED) & (lattice.lengths <= after)
-    stuck = int(own.sum()) - int(left.sum())
+    seen = known.least[own & lattice.is_status("censored")]
+    after = int(min(STUCK_AFTER, seen.min(initial=np.inf)))
+    left = own & (known.most <= after)
+    stuck = own & ~left & (known.least >= after)
+    unsure = int(own.sum() - left.sum() - stuck.sum())
     return [
-        f"{_name(loss)}: {_share(stuck, int(own.sum()))} of the other runs are still on their "
-        f"plateau after {count(after)} epochs."
+        f"{_name(loss)}: {_share(int(stuck.sum()), int(own.sum()))} of the runs with something to "
+        f"learn are still on their plateau after {count(after)} epochs"
+        + (f"; of {_share(unsure, int(own.sum()))} it is not known." if unsure else ".")
     ]
 
 
@@ -107,31 +120,55 @@ def _ratio(lattice: Lattice) -> list[str]:
     pair = usual_pair(lattice)
     if len(pair) < 2:
         return []
-    places, titles = lattice.product(lattice.axes)
-    lengths = np.full((2, len(titles)), np.nan)
-    given_up = np.zeros((2, len(titles)), bool)
-    for number, loss in enumerate(pair):
-        rows = np.flatnonzero(_own(lattice, loss))
-        lengths[number, places[rows]] = lattice.lengths[rows]
-        given_up[number, places[rows]] = lattice.is_status("censored")[rows]
-    first, second = map(_name, pair)
-    both = np.isfinite(lengths).all(axis=0)
-    if not both.any():
+    ratios = paired_ratios(lattice, pair)
+    points = int(ratios.some.sum())
+    low, high = median_bounds(ratios)
+    if not (low > 0 or high < np.inf):  # Nothing is known; of no ratio at all both are NaN.
         return []
-    ratios = lengths[0, both] / lengths[1, both]
+    first, second = map(_name, pair)
+    bounds = int((ratios.least < ratios.most).sum())
+    most = float(ratios.least[ratios.some].max())
+    is_bound = bool(np.isinf(ratios.most[ratios.some]).any())
     sentences = [
-        f"Where both losses leave their plateau ({int(both.sum()):,} points), it is "
-        f"{_times(float(np.median(ratios)))} as long with {first} as with {second} in the median, "
-        f"and {_times(float(ratios.max()))} at the most."
+        f"The plateau is {_between(low, high)} as long with {first} as "
+        f"with {second} in the median of {points:,} points; the largest ratio is "
+        + ("infinite." if most == np.inf else f"{'at least ' * is_bound}{_ratio_words(most)}.")
     ]
-    only = int((given_up[0] & np.isfinite(lengths[1])).sum())
+    if bounds:
+        sentences.append(
+            f"At {bounds:,} of these points the ratio is a bound: a run was still on its plateau."
+        )
+    only = int((np.isinf(ratios.most) & (ratios.least > 0)).sum())
     if only:
-        sentences.append(f"At {only:,} points only {second} leaves it within the horizon.")
+        sentences.append(f"At {only:,} points only {second} is seen to leave it.")
     return sentences
 
 
+def paired_ratios(lattice: Lattice, pair: tuple[str, ...]) -> Bounds:
+    """Return what is known, at each point of a table, of the ratio of two losses' lengths."""
+    places, titles = lattice.product(lattice.axes)
+    known = plateau_bounds(lattice)
+    both = []
+    for loss in pair[:2]:
+        rows = np.flatnonzero(_own(lattice, loss))
+        own = Bounds(np.full(len(titles), np.nan), np.full(len(titles), np.nan))
+        own.least[places[rows]], own.most[places[rows]] = known.least[rows], known.most[rows]
+        both.append(own)
+    return ratio_bounds(*both)
+
+
+def _between(low: float, high: float) -> str:
+    if low == high:
+        return _times(low)
+    return f"at least {_times(low)}" if high == np.inf else f"{_ratio_words(low)} to {_times(high)}"
+
+
 def _times(ratio: float) -> str:
-    return f"{ratio:,.0f} times" if ratio >= 100 else f"{ratio:.3g} times"
+    return "infinitely" if ratio == np.inf else f"{_ratio_words(ratio)} times"
+
+
+def _ratio_words(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def _unlucky(lattice: Lattice) -> list[str]:
@@ -163,8 +200,9 @@ def _length(lattice: Lattice, row: np.int64) -> str:
     if status == ESCAPED:
         return count(lattice.lengths[row])
     if status == "censored":
-        return f"more than {count(lattice.stops[row])}"
-    return status.replace("_", " ")
+        return f"more than {count(last_seen(lattice)[row])}"
+    words = status.replace("_", " ")
+    return f"without end ({words})" if status in NEVER else f"no number ({words})"
 
 
 def rows_at(lattice: Lattice, point: Mapping[str, float]) -> NDArray[np.bool_]:

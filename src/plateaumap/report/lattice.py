@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from plateaumap.display import value_text
 from plateaumap.errors import PlateaumapError, advice
+from plateaumap.report.scales import Scale, coordinate_words, edges_between, scale_of
 from plateaumap.report.style import STATUS_LOOKS, equation, short
 
 ESCAPED = "escaped"
@@ -307,17 +308,30 @@ class Direction:
 
     Attributes:
         name: the coordinate.
-        edges: borders of its cells, of shape (size + 1,), ascending.
-        centres: its values, of shape (size,), ascending.
-        is_log: whether it is drawn on a logarithmic scale.
+        scale: how its values are drawn.
+        edges: borders of its cells where they are drawn, of shape (size + 1,), ascending.
         places: for each row of the table its cell, of shape (rows,).
     """
 
     name: str
+    scale: Scale
     edges: Float64
-    centres: Float64
-    is_log: bool
     places: Integers
+
+    @cached_property
+    def centres(self) -> Float64:
+        """Where its values are drawn, of shape (size,), ascending."""
+        return self.scale.drawn(self.scale.values)
+
+    @property
+    def label(self) -> str:
+        """The axis's label."""
+        return coordinate_words(self.name, self.scale)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is drawn on a logarithmic scale."""
+        return self.scale.is_log
 
     @property
     def is_even(self) -> bool:
@@ -334,32 +348,17 @@ def direction(axis: Axis, name: str, figure: str) -> Direction:
     """
     values = axis.columns[name]
     order = np.argsort(values, kind="stable")
-    centres = values[order]
-    if not np.all(np.diff(centres) > 0):
+    if not np.all(values[order][1:] > values[order][:-1]):
         raise PlateaumapError(
             f"{figure}: {name} takes a value twice along its axis, so its cells would lie on "
             "each other; choose another axis"
         )
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    is_log = _is_log(centres)
-    return Direction(name, _edges(centres, is_log), centres, is_log, rank[axis.places])
-
-
-def _is_log(centres: Float64) -> bool:
-    """Whether the values are spread evenly by ratio rather than by difference."""
-    if centres[0] <= 0 or len(centres) < 3:
-        return bool(centres[0] > 0 and centres[-1] / centres[0] >= 10)
-    gaps, ratios = np.diff(centres), np.diff(np.log(centres))
-    return bool(np.std(ratios) / np.mean(ratios) < np.std(gaps) / np.mean(gaps))
-
-
-def _edges(centres: Float64, is_log: bool) -> Float64:
-    scaled = np.log(centres) if is_log else centres
-    middles = (scaled[1:] + scaled[:-1]) / 2
-    first, last = 2 * scaled[0] - middles[0], 2 * scaled[-1] - middles[-1]
-    edges = np.concatenate([[first], middles, [last]])
-    return np.exp(edges) if is_log else edges
+    scale = scale_of(values)
+    centres = scale.drawn(scale.values)
+    edges = np.exp(edges_between(np.log(centres))) if scale.is_log else edges_between(centres)
+    return Direction(name, scale, edges, rank[axis.places])
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ def laws_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each loss and learning rate with the columns `loss`, `lr`, `runs`,
-        `largest_fraction`, `within_bound` (whether that is at most (1 + 10⁻⁹)/9, which is the law
-        of a matching loss and of no other), `least_acceleration`, `largest_acceleration`, and
-        `off_theory`: how far the acceleration of the quadratic loss at y = 0 is at most from
-        (4/27)/(a₀² (1 − a₀)), or 1 below a₀ = 2/3, relative; NaN for other losses and targets.
+        `largest_fraction`, `within_bound` (whether that is at most (1 + 10⁻⁹)/9, the law of a
+        matching loss for targets 0 and 1, or while η (1 + x²) ≤ 4), `least_acceleration`,
+        `largest_acceleration`, and `off_theory`: how far the acceleration of the quadratic loss at
+        y = 0 is at most from (4/27)/(a₀² (1 − a₀)), or 1 below a₀ = 2/3, relative; NaN for other
+        losses and targets.
 
     Raises:
         PlateaumapError: the table lacks a column.

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.cells import draw_key
 from plateaumap.report.lattice import (
-    CONVERGED,
     ESCAPED,
     STATUSES,
     Axis,
@@ -31,14 +30,20 @@ from plateaumap.report.lattice import (
     require,
 )
 from plateaumap.report.panels import panels
+from plateaumap.report.scales import LARGEST, scale_of
 from plateaumap.report.series import (
+    EDGE_STATUSES,
+    STATUS_SYMBOLS,
     Groups,
     dash,
+    draw_at_edge,
+    edge_samples,
     few_ticks,
     group,
     ink,
     legend_below,
     loss_panels,
+    most_ticks,
 )
 from plateaumap.report.style import (
     DASHES,
@@ -65,6 +70,8 @@ DIAGONAL = "diagonal"
 _BESIDE = {"flow_epochs": "gradient flow", "exact_epochs": "exact theory"}
 _THEORY = {"predicted_epochs": "theory"}
 _ROOM_ABOVE, _BEYOND_HORIZON = 3.0, 50.0
+_WIDE = float(np.log(30))
+"""Scattered values are drawn logarithmically where the largest is more than 30 times the least."""
 
 
 @styled
@@ -93,7 +100,8 @@ def cut(
 
     Returns:
         The figure, a panel for each loss. Runs without a length because they were censored are
-        triangles at the horizon.
+        triangles at the horizon; those that never leave, diverged or have no number are symbols
+        of their status along the upper edge.
 
     Raises:
         PlateaumapError: no such axis, or fewer than two places along it.
@@ -105,7 +113,8 @@ def cut(
     name, label, used, keep = line_through(lattice, along)
     rest = [axis for axis in lattice.axes if axis not in used]
     groups = group(lattice, rest, at or {}, "cut")
-    position = lattice.frame[name].to_numpy(np.float64)
+    scale = direction(used[0], name, "cut").scale
+    position = scale.drawn(lattice.frame[name])
     handles = _cut_handles(groups, columns)
     figure, axes = loss_panels(room, chosen, len(handles))
     for panel, loss in zip(axes, chosen, strict=True):
@@ -114,15 +123,15 @@ def cut(
             rows = np.flatnonzero(own & (groups.places == line))
             rows = rows[np.argsort(position[rows], kind="stable")]
             _draw_cut(panel, lattice, position, rows, (line, len(groups.titles)), columns)
-        panel.set_xlabel(label, fontsize=room.font)
-        panel.set(
-            yscale="log", xscale="log" if direction(used[0], name, "cut").is_log else "linear"
-        )
-        few_ticks(panel, room, len(chosen))
-    _limit(axes[0], lattice, keep & (groups.places >= 0))
+        panel.set_xlabel(scale.label(label), fontsize=room.font)
+        panel.set_yscale("log")
+        scale.set_axis(panel, "x")
+        scale.set_ticks(panel.xaxis, most_ticks(room, len(chosen)))
+    _limit(axes[0], lattice, keep & (groups.places >= 0), columns)
     axes[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
     if (keep & lattice.is_status("censored")).any():
         handles.append(_triangle("0.3", "at least (censored)"))
+    handles += edge_samples(s for s in EDGE_STATUSES if (keep & lattice.is_status(s)).any())
     legend_below(figure, room, handles)
     return figure
 
@@ -218,6 +227,8 @@ def _draw_cut(
             linestyle="none",
             label="_censored",
         )
+    for status in EDGE_STATUSES:
+        draw_at_edge(panel, position[rows[lattice.is_status(status)[rows]]], status)
     for number, column in enumerate(columns):
         panel.plot(
             position[rows],
@@ -266,17 +277,24 @@ def _triangle(colour: str, label: str) -> Line2D:
     )
 
 
-def _limit(panel: Axes, lattice: Lattice, rows: NDArray[np.bool_]) -> None:
-    """Keeps to what was measured: a prediction may go on for 300 orders of magnitude."""
-    seen = np.concatenate(
-        [lattice.lengths[rows], lattice.stops[rows & lattice.is_status("censored")]]
-    )
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    censored = bool((rows & lattice.is_status("censored")).any())
-    if len(seen):
-        # Where runs were given up, theory is to be seen going on for a while.
-        above = _BEYOND_HORIZON if censored else _ROOM_ABOVE
-        panel.set_ylim(seen.min() / 1.5, seen.max() * above)
+def _limit(
+    panel: Axes, lattice: Lattice, rows: NDArray[np.bool_], columns: Mapping[str, str]
+) -> None:
+    """Keep to what was measured: a prediction may go on for 300 orders of magnitude.
+
+    Where nothing was measured, the columns beside it decide.
+    """
+    censored = rows & lattice.is_status("censored")
+    seen = _positive(np.concatenate([lattice.lengths[rows], lattice.stops[censored]]))
+    if not len(seen):
+        seen = _positive(np.concatenate([[1.0], *(lattice.numbers(c)[rows] for c in columns)]))
+    # Where runs were given up, theory is to be seen going on for a while.
+    above = _BEYOND_HORIZON if censored.any() else _ROOM_ABOVE
+    panel.set_ylim(seen.min() / 1.5, min(seen.max() * above, LARGEST))
+
+
+def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[(values > 0) & (values < LARGEST)]
 
 
 @styled
@@ -396,7 +414,7 @@ def plateau_points(
     chosen = choose(lattice, losses, "plateau_points")
     across, up = _scattered(lattice, x, y)
     found = [s for s in STATUSES[1:] if lattice.is_status(s).any()]
-    pair = (across.name, up.name)
+    pair = [way.scale.drawn(lattice.frame[way.name]) for way in (across, up)]
     figure = panels(room, [loss_words(n) for n in chosen], [""], (across, up), len(found))
     known = np.isfinite(lattice.lengths)
     norm = _length_scale(lattice.lengths[known])
@@ -404,12 +422,11 @@ def plateau_points(
         own = lattice.loss_codes == lattice.losses.index(loss)
         for status in found:
             rows = own & lattice.is_status(status)
-            places = (lattice.frame[name].to_numpy(np.float64)[rows] for name in pair)
-            panel.plot(*places, **_SYMBOLS[status])
+            panel.plot(*(places[rows] for places in pair), **STATUS_SYMBOLS[status])
         rows = own & known
         panel.scatter(
-            lattice.frame[across.name].to_numpy(np.float64)[rows],
-            lattice.frame[up.name].to_numpy(np.float64)[rows],
+            pair[0][rows],
+            pair[1][rows],
             c=lattice.lengths[rows],
             norm=norm,
             cmap=colours(LENGTHS),
@@ -419,7 +436,8 @@ def plateau_points(
             rasterized=len(frame) > 20_000,
         )
     samples = [
-        Line2D([], [], **_SYMBOLS[status], label=STATUS_LOOKS[status].label) for status in found
+        Line2D([], [], **STATUS_SYMBOLS[status], label=STATUS_LOOKS[status].label)
+        for status in found
     ]
     scale = ScalarMappable(norm, colours(LENGTHS)) if known.any() else None
     draw_key(figure, scale, LENGTH_LABEL, samples)
@@ -436,27 +454,6 @@ def is_cloud(lattice: Lattice) -> bool:
 def varying(axis: Axis) -> list[str]:
     """The coordinates of an axis that take more than one value."""
     return [name for name in axis.names if len(np.unique(axis.columns[name])) > 1]
-
-
-def _symbol(marker: str, face: str) -> dict[str, Any]:
-    return {
-        "marker": marker,
-        "markersize": 3.5,
-        "markerfacecolor": face,
-        "markeredgecolor": "0.2",
-        "markeredgewidth": 0.6,
-        "linestyle": "none",
-    }
-
-
-_SYMBOLS = {
-    "censored": _symbol("^", "white"),
-    CONVERGED: _symbol(".", "0.8"),
-    "stalled": _symbol("s", "0.2"),
-    "partially_stalled": _symbol("D", "0.6"),
-    "not_finite": _symbol("x", "0.2"),
-    "beyond_int64": _symbol("*", "white"),
-}
 
 
 def _length_scale(lengths: NDArray[np.float64]) -> LogNorm:
@@ -480,8 +477,12 @@ def _scattered(lattice: Lattice, x: str | None, y: str | None) -> tuple[Directio
 def _span(axis: Axis, name: str) -> Direction:
     """A direction that holds all values with a margin."""
     values = np.unique(axis.columns[name])
-    is_log = bool(values[0] > 0 and values[-1] / values[0] > 30)
-    ends = np.log(values[[0, -1]]) if is_log else values[[0, -1]]
+    scale = scale_of(
+        values, is_log=bool(values[0] > 0 and np.log(values[-1]) - np.log(values[0]) > _WIDE)
+    )
+    ends = scale.drawn(values[[0, -1]])
+    if scale.is_log:
+        ends = np.log(ends)
     margin = 0.05 * (ends[1] - ends[0]) or 0.5
     ends = ends + np.array([-margin, margin])
-    return Direction(name, np.exp(ends) if is_log else ends, values, is_log, axis.places)
+    return Direction(name, scale, np.exp(ends) if scale.is_log else ends, axis.places)

@@ -118,7 +118,7 @@ def _told(look: Look, lattice: Lattice, rows: NDArray[np.int64], status: str) ->
         return look
     shown = rows[rows >= 0]
     horizons = np.unique(lattice.stops[shown][lattice.is_status(status)[shown]])
-    if len(horizons) != 1:
+    if len(horizons) != 1 or np.isnan(horizons[0]):  # A leap runs no epochs.
         return look
     label = f"censored after {count(horizons[0])} epochs"
     return Look(label, look.face, look.hatch, look.ink)
@@ -159,11 +159,15 @@ def marked_place(chosen: Stack, mark: Mark) -> tuple[tuple[float, float], str] |
         across, up = UNLUCKY if mark == "unlucky" else map(float, mark)
     except (TypeError, ValueError):
         raise PlateaumapError(f'mark is {mark!r}; give a pair (x, y), "unlucky" or None') from None
-    inside = all(
-        along.edges[0] <= value <= along.edges[-1]
+    place = tuple(
+        float(along.scale.drawn([value])[0])
         for along, value in zip((chosen.x, chosen.y), (across, up), strict=True)
+    )
+    inside = all(
+        along.edges[0] <= drawn <= along.edges[-1]
+        for along, drawn in zip((chosen.x, chosen.y), place, strict=True)
     )
     if not inside:
         return None
     name = "unlucky start" if mark == "unlucky" else "start"
-    return (across, up), f"{name} ({number(across)}, {number(up)})"
+    return (place[0], place[1]), f"{name} ({number(across)}, {number(up)})"

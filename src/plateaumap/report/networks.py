@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from plateaumap.report.bounds import NEVER
 from plateaumap.report.lattice import require
-from plateaumap.report.series import dash, ink, legend_below
+from plateaumap.report.series import dash, draw_at_edge, edge_samples, ink, legend_below
 from plateaumap.report.style import (
     INKS,
     MARKERS,
@@ -42,7 +44,8 @@ def starts_against_plateaus(
 
     Above the plateau length T10, below T50, the epochs until half of the loss is gone. A dot is a
     run: its colour the learning rate, its shape the width of the weights. Runs that did not come
-    so far are hollow, at the epochs that they were followed; crosses if they diverged.
+    so far are hollow, at the epochs that they were followed; crosses if they diverged. Runs that
+    never leave (stationary or stalled) are symbols of that status along the upper edge.
 
     Args:
         frame: a table of results with the coordinates `scale` and `lr` and the column `share`.
@@ -89,7 +92,7 @@ def starts_against_plateaus(
     for row, label in zip(panels, _LEVELS.values(), strict=True):
         row[0].set_ylabel(label, fontsize=room.font)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 3}
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], marker="o", color=ink(i, len(rates)), label=equation("lr", rate), **dot)
         for i, rate in enumerate(rates)
     ]
@@ -103,6 +106,8 @@ def starts_against_plateaus(
     hollow = {**dot, "marker": "o", "markerfacecolor": "none"}
     handles.append(Line2D([], [], label="not within the horizon", **hollow))
     handles.append(Line2D([], [], label="diverged", marker="x", **dot))
+    found = set(frame["status"].astype(str))
+    handles += edge_samples(status for status in NEVER if status in found)
     legend_below(figure, room, handles)
     return figure
 
@@ -118,10 +123,13 @@ def _scatter(panel: Axes, rows: pd.DataFrame, share: str, level: str, look: dict
     diverged = (rows["status"] == "not_finite").to_numpy()
     reached = np.isfinite(epochs)
     shares = rows[share].to_numpy(float)
+    never = rows["status"].isin(NEVER).to_numpy()
+    for status in NEVER:
+        draw_at_edge(panel, shares[(rows["status"] == status).to_numpy()], status)
     size: dict[str, Any] = {"linestyle": "none", "markersize": 1.6, "markeredgewidth": 0.4}
     for chosen, heights, own in (
         (reached, epochs, {"alpha": 0.6}),
-        (~reached & ~diverged, stops, {"markerfacecolor": "none"}),
+        (~reached & ~diverged & ~never, stops, {"markerfacecolor": "none"}),
         (~reached & diverged, stops, {"marker": "x"}),
     ):
         # A logarithmic scale has no place for what is there at once.

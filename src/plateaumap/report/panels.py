@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from plateaumap.report.lattice import Direction
-from plateaumap.report.style import MM, Size, axis_words, new_figure
+from plateaumap.report.style import MM, Size, new_figure
 
 _BOTTOM, _BLOCK_GAP = 9.5, 3.0
 _HEADER, _TITLE = 3.5, 4.2
@@ -32,6 +30,8 @@ _PROBE = 300
 _KEY_WIDTH, _KEY_GAP = 29.0, 4.0
 _BAR, _LINE = 12.0, 4.0
 _LARGEST, _NARROWEST_KEY = 75.0, 45.0
+
+SIDES: tuple[Literal["x", "y"], ...] = ("x", "y")
 
 Place = Literal["slot", "beside", "under"]
 
@@ -300,17 +300,13 @@ def _ticks(side: float) -> int:
 def _set_axes(
     panel: Axes, directions: tuple[Direction, Direction], side: float, ticks: int | None
 ) -> None:
-    for name, axis, along in zip("xy", (panel.xaxis, panel.yaxis), directions, strict=True):
-        limits = {f"{name}lim": (along.edges[0], along.edges[-1])}
-        panel.set(**{f"{name}scale": "log" if along.is_log else "linear"}, **limits)
-        if along.is_log:
-            decades = np.log10(along.edges[-1] / along.edges[0])
-            if decades > 1:
-                axis.set_major_locator(LogLocator(numticks=max(3, int(side / 8))))
-                axis.set_minor_formatter(NullFormatter())
-        else:
-            most = ticks if name == "x" and ticks else _ticks(side)
-            axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 4, 5, 10]))
+    for name, axis, along in zip(SIDES, (panel.xaxis, panel.yaxis), directions, strict=True):
+        along.scale.set_axis(panel, name, along.edges)
+        if not along.is_log:
+            along.scale.set_ticks(axis, ticks if name == "x" and ticks else _ticks(side))
+        elif along.edges[-1] > 10 * along.edges[0]:
+            # Less than a decade keeps the labels of its minor ticks.
+            along.scale.set_ticks(axis, max(3, int(side / 8)))
 
 
 def _label_blocks(
@@ -339,7 +335,7 @@ def _label_blocks(
         figure.text(
             (low.left + right.left + right.width) / 2 / width,
             (low.bottom - _BOTTOM + 1.2) / height,
-            axis_words(directions[0].name),
+            directions[0].label,
             ha="center",
             va="bottom",
             fontsize=size.font,
@@ -347,7 +343,7 @@ def _label_blocks(
         figure.text(
             (low.left - arrangement.margins.left + 1.2) / width,
             (low.bottom + high.bottom + high.height) / 2 / height,
-            axis_words(directions[1].name),
+            directions[1].label,
             ha="left",
             va="center",
             rotation=90,

@@ -27,18 +27,25 @@ from plateaumap.report.style import (
 _NEEDED = ("loss", "fan_in", "half_width", "slope", "event", "drawn", "formula", "draws")
 
 
+_TITLES = {
+    "stuck": "starts wrong, stuck\n> {epochs} epochs",
+    "near": "starts near, takes\n> {epochs} epochs",
+}
+
+
 @styled
 def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "page") -> Figure:
-    """Draws the chance of a saturated and wrong, and of a stuck, unit against its weights' range.
+    """Draw the chances of a saturated, a stuck and a near unit against its weights' range.
 
     Lines are the formula, marks the shares of drawn weights with two standard errors; a colour
-    for each fan-in, dashes for each slope. The first panel is the start, the same for all losses;
-    the others are the chance of a plateau of more than `epochs` epochs, one for each loss.
+    for each fan-in, dashes for each slope. The first panel is the start, the same for all losses.
+    For each loss there is one of units that start wrong and have a plateau of more than `epochs`
+    epochs, and, if the table has them, one of units that start near the target and take as long.
 
     Args:
         frame: a row for each loss, fan-in, half width of the weights, slope and event ("wrong"
-            or "stuck") with the columns `drawn` and `formula`, probabilities, and `draws`, how
-            many weights were drawn.
+            for saturated at the wrong end, "stuck", "near") with the columns `drawn` and
+            `formula`, probabilities, and `draws`, how many weights were drawn.
         epochs: how long a stuck plateau is, for its title.
         size: "page" (180 mm wide) or "column" (85 mm).
 
@@ -48,30 +55,42 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
     require(frame, _NEEDED, "premature_saturation")
     room = size_named(size)
     losses = list(dict.fromkeys(frame["loss"].astype(str)))
+    events = [event for event in _TITLES if (frame["event"] == event).any()]
     contents = [("saturated and wrong at the start", "wrong", losses[0])]
     contents += [
-        (f"stuck > {count(epochs)} epochs:\n{loss_words(loss)}", "stuck", loss) for loss in losses
+        (f"{_TITLES[event].format(epochs=count(epochs))}: {loss_words(loss)}", event, loss)
+        for event in events
+        for loss in losses
     ]
     lines = frame[["fan_in", "slope"]].drop_duplicates().sort_values(["fan_in", "slope"])
     looks = _looks(lines)
-    stacked = size == "column"
-    height = (0.6 * len(contents) if stacked else 0.36) * room.width + 28
-    figure = new_figure(room, height, layout="constrained")
-    grid = (len(contents), 1) if stacked else (1, len(contents))
-    panels = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False).ravel()
-    for panel, (title, event, loss) in zip(panels, contents, strict=True):
+    panels = _panels(room, size == "column", len(losses), len(events), len(contents))
+    for place, (panel, (title, event, loss)) in enumerate(zip(panels, contents, strict=True)):
         rows = frame[(frame["event"] == event) & (frame["loss"].astype(str) == loss)]
         for key, own in rows.groupby(["fan_in", "slope"]):
             _draw(panel, own.sort_values("half_width"), looks[key])
         panel.set(xscale="log", ylim=(-0.02, 0.6))
         panel.set_title(title, loc="center", fontsize=room.font, fontweight="bold")
-        _dress(panel, room, 1 if stacked else len(contents))
-    for panel in panels[-1:] if stacked else panels:
+        _dress(panel, room, 1 if size == "column" else 1 + len(losses))
+        is_left = size == "column" or place in (0, len(losses) + 1)
+        panel.tick_params(labelleft=is_left)
+        panel.set_ylabel("probability" if is_left else "", fontsize=room.font)
         panel.set_xlabel("half width of the weights", fontsize=room.font)
-    for panel in panels if stacked else panels[:1]:
-        panel.set_ylabel("probability", fontsize=room.font)
-    legend_below(figure, room, _handles(looks))
-    return figure
+    legend_below(panels[0].get_figure(), room, _handles(looks))  # type: ignore[arg-type]
+    return panels[0].get_figure()  # type: ignore[return-value]
+
+
+def _panels(room: Size, stacked: bool, losses: int, events: int, contents: int) -> list[Axes]:
+    """Return the panels: the start, then the losses beside it; a row for each event."""
+    columns, rows = (1, contents) if stacked else (1 + losses, max(events, 1))
+    height = (0.6 if stacked else 0.36) * rows * room.width + 28
+    figure = new_figure(room, height, layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    if stacked:
+        return list(grid.ravel())
+    for panel in grid[1:, 0]:  # The start has a panel in the first row only.
+        panel.remove()
+    return [grid[0, 0], *grid[:, 1:].ravel()]
 
 
 def _looks(lines: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:

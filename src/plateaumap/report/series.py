@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,74 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.report.lattice import Axis, Integers, Lattice
-from plateaumap.report.style import DASHES, LENGTHS, Size, colours, loss_words, new_figure
+from plateaumap.report.lattice import CONVERGED, Axis, Integers, Lattice
+from plateaumap.report.style import (
+    DASHES,
+    LENGTHS,
+    STATUS_LOOKS,
+    Size,
+    colours,
+    loss_words,
+    new_figure,
+)
 
 MOST_LINES = 9
 """Lines in one panel; of more, some are drawn, evenly spread."""
+
+
+def _symbol(marker: str, face: str) -> dict[str, Any]:
+    return {
+        "marker": marker,
+        "markersize": 3.5,
+        "markerfacecolor": face,
+        "markeredgecolor": "0.2",
+        "markeredgewidth": 0.6,
+        "linestyle": "none",
+    }
+
+
+STATUS_SYMBOLS: dict[str, dict[str, Any]] = {
+    "censored": _symbol("^", "white"),
+    CONVERGED: _symbol(".", "0.8"),
+    "stationary": _symbol("o", "white"),
+    "stalled": _symbol("s", "0.2"),
+    "partially_stalled": _symbol("D", "0.6"),
+    "not_finite": _symbol("x", "0.2"),
+    "beyond_int64": _symbol("*", "white"),
+}
+"""A symbol for each status other than `escaped`, where runs are drawn as points."""
+
+EDGE_STATUSES = ("stationary", "stalled", "partially_stalled", "not_finite", "beyond_int64")
+"""Statuses whose runs have no height among plateau lengths, and stand at the upper edge."""
+
+_MOST_SYMBOLS = 24
+_EDGE = 0.97
+
+
+def draw_at_edge(panel: Axes, positions: NDArray[np.float64], status: str) -> None:
+    """Draw a status's symbol along the upper edge of a panel, at some positions along x."""
+    if not len(positions):
+        return
+    panel.plot(
+        thinned(positions, _MOST_SYMBOLS),
+        np.full(min(len(positions), _MOST_SYMBOLS), _EDGE),
+        transform=panel.get_xaxis_transform(),
+        label=f"_{status}",
+        **STATUS_SYMBOLS[status],
+    )
+
+
+def edge_samples(statuses: Iterable[str]) -> list[Artist]:
+    """Return samples for the legend of what `draw_at_edge` draws."""
+    return [
+        Line2D([], [], label=STATUS_LOOKS[status].label, **STATUS_SYMBOLS[status])
+        for status in statuses
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,14 +167,19 @@ def legend_below(figure: Figure, size: Size, handles: Sequence[Artist]) -> None:
 
 def few_ticks(panel: Axes, size: Size, panels: int) -> None:
     """As many ticks along x as their labels have room for, on a linear or logarithmic scale."""
-    most = max(2, int(size.width / panels / 12))
+    most = most_ticks(size, panels)
     log = panel.get_xscale() == "log"
     linear = MaxNLocator(most, steps=[1, 2, 4, 5, 10])
     panel.xaxis.set_major_locator(LogLocator(numticks=most) if log else linear)
 
 
-def thinned(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of these, evenly spread and in order."""
+def most_ticks(size: Size, panels: int) -> int:
+    """Return how many ticks along x have room for their labels."""
+    return max(2, int(size.width / panels / 12))
+
+
+def thinned(rows: NDArray, most: int) -> NDArray:
+    """Return at most `most` of these, evenly spread and in order."""
     if len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]

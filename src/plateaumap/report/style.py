@@ -200,12 +200,13 @@ class Look:
 STATUS_LOOKS: dict[str, Look] = {
     "censored": Look("censored", "0.78", "//////", "0.25"),
     "converged_at_start": Look("converged at the start", "1.0", "......", "0.45"),
+    "stationary": Look("stationary (zero gradient)", "0.9", "ooooo", "0.3"),
     "stalled": Look("stalled by rounding", "0.15", "xxxxx", "1.0"),
     "partially_stalled": Look("partially stalled by rounding", "0.45", r"\\\\\\", "1.0"),
     "not_finite": Look("not finite", "0.0", "", "0.0"),
     "beyond_int64": Look("longer than $2^{63}$ epochs", "0.6", "||||||", "0.1"),
 }
-"""The statuses other than `escaped`, each with a look of its own."""
+"""The statuses other than `escaped`, in the table's order, each with a look of its own."""
 
 NOT_SWEPT = Look("not in the table", "1.0", "-----", "0.7")
 

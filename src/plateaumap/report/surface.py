@@ -11,8 +11,10 @@ from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from plateaumap.errors import PlateaumapError
 from plateaumap.report.cells import draw_region, draw_values
 from plateaumap.report.lattice import STATUSES, Stack, choose, read, require, stack
+from plateaumap.report.scales import power_of
 from plateaumap.report.series import legend_below
 from plateaumap.report.style import (
     LENGTH_LABEL,
@@ -20,7 +22,6 @@ from plateaumap.report.style import (
     STATUS_LOOKS,
     Look,
     SizeName,
-    axis_words,
     colours,
     loss_words,
     new_figure,
@@ -55,13 +56,19 @@ def loss_surface(
         The figure: a surface for each loss, then a map for each loss, then the colour bar.
 
     Raises:
-        PlateaumapError: the table lacks a column, or has not just two axes.
+        PlateaumapError: the table lacks a column, has not just two axes, or its losses are larger
+            than can be drawn.
     """
     require(frame, ("initial_loss",), "loss_surface")
     room = size_named(size)
     lattice = read(frame, "loss_surface")
     chosen = stack(lattice, choose(lattice, None, "loss_surface"), x, y, "loss_surface", 1)
-    heights = chosen.take(lattice.numbers("initial_loss"))[:, 0]
+    heights = np.ma.masked_invalid(chosen.take(lattice.numbers("initial_loss")))[:, 0]
+    if power_of(heights.compressed()):
+        raise PlateaumapError(
+            f"loss_surface: initial_loss reaches {abs(heights).max():.3g}, which no surface can "
+            "show beside smaller losses; select fewer rows"
+        )
     lengths = np.ma.masked_invalid(chosen.take(lattice.lengths))[:, 0]
     statuses = chosen.take(lattice.status_codes)[:, 0]
     norm, cmap = _scale(lengths), colours(LENGTHS)
@@ -123,8 +130,8 @@ def _draw_surface(
         across, up, heights.filled(np.nan), facecolors=painted, rstride=1, cstride=1,
         shade=False, linewidth=0, antialiased=False, rasterized=True,
     )  # fmt: skip
-    panel.set_xlabel(short(chosen.x.name), fontsize=font, labelpad=-6)
-    panel.set_ylabel(short(chosen.y.name), fontsize=font, labelpad=-6)
+    panel.set_xlabel(chosen.x.scale.label(short(chosen.x.name)), fontsize=font, labelpad=-6)
+    panel.set_ylabel(chosen.y.scale.label(short(chosen.y.name)), fontsize=font, labelpad=-6)
     panel.tick_params(labelsize=font, pad=-2)
     panel.locator_params(nbins=5)
     panel.view_init(elev=28, azim=-125)
@@ -146,6 +153,6 @@ def _draw_map(
         linewidths=0.6,
     )  # fmt: skip
     panel.clabel(lines, lines.levels[1::2], fontsize=font - 1)
-    panel.set_xlabel(axis_words(chosen.x.name), fontsize=font)
-    panel.set_ylabel(axis_words(chosen.y.name), fontsize=font)
+    panel.set_xlabel(chosen.x.label, fontsize=font)
+    panel.set_ylabel(chosen.y.label, fontsize=font)
     panel.tick_params(labelsize=font)

@@ -12,15 +12,14 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.errors import PlateaumapError
-from plateaumap.report.lattice import Lattice, read
+from plateaumap.report.bounds import NEVER, last_seen
+from plateaumap.report.lattice import CONVERGED, ESCAPED, Lattice, read
 from plateaumap.report.series import dash, few_ticks, group, ink, legend_below, loss_panels
 from plateaumap.report.style import SizeName, size_named, styled
 
 Float64 = NDArray[np.float64]
 
-_FIRST_PAST_INT64 = float(2**63)
 _BEFORE_THE_FIRST = 0.5
-_WITHOUT_A_TIME = ("converged_at_start", "not_finite", "partially_stalled")
 
 
 class Survival(NamedTuple):
@@ -36,14 +35,15 @@ class Survival(NamedTuple):
 
 
 def kaplan_meier(times: ArrayLike, ended: ArrayLike, weights: ArrayLike | None = None) -> Survival:
-    """Estimates the share that lasts beyond each time when some were only followed for a while.
+    """Estimate the share that lasts beyond each time when some were only followed for a while.
 
     `S(t) = Π (1 − d_i / n_i)` over the times t_i ≤ t at which something ended: d_i ended there
-    and n_i had lasted until then (Kaplan and Meier, J. Am. Stat. Assoc. 53, 1958). Whoever was
-    last seen at t_i still counts in n_i.
+    and n_i had lasted until then (Kaplan and Meier, J. Am. Stat. Assoc. 53, 1958). A life that
+    was last seen at t_i still counts in n_i; one that never ends has the time infinity and counts
+    in every n_i.
 
     Args:
-        times: when each ended or was last seen, of shape (m,).
+        times: when each ended or was last seen, of shape (m,); infinity for one that never ends.
         ended: whether it ended, of shape (m,).
         weights: how much each counts, of shape (m,); by default all the same.
 
@@ -69,11 +69,17 @@ def survival(
     weights: ArrayLike | Callable[[pd.DataFrame], ArrayLike] | None = None,
     size: SizeName = "page",
 ) -> Figure:
-    """Draws the share of starts still on their plateau after n epochs, a panel for each loss.
+    """Draw the share of runs still on their plateau after n epochs, a panel for each loss.
 
-    The shares are Kaplan–Meier estimates over the table's rows: runs that were censored, or
-    stopped by rounding, count until they were last seen. Starts that were converged, runs that
-    became not finite and partly stalled ones, whose time is not known, are left out.
+    The shares are Kaplan–Meier estimates over the table's rows, by status:
+
+    - `escaped`: leaves at T10.
+    - `stationary` and `stalled`: never leaves, and stays in the curve for ever.
+    - `censored`, `partially_stalled` and `beyond_int64`: right-censored when it was last seen on
+      its plateau (`epochs_run`, or 2⁶³ epochs).
+    - `not_finite`: right-censored at its last epoch. Divergence competes with leaving; the curve
+      is that of leaving alone, as if no run diverged.
+    - `converged_at_start`: not counted, since it has nothing to learn and no plateau.
 
     Args:
         frame: a table of results; its rows are the distribution of starts.
@@ -84,10 +90,11 @@ def survival(
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
-        The figure. A cross ends a line whose last runs were censored.
+        The figure. A cross marks where a line's last censored runs were seen; runs that never
+        leave carry the line on to the edge of the panel.
 
     Raises:
-        PlateaumapError: no row has a time, or a weight is negative or not finite.
+        PlateaumapError: no row has a plateau, or a weight is negative or not finite.
     """
     room = size_named(size)
     lattice = read(frame, "survival")
@@ -95,9 +102,9 @@ def survival(
     by = by or ("lr" if "lr" in varying else None)
     axes = [] if by is None else [lattice.axis_of(by)]
     groups = group(lattice, axes, {}, "survival")
-    times, ended = _times(lattice)
+    times, ended = plateau_times(lattice)
     weight = _weights(lattice, weights)
-    usable = np.isfinite(times) & ~lattice.is_status(*_WITHOUT_A_TIME) & (weight > 0)
+    usable = ~lattice.is_status(CONVERGED) & (weight > 0)
     if not usable.any():
         raise PlateaumapError("survival: no row of the table has left a plateau or been on one")
     lines = len(groups.titles)
@@ -107,8 +114,9 @@ def survival(
         if title
     ]
     figure, panels = loss_panels(room, lattice.losses, len(handles) + 1)
-    censored = usable & ~ended
-    latest = 1.5 * max(float(times[usable].max()), 10.0)
+    finite = np.isfinite(times)
+    latest = 1.5 * float(times[usable & finite].max(initial=10.0))
+    crossed = False
     for panel, loss in zip(panels, lattice.losses, strict=True):
         own = usable & (lattice.loss_codes == lattice.losses.index(loss))
         for line in range(lines):
@@ -117,22 +125,23 @@ def survival(
                 continue
             curve = kaplan_meier(times[rows], ended[rows], weight[rows])
             share = curve.shares[-1] if len(curve.shares) else 1.0
-            last = float(times[rows].max())
             panel.step(
-                [_BEFORE_THE_FIRST, *curve.epochs, last],
+                [_BEFORE_THE_FIRST, *curve.epochs, min(float(times[rows].max()), latest)],
                 [1.0, *curve.shares, share],
                 where="post",
                 color=ink(line, lines),
                 linestyle=dash(line),
             )
-            if share > 0:
-                panel.plot(last, share, marker="+", markersize=5, color="black", zorder=3)
+            seen = times[rows & finite & ~ended]
+            if len(seen) and seen.max() >= curve.epochs.max(initial=0.0) and share > 0:
+                panel.plot(seen.max(), share, marker="+", markersize=5, color="black", zorder=3)
+                crossed = True
         panel.set(xscale="log", xlim=(_BEFORE_THE_FIRST, latest), ylim=(-0.02, 1.02))
         few_ticks(panel, room, len(lattice.losses))
         panel.set_xlabel("epochs $n$", fontsize=room.font)
     label = "share still on the plateau" if size == "page" else "share on the plateau"
     panels[0].set_ylabel(label, fontsize=room.font)
-    if censored.any():
+    if crossed:
         handles.append(
             Line2D([], [], marker="+", color="black", linestyle="none", label="followed to here")
         )
@@ -140,11 +149,14 @@ def survival(
     return figure
 
 
-def _times(lattice: Lattice) -> tuple[Float64, NDArray[np.bool_]]:
-    """When each run left its plateau or was last seen on it, and whether it left."""
-    ended = lattice.is_status("escaped")
-    times = np.where(ended, lattice.lengths, lattice.stops)
-    return np.where(lattice.is_status("beyond_int64"), _FIRST_PAST_INT64, times), ended
+def plateau_times(lattice: Lattice) -> tuple[Float64, NDArray[np.bool_]]:
+    """Return when each run left its plateau or was last seen on it, and whether it left.
+
+    Runs that never leave have the time infinity.
+    """
+    ended = lattice.is_status(ESCAPED)
+    times = np.where(ended, lattice.lengths, last_seen(lattice))
+    return np.where(lattice.is_status(*NEVER), np.inf, times), ended
 
 
 def _weights(

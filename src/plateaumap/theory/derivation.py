@@ -1,9 +1,10 @@
 """The derivation of the loss without slowdown, step by step, verified by SymPy.
 
-For the sigmoid it is the story of M. Nielsen, "Neural Networks and Deep Learning", chapter 3:
-the quadratic gradient carries a factor σ'(z) that vanishes in saturation; demand a gradient
-without it; the chain rule, partial fractions and an integral then lead to the cross-entropy.
-For any other increasing activation the same demand leads to the matching loss `Σ(z) − y z`.
+For the sigmoid it follows M. Nielsen, "Neural Networks and Deep Learning", chapter 3: the
+quadratic gradient carries a factor σ'(z) that vanishes in saturation; demand the gradient
+(a − y) x instead; the chain rule, an integral, partial fractions and a substitution then lead to
+the cross-entropy. For any other increasing activation the same demand leads to the matching loss
+`Σ(z) − y z`.
 
 Every equation is computed, and every claim is proven by a difference that simplifies to zero;
 if one were not, `derive` would fail instead of telling it.
@@ -106,15 +107,15 @@ def derive(activation: str) -> Derivation:
     if known.why_no_matching_loss is not None:
         raise PlateaumapError(_why_not(known, proof))
     middle = (
-        (_output_step, _fractions_step, _integral_step, _cross_entropy_step)
+        (_integral_step, _fractions_step, _substitution_step, _cross_entropy_step)
         if known.name == "sigmoid"
         else (_matching_step, _in_output_step)
     )
+    first = (_quadratic_step, _slowdown_step, _demand_step, _chain_rule_step)
     last = (_gradient_step, _convexity_step, _quadrature_step)
-    steps = (_quadratic_step, _slowdown_step, _demand_step, *middle, *last)
     return Derivation(
         activation=known.name,
-        steps=tuple(step(proof) for step in steps),
+        steps=tuple(step(proof) for step in (*first, *middle, *last)),
         loss=proof.loss,
         loss_of_output=proof.formula.loss,
         quadrature_error=proof.quadrature_error,
@@ -180,6 +181,27 @@ class Proof:
         fold = self.sp.piecewise_fold
         return [(fold(expression.subs(self.z, s * size)), size, s) for s in (1, -1)]
 
+    @cached_property
+    def has_slope_at_zero(self) -> bool:
+        """Whether σ is differentiable at z = 0, as it is everywhere else."""
+        ends = [self.sp.limit(f, t, 0, "+") for f, t, _ in self.branches(self.formula.slope)]
+        return not self.formula.kinked or ends[0] == ends[1]
+
+    @cached_property
+    def flat_sides(self) -> list[int]:
+        """The signs of z for which σ' is zero throughout: −1 for ReLU.
+
+        Raises:
+            RuntimeError: σ' is neither positive nor zero for one sign of z.
+        """
+        flat = []
+        for slope, _, sign in self.branches(self.formula.slope):
+            if slope.is_zero:
+                flat.append(sign)
+            elif not slope.is_positive:
+                raise RuntimeError(f"not proven: {slope} is positive")
+        return flat
+
     def limit(self, expression: Any, sign: int) -> Any:
         """Return the limit of an expression for z → ∞ or, with the sign −1, z → −∞."""
         for branch, variable, direction in self.branches(expression):
@@ -217,7 +239,7 @@ def _slowdown_step(proof: Proof) -> Step:
     below, above = (proof.limit(slope, sign) for sign in (-1, 1))
     return Step(
         "The factor that slows learning down",
-        _on_slowdown(below == 0, above == 0, slope == 1),
+        _on_slowdown(below == 0, above == 0, slope == 1, proof),
         (
             Equation("σ'(z)", tuple(forms)),
             Equation(f"σ'(z) → {rendering.plain(below)} for z → −∞"),
@@ -235,7 +257,7 @@ def _at_output(proof: Proof, of_output: Any, of_z: Any) -> tuple[Any, Any]:
     )
 
 
-def _on_slowdown(vanishes_below: bool, vanishes_above: bool, is_one: bool) -> str:
+def _on_slowdown(vanishes_below: bool, vanishes_above: bool, is_one: bool, proof: Proof) -> str:
     if is_one:
         return (
             "The factor is 1: a linear neuron has no slowdown under the quadratic loss, and what "
@@ -248,13 +270,19 @@ def _on_slowdown(vanishes_below: bool, vanishes_above: bool, is_one: bool) -> st
         )
     if vanishes_below or vanishes_above:
         side = "negative" if vanishes_below else "positive"
+        if proof.flat_sides:
+            return (
+                f"The factor is zero for every {side} $z$, and does not exist at $z = 0$. A neuron "
+                "that starts there with an error has no gradient at all: it never learns."
+            )
         return (
-            f"The factor vanishes for large {side} $z$. A neuron that starts there has an error "
-            "and hardly any gradient: it waits on a plateau."
+            f"The factor vanishes for large {side} $z$. A neuron that starts there with an error "
+            "has hardly any gradient: it waits on a plateau."
         )
     return (
         "The factor vanishes nowhere, so that a large error always has a gradient; but where the "
         "factor is small, learning is slow in proportion."
+        + ("" if proof.has_slope_at_zero else " It does not exist at $z = 0$.")
     )
 
 
@@ -268,61 +296,87 @@ def _demand_step(proof: Proof) -> Step:
     )
 
 
-def _output_step(proof: Proof) -> Step:
-    sp, a, y, x = proof.sp, proof.a, proof.y, proof.x
-    unknown = sp.Symbol("dL/da")
-    slope = proof.formula.slope_of_output
-    (solution,) = sp.solve(sp.Eq(unknown * slope * x, (a - y) * x), unknown)
-    proof.verify(solution, (a - y) / slope, "the derivative that is demanded")
+def _chain_rule_step(proof: Proof) -> Step:
+    sp, a, y, x, found = proof.sp, proof.a, proof.y, proof.x, proof.formula
+    unknown, factor = sp.symbols("dL/da s")
+    (solution,) = sp.solve(sp.Eq(unknown * factor * x, (a - y) * x), unknown)
+    proof.verify(solution, (a - y) / factor, "the derivative that is demanded")
+    forms: list[Any] = ["(a − y)/σ'(z)"]
+    if found.slope_of_output is not None:
+        proof.verify(*_at_output(proof, found.slope_of_output, found.slope), "the factor in a")
+        forms.append((a - y) / found.slope_of_output)
+    where = " wherever $σ'(z)$ is not zero" if proof.flat_sides else ""
     return Step(
         "What the chain rule makes of it",
-        "The chain rule says $∂L/∂w = dL/da · σ'(z) · x$. The input cancels, and what the "
-        "derivative by the output must be can be solved for.",
+        "By the chain rule the gradient is the derivative by the output times $σ'(z)$ times the "
+        f"input. Set it equal to the demand: the input cancels, and{where} the derivative by the "
+        "output can be solved for.",
         (
-            Equation("dL/da · a (1 − a)", ("a − y",)),
-            Equation("dL/da", ((a - y) / slope,)),
+            Equation("∂L/∂w", ("dL/da · σ'(z) · x",)),
+            Equation("dL/da · σ'(z)", ("a − y",)),
+            Equation("dL/da", tuple(forms)),
         ),
+    )
+
+
+def _integral_step(proof: Proof) -> Step:
+    a, y = proof.a, proof.y
+    return Step(
+        "The integral",
+        "The loss is an integral of this derivative over the output.",
+        (Equation("L", ("∫ dL/da da", f"∫ {rendering.plain((a - y) / (a * (1 - a)))} da")),),
     )
 
 
 def _fractions_step(proof: Proof) -> Step:
     sp, a, y = proof.sp, proof.a, proof.y
     first, second = sp.symbols("A B")
-    numerator = sp.expand(first * (1 - a) + second * a - (a - y))
-    found = sp.solve(sp.Poly(numerator, a).coeffs(), (first, second))
-    split = found[first] / a + found[second] / (1 - a)
+    identity = sp.Eq(a - y, first * (1 - a) + second * a)
+    (at_zero,) = sp.solve(identity.subs(a, 0), first)
+    (at_one,) = sp.solve(identity.subs(a, 1), second)
+    split = at_zero / a + at_one / (1 - a)
     proof.verify(split, (a - y) / (a * (1 - a)), "the partial fractions")
     return Step(
         "Partial fractions",
-        "With numerators $A$ and $B$, compare the coefficients of $a$ in "
-        "$A (1 − a) + B a = a − y$.",
+        "Split the fraction into two with the numerators $A$ and $B$, and multiply by $a (1 − a)$. "
+        "What comes out holds for every $a$: substitute $a = 0$, which leaves $A$, and $a = 1$, "
+        "which leaves $B$.",
         (
             Equation("(a − y)/(a (1 − a))", ("A/a + B/(1 − a)",)),
-            Equation("A", (found[first],)),
-            Equation("B", (found[second],)),
+            Equation("a − y", ("A (1 − a) + B a",)),
+            Equation("A", (f"{rendering.plain(at_zero)} for a = 0",)),
+            Equation("B", (f"{rendering.plain(at_one)} for a = 1",)),
             Equation("dL/da", (split,)),
         ),
     )
 
 
-def _integral_step(proof: Proof) -> Step:
+def _substitution_step(proof: Proof) -> Step:
     sp, a, y = proof.sp, proof.a, proof.y
-    output, complement = sp.symbols("a s", positive=True)
+    output, u = sp.symbols("a u", positive=True)
     by_output = sp.integrate(-y / output, output).subs(output, a)
-    # With s = 1 − a the other fraction is integrated backwards.
-    by_complement = -sp.integrate((1 - y) / complement, complement).subs(complement, 1 - a)
+    # With u = 1 − a the output is 1 − u, and da = −du.
+    turned = ((1 - y) / (1 - output)).subs(output, 1 - u) * sp.diff(1 - u, u)
+    in_u = -(1 - y) * sp.log(u)
+    proof.verify(sp.diff(in_u, u), turned, "the integral over u")
+    by_complement = in_u.subs(u, 1 - a)
+    proof.verify(by_complement, -(1 - y) * sp.log(1 - a), "the integral over a")
     loss = by_output + by_complement
     proof.verify(sp.diff(loss, a), (a - y) / (a * (1 - a)), "the integral")
     ends = [sp.limit(loss.subs(y, target), a, target) for target in (0, 1)]
     if ends != [0, 0]:
         raise RuntimeError(f"not proven: the loss of a met target is zero; it is {ends}")
     return Step(
-        "The integral",
-        "Each fraction integrates to a logarithm. The constant is chosen so that the loss is zero "
-        "where the output meets a target of 0 or 1.",
+        "The substitution",
+        "The first fraction integrates to a logarithm at once. In the second substitute "
+        "$u = 1 − a$, so that $da = −du$. The constant is chosen so that the loss is zero where "
+        "the output meets a target of 0 or 1.",
         (
             Equation("∫ −y/a da", (by_output,)),
-            Equation("∫ (1 − y)/(1 − a) da", (by_complement,)),
+            Equation(
+                "∫ (1 − y)/(1 − a) da",
+                ("−∫ (1 − y)/u du", "−(1 − y) ln(u)", "−(1 − y) ln(1 − a)"),
+            ),
         ),
     )
 
@@ -358,7 +412,8 @@ def _matching_step(proof: Proof) -> Step:
         "$Σ$ for the integral of the activation this is the matching loss, up to a constant. "
         f"{found.remark}".rstrip(),
         (
-            Equation("dL/dz", ("σ(z) − y",)),
+            Equation("dL/dz", ("dL/da · da/dz", "σ(z) − y")),
+            Equation("L", ("∫ (σ(z) − y) dz",)),
             Equation("Σ(z)", (found.integral,)),
             Equation("L", ("Σ(z) − y z", proof.loss)),
         ),
@@ -402,15 +457,46 @@ def _gradient_step(proof: Proof) -> Step:
 def _convexity_step(proof: Proof) -> Step:
     slope = proof.formula.slope
     proof.verify_derivative(proof.formula.value - proof.y, slope, "the second derivative")
-    if not slope.is_nonnegative:
-        raise RuntimeError(f"not proven: {slope} is never negative")
-    strictly = "strictly convex" if slope.is_positive else "convex"
+    _verify_rank(proof)
+    if proof.flat_sides:
+        in_z = (
+            "The second derivative is $σ'(z) ≥ 0$ on either side of $z = 0$, so the loss is convex "
+            "in $z$. It is not strictly convex: where $σ' = 0$ it is the straight line $−y z$."
+        )
+    elif proof.has_slope_at_zero:
+        in_z = (
+            "The second derivative is $σ'(z)$: the loss is strictly convex in $z$ because $σ' > 0$."
+        )
+    else:
+        in_z = (
+            "The second derivative is $σ'(z)$ on either side of $z = 0$, where $σ$ has a kink but "
+            "no jump: the loss is strictly convex in $z$ because $σ' > 0$."
+        )
+    rank = "rank one" if not proof.flat_sides else "rank one, or zero where $σ' = 0$"
+    sign = "≥ 0" if proof.flat_sides else "> 0"
     return Step(
         "Its shape",
-        f"The second derivative is nowhere negative, so the loss is {strictly} in $z$, and in $w$ "
-        "and $b$: it has no second minimum and no plateau to wait on.",
-        (Equation("d²L/dz²", ("σ'(z)", slope, "≥ 0")),),
+        f"{in_z} It is convex in $w$ and $b$, but not strictly: the Hessian has {rank}, since the "
+        "loss does not change where $w x + b$ stays the same. Every minimum of a convex loss is "
+        "global, and the derivative by $z$ is the error: no large error waits on a plateau.",
+        (
+            Equation("d²L/dz²", ("σ'(z)", slope, sign)),
+            Equation("∂²L/∂(w, b)²", ("σ'(z) · (x², x; x, 1)",)),
+            Equation("det (x², x; x, 1)", ("x² · 1 − x · x", "0")),
+        ),
     )
+
+
+def _verify_rank(proof: Proof) -> None:
+    """Prove the Hessian in w and b of every function of w x + b, and that it is singular."""
+    sp, w, x, b = proof.sp, proof.w, proof.x, proof.b
+    loss = sp.Function("L")
+    hessian = sp.hessian(loss(w * x + b), (w, b)).doit()
+    curvature = sp.diff(loss(proof.z), proof.z, 2).subs(proof.z, w * x + b).doit()
+    expected = curvature * sp.Matrix([[x**2, x], [x, 1]])
+    for entry, known in zip(hessian, expected, strict=True):
+        proof.verify(entry, known, "the Hessian in w and b")
+    proof.verify(hessian.det(), 0, "the Hessian in w and b is singular")
 
 
 def _quadrature_step(proof: Proof) -> Step:
@@ -434,7 +520,7 @@ def _why_not(activation: Activation, proof: Proof) -> str:
         f"{activation.name} has no matching loss: σ(z) = {rendering.plain(proof.formula.value)} is "
         f"not monotone. Its derivative is negative for z < {float(turn):.4f} (at z = "
         f"{float(below):.4f} it is {float(slope.subs(z, below)):.4f}). A loss with the gradient "
-        "σ(z) − y would have this derivative for its curvature: it would not be convex, and its "
-        "gradient could vanish away from the target. Train it with the quadratic loss, or derive "
-        "the loss of an increasing activation"
+        "σ(z) − y would have this derivative for its curvature: it would not be convex, and where "
+        "that is negative an output that meets its target would be a maximum of it. Train it with "
+        "the quadratic loss, or derive the loss of an increasing activation"
     )

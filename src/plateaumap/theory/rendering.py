@@ -21,6 +21,8 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 _QUOTIENT = re.compile(r"([∂d]²?\w)/([∂d]\w²?)")
 _COMMANDS = {
+    "ln(": r"\ln(",
+    "det (": r"\det (",
     "Li₂": r"\operatorname{Li}_2",
     "σ": r"\sigma ",
     "Σ": r"\Sigma ",
@@ -104,7 +106,7 @@ def _latex_equation(equation: Equation) -> str:
 
 def _related(side: str) -> str:
     """Return a right side with its sign of relation, which is = where none is given."""
-    return side if side.startswith(("≥", r"\ge")) else f"= {side}"
+    return side if side.startswith(("≥", r"\ge", ">")) else f"= {side}"
 
 
 def _mathematics(text: str) -> str:

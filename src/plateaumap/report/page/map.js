@@ -46,7 +46,7 @@ const PlateauPage = (() => {
     const measure = measures[state.measure], first = panel() * cells;
     const pair = measure.ratio ?? [state.loss];
     const [values, ...others] = await Promise.all(pair.map((loss) => block(measure.column, loss)));
-    const status = await block(meta.status, state.loss);
+    const statuses = await Promise.all(pair.map((loss) => block(meta.status, loss)));
     const image = model.image.data.image[0], cover = model.cover.data.image[0];
     let low = Infinity, high = -Infinity;
     for (let i = 0; i < cells; i++) {
@@ -54,7 +54,9 @@ const PlateauPage = (() => {
       if (others.length) value /= number(measure.column, others[0][first + i]);
       if (measure.scale !== "linear" && !(value > 0)) value = NaN;
       image[i] = value;
-      cover[i] = Number.isNaN(value) ? Math.min(1 + status[first + i], meta.looks.length - 1) : 0;
+      // Of a ratio, the first of the two runs that has no length says why there is none.
+      const status = statuses.map((codes) => codes[first + i]).find((code) => code > 0) ?? 0;
+      cover[i] = Number.isNaN(value) ? Math.min(1 + status, meta.looks.length - 1) : 0;
       if (value < low) low = value;
       if (value > high) high = value;
     }

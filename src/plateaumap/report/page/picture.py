@@ -10,6 +10,7 @@ import numpy as np
 from plateaumap.errors import PlateaumapError
 from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, Words, direction
 from plateaumap.report.lines import is_cloud, varying
+from plateaumap.report.scales import scale_of
 
 MOST_CELLS = 4_000_000
 """Rows of one loss beyond which a table is thinned before it is packed."""
@@ -101,7 +102,9 @@ def picture_of(lattice: Lattice) -> Picture:
     cloud = None
     if is_cloud(lattice):
         first, second = varying(lattice.axes[0])[:2]
-        cloud = first, second
+        columns_of = lattice.axes[0].columns
+        if all(scale_of(columns_of[name], is_log=False).is_usual for name in (first, second)):
+            cloud = first, second
     picture = Picture(across, up, further, rows, cloud)
     while picture.size > MOST_CELLS and max(picture.rows.shape[2:]) > 1:
         picture = picture.thinned()
@@ -140,7 +143,8 @@ def _side(axis: Axis) -> Side:
         way = direction(axis, name, "report.html")
         kept = np.argsort(axis.columns[name], kind="stable")
         scaled = np.log10(way.centres) if way.is_log else way.centres
-        even = np.allclose(np.diff(scaled), np.diff(scaled)[0], rtol=1e-6)
+        # A browser can lay out no other unit, but any places.
+        even = way.scale.is_usual and np.allclose(np.diff(scaled), np.diff(scaled)[0], rtol=1e-6)
         kind = ("log" if way.is_log else "linear") if even else "place"
         positions, label = (scaled if even else np.arange(axis.size, dtype=float)), name
     columns = {other: values[kept] for other, values in axis.columns.items()}

@@ -1,0 +1,87 @@
+"""Every status is shown as itself wherever tables are shown: named, and told apart in grey."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from tests.report.layout import legend_labels
+from tests.report.tables import STATUSES, atlas, table, with_all_statuses
+
+from plateaumap import measures
+from plateaumap.explore.lengths import Lengths
+from plateaumap.explore.picture import COVERS, picture
+from plateaumap.figures import activation_lines, cut, plateau_bars, plateau_map, plateau_points
+from plateaumap.report import findings, lattice
+from plateaumap.report.page.looks import LOOKS
+from plateaumap.report.page.pack import packed
+from plateaumap.report.page.picture import picture_of
+from plateaumap.report.series import STATUS_SYMBOLS
+from plateaumap.report.style import STATUS_LOOKS
+from plateaumap.story import Story
+
+
+def test_everybody_knows_the_engines_statuses_in_its_order():
+    assert lattice.STATUSES == measures.STATUSES == STATUSES
+    assert set(STATUS_SYMBOLS) == set(STATUS_LOOKS)
+    assert len({(s["marker"], s["markerfacecolor"]) for s in STATUS_SYMBOLS.values()}) == 7
+
+
+def test_no_two_statuses_of_a_page_look_alike():
+    labels, colours = zip(*LOOKS[1:], strict=True)
+    assert len(set(labels)) == len(labels)
+    for one, other in itertools.combinations(map(to_rgb, colours), 2):
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) >= 0.05
+    words = " ".join(labels)
+    assert "stationary (zero gradient)" in words
+    assert "stalled by rounding" in words
+
+
+def test_the_explorer_covers_each_status_with_its_own_look():
+    count = len(measures.STATUSES)
+    nothing = np.ma.masked_all(count, np.int64)
+    nothing[0] = 5
+    found = Lengths(nothing, np.arange(count, dtype=np.uint8))
+    covers = picture([found], (1, count), ((0, 1), (0, 1))).covers[0]
+    labels = [COVERS[code][0] for code in covers]
+    assert labels[1:] == [look.label.replace("$2^{63}$", "2^63") for look in STATUS_LOOKS.values()]
+
+
+def test_the_story_of_every_status_is_another():
+    record = {"plateau_epochs": None, "epochs_run": 7}
+    told = {
+        Story({**record, "status": s}, pd.DataFrame(), "relu", 9)._plateau() for s in STATUSES[1:]
+    }
+    assert len(told) == len(STATUSES) - 1
+    assert any("the gradient is zero" in words for words in told)
+
+
+@pytest.mark.parametrize("draw", [plateau_map, cut, plateau_points, activation_lines, plateau_bars])
+def test_stationary_and_stalled_runs_have_names_of_their_own(draw):
+    frame = {
+        plateau_map: atlas(9),
+        plateau_points: table({"w0": np.arange(30.0), "b0": np.arange(30.0) % 7}),
+    }.get(draw, table({"w0": np.linspace(-3, 3, 11)}, losses=["quadratic"]))
+    frame = frame.assign(activation="relu")
+    for row, status in ((0, "stationary"), (1, "stalled")):
+        frame.loc[row, ["status", "plateau_epochs"]] = [status, pd.NA]
+    figure = draw(frame)
+    words = [*legend_labels(figure), *(t.get_text() for axes in figure.axes for t in axes.texts)]
+    assert STATUS_LOOKS["stationary"].label in words
+    assert STATUS_LOOKS["stalled"].label in words
+
+
+def test_a_table_of_an_old_folder_is_shown_as_ever():
+    new = with_all_statuses(atlas(9))
+    new = new[new["status"] != "stationary"]
+    old = new.assign(
+        status=new["status"].cat.set_categories([s for s in STATUSES if s != "stationary"])
+    )
+    assert findings(old) == findings(new)
+    first, second = (packed(read, picture_of(read))[0] for read in _read(old, new))
+    assert first == second
+
+
+def _read(*frames):
+    return [lattice.read(frame, "test") for frame in frames]
