@@ -86,6 +86,7 @@ class Lengths:
             "plateau_fraction": fraction,
             **self._of_flow(escaped, finished, fraction),
             "path": np.full(len(rows), -1),
+            "epochs_run": _epochs_run(plateau if len(self.counts) == 1 else tenth, beyond, horizon),
         }
         for column in columns:
             if column.name in by_theory:
@@ -138,6 +139,15 @@ def lengths_of(
             return None
         counts[name] = found
     return Lengths(points, counts, theory)
+
+
+def _epochs_run(
+    last: np.ma.MaskedArray, beyond: np.ndarray, horizon: int | None
+) -> np.ma.MaskedArray:
+    """Return where runs stop: at their last crossing, else at the horizon."""
+    missed = np.ma.getmaskarray(last)
+    epochs = np.where(missed, horizon or 0, np.ma.getdata(last))
+    return np.ma.MaskedArray(epochs, mask=missed & (beyond | (horizon is None)))
 
 
 def _fraction(plateau: np.ma.MaskedArray, tenth: np.ma.MaskedArray) -> np.ndarray:

@@ -647,7 +647,7 @@ class Duration(Stateless):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the number of updates."""
-        return (_epochs("epochs_run", "updates until this run's own stop", _SIMULATE),)
+        return (_epochs("epochs_run", "updates until this run's own stop"),)
 
     def finish(
         self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]

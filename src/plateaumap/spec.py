@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
+import numpy as np
 import tomli_w
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -59,6 +60,9 @@ VERSIONS = {"neuron": 2, "measures": 2, "theory": 2}
 
 DEFAULT_HORIZON = 100_000
 """Epochs after which a simulated run is censored unless the sweep says otherwise."""
+
+_SAMPLED = 256
+"""Points for which a user's theory is asked, to see whether it is still the same."""
 
 _NO_HORIZON = "none"
 """TOML has no null: there, and on the command line, `horizon = "none"` stands for None."""
@@ -280,16 +284,23 @@ class Sweep(FrozenModel):
         from plateaumap.experiment.identity import identity_of
         from plateaumap.experiment.program import environment
 
+        sample = self._sample() if self._is_traced() else None
         programs = tuple(
             {
                 static: loss.sha256
                 if isinstance(loss, FunctionReference)
-                else identity_of(self.experiment, loss, self.precision, static)
+                else identity_of(self.experiment, loss, self.precision, static, sample)
                 for static in self._choices()
             }
             for loss in self.losses
         )
         return _Identity(programs, environment() if self._is_traced() else None)
+
+    def _sample(self) -> dict[str, Any]:
+        """Some of its points, spread over the grid, as a theory takes them."""
+        numbers = np.unique(np.linspace(0, self.size - 1, _SAMPLED).round().astype(np.int64))
+        stored = self.grid.coordinates_at(numbers)
+        return {c.name: c.values(stored[c.name]) for c in self.experiment.coordinates}
 
     def _choices(self) -> list[tuple]:
         """Every combination of the choices that its points have."""

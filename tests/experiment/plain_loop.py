@@ -70,7 +70,7 @@ def _train(experiment, point, choice, horizon, until, tolerance):
                     crossings[name] = epoch
         escaped = crossings["plateau_epochs"] is not None
         last = {"tenth": "tenth_epochs", "plateau": "plateau_epochs"}.get(until)
-        same = all(np.array_equal(a, b) for a, b in zip(_leaves(parameters), _leaves(ahead)))
+        same = _equal(parameters, ahead)
         flat = not any(_numbers(gradients)) and not any(_numbers(updates))
         if broken:
             status = "escaped" if escaped else "not_finite"
@@ -78,11 +78,10 @@ def _train(experiment, point, choice, horizon, until, tolerance):
         if last is not None and crossings[last] is not None:
             status = "escaped"
             break
-        if experiment.descent is None and same and not (until == "horizon" and escaped):
-            unchanged = all(np.array_equal(a, b) for a, b in zip(_leaves(state), _leaves(after)))
-            if flat or unchanged:
-                status = "escaped" if escaped else "stationary" if flat else "stalled"
-                break
+        settled = experiment.descent is not None or (until == "horizon" and escaped)
+        if same and not settled and (flat or _equal(state, after)):
+            status = "escaped" if escaped else "stationary" if flat else "stalled"
+            break
         if epoch == horizon:
             status = "escaped" if escaped else "censored"
             break
@@ -104,6 +103,11 @@ def _train(experiment, point, choice, horizon, until, tolerance):
 
 def _leaves(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    pairs = zip(_leaves(one), _leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def _numbers(tree: Any) -> list[float]:

@@ -15,7 +15,6 @@ import optax
 import pandas as pd
 import pytest
 from tests.experiment.plain_loop import train
-from tests.marks import slow
 
 import plateaumap as pm
 from plateaumap.theory.theory import Theory
@@ -28,7 +27,10 @@ class Halving(Theory):
     """A theory that is right for `Bowl` alone: it predicts and calls every run unimodal."""
 
     def predict(self, points: Any, drop: float) -> Any:
-        return np.ceil(np.log1p(-drop) / (2 * np.log1p(-2 * points["lr"])))
+        left = np.abs(1 - 2 * points["lr"])
+        with np.errstate(divide="ignore"):
+            length = np.ceil(np.log1p(-drop) / (2 * np.log(left)))
+        return np.where(left < 1, np.maximum(length, 1), np.nan)
 
     def unimodal(self, point: Any) -> Any:
         return point["lr"] < 0.5
@@ -181,6 +183,11 @@ def sweep_of(experiment: Any, loss: str, **settings: Any) -> pm.Sweep:
     return pm.Sweep(experiment=experiment, losses=loss, axes=[pm.points(**STARTS)], **settings)
 
 
+def leapt(sweep: pm.Sweep, row: dict[str, Any]) -> bool:
+    """Return whether theory filled a row, so that columns that it cannot fill are null."""
+    return sweep.method == "leap" and row["epochs_run"] == sweep.horizon
+
+
 def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
     """Hold each row to the plain loop; return the statuses that were seen."""
     names = [coordinate.name for coordinate in experiment.coordinates]
@@ -193,10 +200,15 @@ def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
         found = {name: None if row[name] is pd.NA else row[name] for name in exact}
         assert found == {name: right[name] for name in exact}, point
         for name in ("initial_loss", "final_loss", "loss_floor"):
+            if name == "final_loss" and leapt(sweep, row):
+                assert np.isnan(row[name])
+                continue
             assert row[name] == pytest.approx(right[name], rel=1e-9, abs=1e-12), (name, point)
-        if right["acceleration"] is not None:
+        if right["acceleration"] is not None and not leapt(sweep, row):
             assert row["acceleration"] == pytest.approx(right["acceleration"], rel=1e-9), point
-        if "sum_end" in row:
+        if "sum_end" in row and leapt(sweep, row):
+            assert np.isnan(row["sum_end"])
+        elif "sum_end" in row:
             total = sum(float(leaf) for leaf in jax.tree.leaves(right["parameters"]))
             assert row["sum_end"] == pytest.approx(total, rel=1e-9), point
     return set(frame["status"])
@@ -204,7 +216,10 @@ def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
 
 CASES = [
     pytest.param(
-        base, change, marks=() if base == "neuron" else slow, id=f"{base}-{change.__name__}"
+        base,
+        change,
+        marks=() if base == "neuron" else pytest.mark.slow,
+        id=f"{base}-{change.__name__}",
     )
     for base in BASES
     for change in CHANGES
@@ -221,7 +236,7 @@ def test_one_changed_member_trains_as_a_plain_loop_does(base: str, change: Any) 
     has_theory = change in KEEP_THEORY
     assert (experiment.theory(loss) is not None) is has_theory
     running = frame["status"] != "converged_at_start"
-    assert (frame["predicted_epochs"][running].notna()).all() == has_theory
+    assert frame["predicted_epochs"][running].notna().any() == has_theory
 
 
 @pytest.mark.parametrize(("base", "change"), CASES)
@@ -236,7 +251,7 @@ def test_a_leap_of_a_changed_experiment_is_refused_or_right(base: str, change: A
     compare(experiment, sweep(), pm.run(sweep(), progress=False))
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("until", ["plateau", "horizon"])
 @pytest.mark.parametrize(("base", "change"), CASES)
 def test_where_a_run_ends_is_where_the_sweep_says(base: str, change: Any, until: str) -> None:

@@ -8,7 +8,7 @@ that the sweep holds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -22,10 +22,13 @@ from plateaumap.experiment.program import Program, digest_of, named_errors, requ
 from plateaumap.experiment.protocol import Experiment, LossChoice
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.table import Column
+from plateaumap.theory.neuron import NeuronTheory
+from plateaumap.theory.theory import Theory
 from plateaumap.training import End, Observation, Start
 
 PyTree = Any
 Static = tuple[tuple[str, Any], ...]
+Points = Mapping[str, np.ndarray]
 
 
 def is_custom(experiment: object) -> bool:
@@ -34,7 +37,11 @@ def is_custom(experiment: object) -> bool:
 
 
 def identity_of(
-    experiment: Experiment, choice: LossChoice, precision: str, static: Static = ()
+    experiment: Experiment,
+    choice: LossChoice,
+    precision: str,
+    static: Static = (),
+    sample: Points | None = None,
 ) -> str:
     """Return what tells a model from every other one, the same text in every process.
 
@@ -43,6 +50,8 @@ def identity_of(
         choice: a loss, a name or a function.
         precision: of the sweep.
         static: names and values of coordinates with choices.
+        sample: some points, arrays of shape (n,), for which a user's theory is asked: it is not
+            traced, so that its answers count.
 
     Raises:
         PlateaumapError: a part that a user wrote cannot be traced, is not pure, or calls code
@@ -50,7 +59,25 @@ def identity_of(
     """
     if isinstance(choice, str) and not is_custom(experiment):
         return json.dumps([experiment.describe(), choice], sort_keys=True)
-    return digest_of(_program(experiment, choice, precision, static))
+    program = _program(experiment, choice, precision, static)
+    answers = _answers(experiment.theory(choice), sample)
+    return digest_of(program._replace(header=[*program.header, answers]))
+
+
+def _answers(theory: Theory | None, sample: Points | None) -> list[Any]:
+    """Return what a theory says of some points; of a theory of this package, its names."""
+    if theory is None or type(theory) is NeuronTheory or sample is None:
+        return [theory is not None and [theory.case, theory.never_flat]]
+    known = [theory.never_flat]
+    for drop in measures.LEVELS.values():
+        try:
+            predicted, counts = theory.predict(sample, drop), theory.lengths(sample, drop)
+        except Exception as error:  # it will be raised again where the answer is needed
+            known.append(type(error).__name__)
+            continue
+        lengths = None if counts is None else np.where(counts.known, counts.epochs, -1).tolist()
+        known.append([None if predicted is None else np.asarray(predicted).tolist(), lengths])
+    return json.loads(json.dumps(known, default=str))
 
 
 def require_traceable(
@@ -96,7 +123,6 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
         problem = bind(model, point, choice, given["tolerance"])
         here = _opaque(problem.parameters)
         yield "init", problem.parameters
-        yield "loss", model.loss(problem.whole(here), point, choice)
         excess, gradients = problem.slope(here)
         yield "excess", (excess, gradients)
         yield "floor", problem.floor
