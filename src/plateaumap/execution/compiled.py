@@ -17,7 +17,7 @@ from plateaumap.compiler import compiler_options, double_precision
 from plateaumap.execution.cuda import Gpu, Kernel
 from plateaumap.execution.errors import ExecutionError
 from plateaumap.execution.kernel import UntranslatableError, translate
-from plateaumap.execution.verified import is_verified
+from plateaumap.execution.verified import unverified
 from plateaumap.numerics.stacking import Stacking
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,10 @@ def _compiled_once(
             return compiled[lanes](*arguments)
         with guard:  # or else every thread would compile it for itself
             # The call below finds this trace in JAX's cache.
-            block = tuned if is_verified(default.trace(*arguments).jaxpr) else default
+            doubtful = unverified(default.trace(*arguments).jaxpr)
+            if doubtful:
+                _log.info("compiled without options, as it uses %s", ", ".join(sorted(doubtful)))
+            block = default if doubtful else tuned
             result = block(*arguments)
             compiled[lanes] = block
             return result

@@ -18,44 +18,49 @@ from jax.extend import core
 
 from plateaumap.equations import equations
 
-MOVES = frozenset(
+
+def _names(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).split())
+
+
+MOVES = _names(
     # Programs inside programs,
-    "jit closed_call custom_jvp_call custom_vjp_call custom_lin remat checkpoint while scan cond"
+    "jit closed_call custom_jvp_call custom_vjp_call custom_lin remat2 checkpoint while scan cond",
     # and what copies, arranges or selects numbers of any kind, or packs them in pairs.
-    " broadcast_in_dim reshape squeeze expand_dims transpose rev concatenate pad slice"
-    " dynamic_slice dynamic_update_slice gather scatter select_n copy copy_p stop_gradient iota"
-    " split complex real imag random_wrap random_unwrap optimization_barrier".split()
+    "broadcast_in_dim reshape squeeze expand_dims transpose rev concatenate stack split pad slice",
+    "dynamic_slice dynamic_update_slice gather scatter select_n copy copy_p stop_gradient iota",
+    "complex real imag random_wrap random_unwrap optimization_barrier",
 )
 """Operations that are safe for every dtype: they do not compute."""
 
-COMPUTES = frozenset(
+COMPUTES = _names(
     # Whole numbers and truth values,
-    "and or xor not shift_left shift_right_logical shift_right_arithmetic population_count clz"
-    " rem eq ne lt le gt ge eq_to lt_to le_to is_finite bitcast_convert_type convert_element_type"
-    " random_bits random_seed random_split random_fold_in threefry2x32"
+    "and or xor not shift_left shift_right_logical shift_right_arithmetic population_count clz",
+    "rem eq ne lt le gt ge eq_to lt_to le_to is_finite bitcast_convert_type convert_element_type",
+    "random_bits random_seed random_split random_fold_in threefry2x32",
     # arithmetic,
-    " add sub mul div neg abs sign max min clamp square integer_pow floor ceil round nextafter"
-    " reduce_precision add_any"
-    # sums, products and the like,
-    " dot_general conv_general_dilated reduce_sum reduce_prod reduce_max reduce_min reduce_and"
-    " reduce_or reduce_xor argmax argmin cumsum cumprod cummax cummin cumlogsumexp sort top_k"
-    " scatter_add scatter-add scatter_mul scatter_max scatter_min"
-    # and elementary functions.
-    " exp exp2 expm1 log log1p logistic tanh sin cos tan sinh cosh asinh acosh atanh asin acos"
-    " sqrt rsqrt cbrt pow erf erfc erf_inv lgamma digamma".split()
+    "add add_any sub mul div neg abs sign max min clamp square integer_pow floor ceil round",
+    "nextafter",
+    # sums, products and orders,
+    "dot_general conv_general_dilated reduce_sum reduce_prod reduce_max reduce_min reduce_and",
+    "reduce_or reduce_xor argmax argmin cumsum cumprod cummax cummin cumlogsumexp sort top_k",
+    "scatter_add scatter-add",
+    # and elementary functions; the inverse trigonometric ones are missing for a reason.
+    "exp exp2 expm1 log log1p logistic sqrt rsqrt cbrt pow tanh sin cos tan sinh cosh",
+    "asinh acosh atanh erf erfc erf_inv lgamma digamma",
 )
 """Operations that were verified for single and double precision, and for whole numbers."""
 
 _PRECISIONS = (jnp.float32, jnp.float64)
 
 
-def is_verified(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> bool:
-    """Return whether compiler options leave the results of a program as they are.
+def unverified(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> frozenset[str]:
+    """Return the names of the operations of a program that compiler options might change.
 
     Args:
         jaxpr: the whole program that is compiled, vectorised already.
     """
-    return all(_is_verified(equation) for equation in equations(jaxpr))
+    return frozenset(e.primitive.name for e in equations(jaxpr) if not _is_verified(e))
 
 
 def _is_verified(equation: Any) -> bool:

@@ -162,7 +162,8 @@ def _refuse_class_numbers(logits: ArrayLike, targets: ArrayLike) -> None:
     if shape == outputs[:-1] or (whole and shape != outputs):
         raise PlateaumapError(
             f"targets of shape {shape} with logits of shape {outputs}: a softmax takes a target "
-            f"for each output, not the number of a class; use jax.nn.one_hot(targets, {outputs[-1]})"
+            "for each output, not the number of a class; use "
+            f"jax.nn.one_hot(targets, {outputs[-1]})"
         )
 
 
