@@ -160,7 +160,7 @@ def log1p(x: Array) -> Array:
     """
     x = jnp.asarray(x, jnp.result_type(x, 0.0))
     # Outside of the series' interval 1 + x is exact, or its rounding does not matter.
-    near = (x >= -0.5) & (x <= 1)
+    near = (x > -0.5) & (x <= 1)
     inside = jnp.where(near, x, 0)
     return jnp.where(near, log_ratio(inside / (1 + inside / 2)), jnp.log(1 + x))
 

@@ -216,6 +216,6 @@ _ENTRIES: Sequence[_Entry] = (
         _has_fractions,
         "Plateau fraction F = T10/T90, the share of learning spent getting started, against the "
         "learning rate: median over the starts, and shaded from the least to the most. For a "
-        "matching loss F is at most 1/9 along the flow.",
+        "matching loss F is at most 1/9 if y is 0 or 1, or while η (1 + x²) ≤ 4.",
     ),
 )

@@ -292,8 +292,8 @@ def plateau_fraction(
     """Draws the plateau fraction F = T10/T90 against the learning rate.
 
     For each loss the median over all starts and, shaded, from the least to the most. For a
-    matching loss such as cross-entropy, F ≤ 1/9 (dashed) at every learning rate, as long as
-    targets are 0 or 1, or η (1 + x²) ≤ 4.
+    matching loss such as cross-entropy, F ≤ 1/9 (dashed) but for rounding: at every learning rate
+    if targets are 0 or 1, and while η (1 + x²) ≤ 4 for targets in between.
 
     Args:
         frame: a table of results.
@@ -323,7 +323,14 @@ def plateau_fraction(
         panel.plot(told.index, told["median"], **look)
         handles.append(Line2D([], [], label=f"{loss_words(loss)}, median", **look))
     panel.axhline(MATCHING_FRACTION, **_THEORY)
-    handles.append(Line2D([], [], label="1/9: the most for a matching loss", **_THEORY))
+    handles.append(
+        Line2D(
+            [],
+            [],
+            label="1/9: the most for a matching loss\n(y in {0, 1} or η (1 + x²) ≤ 4)",
+            **_THEORY,
+        )
+    )
     panel.set(xscale="log", ylim=(0, 1))
     few_ticks(panel, room, 1)
     panel.grid(True)

@@ -154,7 +154,8 @@ def _direct(
     law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar, ...]:
     # A length from outside the span is beyond any integer type, and so it is from its ends.
-    start = law.point(jnp.clip(z, *law.span), target, z_low)
+    inside = jnp.clip(z, *law.span)
+    start = law.point(inside, target, jnp.where(inside == z, z_low, 0.0))
     whole = law.depart(start, target, drop)
     estimate = law.length(whole, target, h, h_low)
     meets = law.lands_well(whole, target, drop, h)

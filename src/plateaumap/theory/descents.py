@@ -188,12 +188,14 @@ def _start(w0: Array, b0: Array, x: Array) -> tuple[Array, Array]:
 
 
 def _step(lr: Array, x: Array) -> tuple[Array, Array]:
-    """Returns ``lr (1 + x**2)``; a large x is scaled down, so that its square does not overflow."""
+    """Returns ``lr (1 + x**2)``; both are scaled, so that only the result may overflow."""
     power = np.where(np.abs(x) > _LARGE_INPUT, np.frexp(x)[1], 0)
     x = np.ldexp(x, -power)
     square, error = two_product(x, x)
     factor, rest = two_sum(np.ldexp(1.0, -2 * power), square)
     factor, rest = quick_two_sum(factor, rest + error)
-    product, error = scaled_product(lr, factor)
+    lr, exponent = np.frexp(lr)
+    product, error = two_product(lr, factor)
     h, h_low = quick_two_sum(product, error + lr * rest)
-    return np.ldexp(h, 2 * power), np.ldexp(h_low, 2 * power)
+    exponent = exponent + 2 * power
+    return np.ldexp(h, exponent), np.ldexp(h_low, exponent)

@@ -282,17 +282,22 @@ class _Counter(NamedTuple):
         return settled
 
     def _flow_beyond(self, group: Group, settled: _Settled) -> None:
-        """Marks what is too long by its flow alone, whatever the series says.
+        """Marks what is too long by its flow or its first step alone, whatever the series says.
 
         Until a share of the excess is gone f falls by no more than that share, so that a length is
-        at least that share of the flow time over h.
+        at least what is kept of the flow time over h. Below a target of 0, where f is at most
+        exp(z) and falls, z has to come down by half of the drop.
         """
         open_ = np.flatnonzero(settled.state > EpochState.BEYOND_INT64)
-        if open_.size:
-            part = group.take(open_)
-            logarithm = batches.log_flow_epochs(self.law, group.zero, self.drop, part.cells)
-            far = logarithm > math.log(_LIMIT / self.drop.keep) + 1.0
-            settled.state[open_[far]] = EpochState.BEYOND_INT64
+        if not open_.size:
+            return
+        part = group.take(open_)
+        logarithm = batches.log_flow_epochs(self.law, group.zero, self.drop, part.cells)
+        far = logarithm > math.log(_LIMIT / self.drop.keep) + 1.0
+        if group.zero:
+            first = math.log(0.5 * self.drop.fraction) - part.cells.z - np.log(part.cells.h)
+            far |= first > math.log(_LIMIT) + 1.0
+        settled.state[open_[far]] = EpochState.BEYOND_INT64
 
     def _by_fractions(self, loss: str, cells: Columns, settled: _Settled) -> None:
         """Settles what is too near to an integer for double-double, where fractions can."""

@@ -10,6 +10,9 @@ from plateaumap.activations import Activation
 from plateaumap.theory.descents import PLAIN, EpochState, Grid, neurons
 from plateaumap.theory.laws import law_of
 
+_LONGEST_STEP = 1e100
+"""Of longer steps not even their roundings can be followed."""
+
 
 def complaint(
     grid: Grid, state: NDArray[np.uint8], loss: str, activation: Activation | str, drop: float
@@ -52,10 +55,10 @@ def why_no_length(
             f"it starts at its target, as far as float64 can tell: at w0 x + b0 = {z:g} the output "
             f"is {cell['y']:g}, and there is no loss excess to lose"
         )
-    if state == EpochState.NO_THEORY:
+    if state == EpochState.NO_THEORY or h > _LONGEST_STEP:
         return (
             f"its steps are too long for theory, lr (1 + x**2) = {h:g}: its path passes the target "
-            "or turns too sharply to be followed exactly; simulate it"
+            "or cannot be followed exactly; simulate it"
         )
     return (
         "its length lies so near to an integer, or is so long, that the arithmetic cannot tell "
