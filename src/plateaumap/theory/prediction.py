@@ -72,7 +72,9 @@ def predict_rough(
 
 def predict_extreme(law: Law, z: Scalar, target: Target, drop: Drop, h: Scalar) -> jax.Array:
     """Returns the flow time over h, by its logarithm; NaN where it overflows float64."""
-    return _whole(jnp.exp(law.log_flow_time(z, target, drop) - jnp.log(h)))
+    logarithm = law.log_flow_time(z, target, drop)
+    # A time of zero says that start and level are one number in float64.
+    return _whole(jnp.where(logarithm > -jnp.inf, jnp.exp(logarithm - jnp.log(h)), jnp.nan))
 
 
 def _whole(epochs: Scalar) -> jax.Array:
