@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from plateaumap.numerics.elementary import exp_nonpositive
+from plateaumap.numerics.elementary import exp_nonpositive, log1p, log1p_unit, logit
 
 SMALLEST = {np.float64: 708.39, np.float32: 87.33}
 
@@ -54,3 +54,40 @@ def test_whole_numbers_and_half_precision_are_taken_as_well():
     half = exp_nonpositive(jnp.asarray(-2, jnp.float16))
     assert half.dtype == jnp.float16
     assert half == pytest.approx(np.exp(-2), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", SMALLEST)
+def test_the_logarithm_of_one_more_is_right_to_three_units_over_the_whole_range(dtype):
+    rng = np.random.default_rng(1)
+    edge = {np.float64: 300, np.float32: 37}[dtype]
+    small, near_minus_one = 10 ** rng.uniform(-edge, 0, 500), 10 ** rng.uniform(-6, 0, 300) - 1
+    where_jax_is_wrong = np.linspace(-0.53, -0.28, 500)
+    parts = [small, -small, near_minus_one, where_jax_is_wrong, rng.uniform(0, 3, 500)]
+    x = np.concatenate([*parts, 10 ** rng.uniform(0, edge, 300), [-0.5, 1.0]]).astype(dtype)
+    x = x[x > -1]
+
+    value = np.asarray(jax.jit(log1p)(x))
+
+    with mp.workdps(60):
+        exact = [mp.log1p(mp.mpf(float(a))) for a in x]
+        off = [
+            float(abs(mp.mpf(float(v)) - e)) / np.spacing(np.abs(dtype(float(e))))
+            for v, e in zip(value, exact, strict=True)
+        ]
+    assert value.dtype == dtype
+    assert max(off) <= 3
+
+
+def test_the_ends_of_the_logarithm_of_one_more():
+    x = np.array([-2, -1, -0.0, np.inf, np.nan])
+    np.testing.assert_array_equal(log1p(x), [np.nan, -np.inf, -0.0, np.inf, np.nan])
+    assert jax.grad(log1p)(-0.41) == 1 / (1 - 0.41)
+    assert jax.grad(jax.grad(log1p))(1.0) == -0.25
+    assert logit(jnp.asarray([0.0, 0.5, 1.0])).tolist() == [-np.inf, 0, np.inf]
+
+
+@pytest.mark.parametrize("dtype", SMALLEST)
+def test_logarithms_next_to_one_do_not_underflow_early(dtype):
+    e = np.finfo(dtype).tiny * np.array([1, 1.25, 1.5, 2, 3, 5], dtype)
+    np.testing.assert_array_equal(jax.jit(log1p_unit)(e), e)
+    np.testing.assert_array_equal(jax.jit(log1p)(e), e)

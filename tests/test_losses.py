@@ -1,5 +1,6 @@
 """The sigmoid's two losses against mpmath: values, excesses, falls and gradients."""
 
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from plateaumap import losses
 from plateaumap.losses import Loss, as_loss, cross_entropy, quadratic
 from plateaumap.neuron import sigmoid_error
 from tests.accuracy import DTYPES, compute, either_sign, exactly, relative_errors
@@ -266,3 +268,81 @@ def test_the_page_about_losses_prints_what_it_says(capsys):
     (expected,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     exec(compile(code, "docs/losses.md", "exec"), {})
     assert capsys.readouterr().out == expected
+
+
+def softplus_exactly(z):
+    return mpmath.log1p(mpmath.exp(z))
+
+
+def cross_entropy_exactly(z, y):
+    return y * softplus_exactly(-z) + (1 - y) * softplus_exactly(z)
+
+
+def gradient_exactly(loss, z, y):
+    a, s = 1 / (1 + mpmath.exp(-z)), 1 / (1 + mpmath.exp(z))
+    error = (1 - y) * a - y * s
+    return error if loss == "cross_entropy" else error * a * s
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("y", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("name", ["quadratic", "cross_entropy"])
+def test_nothing_underflows_above_the_smallest_normal_number(name, y, dtype):
+    """Values, gradients and falls, on both sides, next to where `exp(−|z|)` underflows."""
+    loss = losses.resolve(name, "sigmoid")
+    edge = -math.log(np.finfo(dtype).tiny)
+    halfway = np.linspace(edge / 2 - 3, edge / 2 + 3, 13)
+    sizes = np.concatenate([halfway, edge - np.arange(0.01, 4)])
+    z = np.concatenate([sizes, -sizes]).astype(dtype)
+    step = (0.25 + np.arange(len(z)) % 3).astype(dtype)
+    # A step outwards would leave the normal numbers.
+    step = np.where(z > 0, -step, step)
+    targets = np.full_like(z, y)
+
+    def value_exactly(z, y):
+        if name == "cross_entropy":
+            return cross_entropy_exactly(z, y)
+        return gradient_exactly("cross_entropy", z, y) ** 2 / 2
+
+    found = (
+        compute(loss.value, z, targets, dtype=dtype),
+        compute(jax.grad(loss.value), z, targets, dtype=dtype),
+        compute(loss.fall, z, step, targets, dtype=dtype),
+    )
+    with mpmath.workdps(60):
+        exact = (
+            exactly(value_exactly, z, targets, dtype=dtype, digits=700),
+            exactly(lambda z, y: gradient_exactly(name, z, y), z, targets, dtype=dtype),
+            exactly(
+                lambda z, s, y: value_exactly(z, y) - value_exactly(z + s, y),
+                *(z, step, targets),
+                dtype=dtype,
+                digits=700,
+            ),
+        )
+        smallest = float(np.finfo(dtype).tiny)
+        for values, right in zip(found, exact, strict=True):
+            for v, r in zip(values, right, strict=True):
+                off = abs(mpmath.mpf(float(v)) - r)
+                assert off <= 64 * np.finfo(dtype).eps * abs(r) or abs(r) < smallest
+
+
+@pytest.mark.parametrize("y", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("name", ["quadratic", "cross_entropy"])
+def test_derivatives_of_every_order_are_right_also_at_zero(name, y):
+    value = losses.resolve(name, "sigmoid").value
+
+    def plain(z, y):
+        a = 1 / (1 + jnp.exp(-z))
+        return (
+            (a - y) ** 2 / 2
+            if name == "quadratic"
+            else y * jnp.log1p(jnp.exp(-z)) + (1 - y) * jnp.log1p(jnp.exp(z))
+        )
+
+    ours, theirs = value, plain
+    with jax.enable_x64(True):
+        for _ in range(4):
+            ours, theirs = jax.grad(ours), jax.grad(theirs)
+            for z in (-2.0, 0.0, 0.7):
+                assert ours(z, y) == pytest.approx(float(theirs(z, y)), rel=1e-12, abs=1e-15)

@@ -233,3 +233,131 @@ def test_an_unknown_unit_is_told():
         losses.binary_cross_entropy(0.0, 1.0, unit="bit")
     with pytest.raises(pm.PlateaumapError, match=r"shape \(\.\.\., outputs\)"):
         losses.softmax_cross_entropy(0.0, 1.0)
+
+
+def hessian_exactly(logits, targets):
+    """Return `Σy (diag(a) − a aᵀ)` of the softmax cross-entropy, to 60 digits."""
+    with mpmath.workdps(60):
+        z = [mpmath.mpf(float(v)) for v in logits]
+        terms = [mpmath.exp(v - max(z)) for v in z]
+        weight = mpmath.fsum(mpmath.mpf(float(v)) for v in targets)
+        total, n = mpmath.fsum(terms), range(len(z))
+        rest = [mpmath.fsum(terms[k] for k in n if k != j) / total for j in n]
+        a = [term / total for term in terms]
+        return [[weight * a[i] * (rest[i] if i == j else -a[j]) for j in n] for i in n]
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [0.0, 0.0, 0.0],
+        [2.0, 2.0, -1.0],
+        [-1.0, 3.0, 3.0],
+        [0.5, 0.2, -0.3],
+        [40.0, 0.0, 0.0],
+        [0.0, 700.0, 100.0],
+        [1e4, 1e4, 0.0],
+    ],
+)
+@pytest.mark.parametrize("targets", [[1.0, 0.0, 0.0], [0.0, 0.25, 0.75], [0.0, 0.0, 0.0]])
+def test_the_hessian_of_the_softmax_is_exact_at_ties_and_in_saturation(logits, targets):
+    with jax.enable_x64(True):
+        z, y = jnp.asarray(logits), jnp.asarray(targets)
+        found = jax.hessian(losses.softmax_cross_entropy)(z, y)
+        reverse = jax.jacrev(jax.jacrev(losses.softmax_cross_entropy))(z, y)
+    np.testing.assert_allclose(found, reverse, rtol=1e-14, atol=1e-300)
+    for row, exact_row in zip(np.asarray(found), hessian_exactly(logits, targets), strict=True):
+        for value, exact in zip(row, exact_row, strict=True):
+            assert abs(value - exact) <= 1e-14 * abs(exact) + 1e-300
+
+
+def test_third_derivatives_of_the_softmax_are_right_at_ties():
+    with jax.enable_x64(True):
+        z, y = jnp.zeros(3), jnp.asarray([0.0, 1.0, 0.0])
+        found, expected = (
+            jax.jacfwd(jax.hessian(function))(z, y)
+            for function in (
+                losses.softmax_cross_entropy,
+                lambda z, y: -jnp.sum(y * (z - jnp.log(jnp.sum(jnp.exp(z))))),
+            )
+        )
+    np.testing.assert_allclose(found, expected, atol=1e-15)
+
+
+def test_the_softmax_is_differentiable_in_its_targets():
+    with jax.enable_x64(True):
+        z, y = jnp.asarray([0.3, 0.3, -1.0]), jnp.asarray([0.2, 0.5, 0.3])
+        found = jax.grad(losses.softmax_cross_entropy, argnums=1)(z, y)
+        np.testing.assert_allclose(found, -jax.nn.log_softmax(z), rtol=1e-15)
+        mixed = jax.jacfwd(jax.grad(losses.softmax_cross_entropy), argnums=1)(z, y)
+        a = jax.nn.softmax(z)
+        np.testing.assert_allclose(mixed, a[:, None] - jnp.eye(3), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["binary", "sigmoid", "linear"])
+def test_hessians_are_differences_of_gradients(name):
+    function = OPTAX[name][0]
+    with jax.enable_x64(True):
+        for logit, target in itertools.product((-30.0, -2.0, 0.0, 1e-9, 3.0, 30.0), (0.0, 0.4, 1)):
+            z, y = jnp.full((2, 2), logit), jnp.full((2, 2), target)
+            found = jax.hessian(function)(z, y).reshape(4, 4)
+            step = 1e-4
+            ahead, behind = (jax.grad(function)(z.at[0, 0].add(s), y) for s in (step, -step))
+            difference = np.ravel((ahead - behind) / (2 * step))
+            np.testing.assert_allclose(found[0], difference, rtol=1e-6, atol=1e-11)
+
+
+NETWORK_LOSSES = (losses.binary_cross_entropy, losses.softmax_cross_entropy, losses.l2_loss)
+
+
+@pytest.mark.parametrize("function", NETWORK_LOSSES)
+@pytest.mark.parametrize(
+    ("outputs", "shape"),
+    [
+        ((4, 1), (4,)),
+        ((4, 3), (4,)),
+        ((3,), (2, 3)),
+        ((3,), (1, 3)),
+        ((4, 3), (4, 2)),
+        ((3, 3), (3,)),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_with_both_shapes(function, outputs, shape):
+    with pytest.raises(pm.PlateaumapError) as caught:
+        jax.jit(function)(jnp.zeros(outputs), jnp.ones(shape))
+    assert f"targets of shape {shape} with logits of shape {outputs}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("function", NETWORK_LOSSES)
+@pytest.mark.parametrize(("outputs", "shape"), [((4, 3), ()), ((4, 3), (3,)), ((3, 3), (1, 3))])
+def test_targets_may_be_shared_where_it_is_plain_which_logits_they_belong_to(
+    function, outputs, shape
+):
+    z = jnp.linspace(-1, 2, 12 if outputs == (4, 3) else 9).reshape(outputs)
+    y = jnp.full(shape, 0.25)
+    assert function(z, y) == function(z, jnp.broadcast_to(y, outputs))
+
+
+def test_class_numbers_are_refused_with_the_way_to_use_them():
+    cases = [
+        ((4, 3), [0, 2, 1, 0]),
+        ((3, 3), [0, 2, 1]),
+        ((3,), 2),
+        ((4, 3), 1),
+        ((2, 3), [[1], [2]]),
+    ]
+    for outputs, numbers in cases:
+        for function in (losses.softmax_cross_entropy, jax.jit(losses.softmax_cross_entropy)):
+            with pytest.raises(pm.PlateaumapError, match=r"use jax.nn.one_hot\(targets, 3\)"):
+                function(jnp.zeros(outputs), jnp.asarray(numbers))
+    one_hot = np.eye(3, dtype=int)[[0, 2]]
+    assert losses.softmax_cross_entropy(jnp.zeros((2, 3)), one_hot) == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize("function", [*NETWORK_LOSSES, losses.quadratic, losses.cross_entropy])
+def test_masked_arrays_are_refused(function):
+    plain = np.array([[0.2, 0.8]])
+    masked = np.ma.masked_array(plain, [[True, False]])
+    for arguments in ((plain, masked), (masked, plain)):
+        with pytest.raises(pm.PlateaumapError, match="is a masked array of shape"):
+            function(*arguments)

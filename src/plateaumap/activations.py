@@ -53,7 +53,7 @@ from plateaumap.neuron import (
     softplus,
     softplus_remainder,
 )
-from plateaumap.numerics.elementary import EXPM1_RADIUS, expm1_near, horner
+from plateaumap.numerics.elementary import EXPM1_RADIUS, expm1_near, horner, log1p, logit
 from plateaumap.numerics.gaussian import density, integrated_mills_ratio, mills_ratio
 from plateaumap.numerics.quadrature import integral_from_zero
 
@@ -241,7 +241,7 @@ _SIGMOID = Activation(
     0.0,
     1.0,
     remainder=softplus_remainder,
-    inverse=lambda y: jnp.log(y) - jnp.log1p(-y),
+    inverse=logit,
 )
 
 
@@ -262,7 +262,7 @@ _TANH = _odd(
     # At z = 0 remainder and constant cancel to the last bit, so that ln cosh 0 is 0.
     remainder=lambda z: jnp.where(z == 0, math.log(2), softplus_remainder(2 * z)),
     constant=-math.log(2),
-    inverse=jnp.arctanh,
+    inverse=lambda y: (log1p(y) - log1p(-y)) / 2,
 )
 
 
@@ -360,7 +360,7 @@ def _angle(t: Array) -> tuple[Array, Array]:
 
 def _atan_remainder(z: Array) -> Array:
     t = jnp.abs(z)
-    return -(2 / math.pi) * (t * _angle(t)[1] + jnp.log1p(jnp.square(t)) / 2)
+    return -(2 / math.pi) * (t * _angle(t)[1] + log1p(jnp.square(t)) / 2)
 
 
 _ATAN = _odd(
@@ -379,7 +379,7 @@ _SOFTSIGN = _odd(
     tail=lambda t: 1 / (1 + t),
     slope=lambda z: 1 / jnp.square(1 + jnp.abs(z)),
     smooth=False,
-    remainder=lambda z: -jnp.log1p(jnp.abs(z)),
+    remainder=lambda z: -log1p(jnp.abs(z)),
     light_tailed=False,
     inverse=lambda y: y / (1 - jnp.abs(y)),
 )

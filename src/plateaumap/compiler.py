@@ -106,7 +106,10 @@ def _require_device() -> None:
 
 @lru_cache(maxsize=2)
 def compiler_options(own_threads: bool = False) -> dict[str, str | bool]:
-    """Return options that make the most of this CPU.
+    """Return options that make the most of this CPU, for programs that they leave right.
+
+    Which programs these are, `plateaumap.execution.verified` says; all others are compiled as JAX
+    does by default.
 
     A block is one thread's work. XLA by itself would run independent operations of one block on
     several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
+
+from plateaumap.equations import equations
 
 CACHE = 2**17
 """Bytes that the largest array of a block may take, so that several stay in a core's cache."""
@@ -27,22 +28,10 @@ def lanes_for(function: Callable[..., Any], *arguments: Any) -> int | None:
         None if the function works on scalars only: then the cache is no bound.
     """
     traced = jax.make_jaxpr(function)(*arguments)
-    largest = max(map(math.prod, _shapes(traced.jaxpr)), default=1)
+    shapes = (v.aval.shape for equation in equations(traced) for v in equation.outvars)
+    largest = max(map(math.prod, shapes), default=1)
     if largest == 1:
         return None
     item = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(arguments))
     lanes = 2 ** int(math.log2(max(CACHE // (largest * item), 1)))
     return min(max(lanes, FEWEST), MOST)
-
-
-def _shapes(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Yield the shapes of all that is computed, in loops and calls, too."""
-    for equation in jaxpr.eqns:
-        yield from (variable.aval.shape for variable in equation.outvars)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _shapes(getattr(inner, "jaxpr", inner))
-
-
-def _is_jaxpr(value: object) -> bool:
-    return isinstance(value, (core.Jaxpr, core.ClosedJaxpr))

@@ -88,11 +88,20 @@ def sigmoid(z: ArrayLike) -> Array:
     return sigmoid_pair(z)[0]
 
 
+@jax.custom_jvp
 @traced_once
 def sigmoid_slope(z: ArrayLike) -> Array:
     """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision."""
     larger, smaller = _outer_pair(jnp.asarray(z))
     return larger * smaller
+
+
+@sigmoid_slope.defjvp
+def _sigmoid_slope_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # From the pair, not from |z|, which has no derivatives of higher order at z = 0.
+    (z,), (z_dot,) = primals, tangents
+    a, s = sigmoid_pair(z)
+    return sigmoid_slope(z), a * s * (s - a) * z_dot
 
 
 @jax.custom_jvp

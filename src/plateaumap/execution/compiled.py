@@ -17,6 +17,7 @@ from plateaumap.compiler import compiler_options, double_precision
 from plateaumap.execution.cuda import Gpu, Kernel
 from plateaumap.execution.errors import ExecutionError
 from plateaumap.execution.kernel import UntranslatableError, translate
+from plateaumap.execution.verified import unverified
 from plateaumap.numerics.stacking import Stacking
 
 _log = logging.getLogger(__name__)
@@ -119,17 +120,24 @@ class Blocks:
 def _compiled_once(
     function: Callable[..., Any], data: Any, options: Mapping[str, str | bool]
 ) -> Callable[..., Any]:
-    block = jax.jit(function, compiler_options=dict(options))
-    compiled: set[int] = set()
+    default = jax.jit(function)
+    tuned = jax.jit(function, compiler_options=dict(options))
+    compiled: dict[int, Callable[..., Any]] = {}
     guard = threading.Lock()
 
     def call(lane_points: Mapping[str, np.ndarray], limits: Any, *others: Any) -> Any:
         lanes = len(next(iter(lane_points.values())))
+        arguments = (lane_points, limits, data, *others)
         if lanes in compiled:
-            return block(lane_points, limits, data, *others)
+            return compiled[lanes](*arguments)
         with guard:  # or else every thread would compile it for itself
-            result = block(lane_points, limits, data, *others)
-            compiled.add(lanes)
+            # The call below finds this trace in JAX's cache.
+            doubtful = unverified(default.trace(*arguments).jaxpr)
+            if doubtful:
+                _log.info("compiled without options, as it uses %s", ", ".join(sorted(doubtful)))
+            block = default if doubtful else tuned
+            result = block(*arguments)
+            compiled[lanes] = block
             return result
 
     return call

@@ -68,7 +68,7 @@ def _answers(theory: Theory | None, sample: Points | None) -> list[Any]:
     """Return what a theory says of some points; of a theory of this package, its names."""
     if theory is None or type(theory) is NeuronTheory or sample is None:
         return [theory is not None and [theory.case, theory.never_flat]]
-    known = [theory.never_flat]
+    known: list[Any] = [theory.never_flat]
     for drop in measures.LEVELS.values():
         try:
             predicted, counts = theory.predict(sample, drop), theory.lengths(sample, drop)

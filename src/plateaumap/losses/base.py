@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from plateaumap.errors import PlateaumapError
 
 LossFunction = Callable[[Array, Array], Array]
 
@@ -37,7 +40,12 @@ class Loss:
     steady: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
-        """Return the raw loss of pre-activation `z` and target `y`, which broadcast."""
+        """Return the raw loss of pre-activation `z` and target `y`, which broadcast.
+
+        Raises:
+            PlateaumapError: an argument is a masked array.
+        """
+        refuse_masked(z=z, y=y)
         dtype = jnp.result_type(z, y, 0.0)
         return self.value(jnp.asarray(z, dtype), jnp.asarray(y, dtype))
 
@@ -46,6 +54,20 @@ class Loss:
         if self.excess is None:
             return self.value(z, y) - self.floor(y)
         return self.excess(z, y)
+
+
+def refuse_masked(**arrays: object) -> None:
+    """Raise where an array is masked: JAX has no masks, and would use what lies under them.
+
+    Raises:
+        PlateaumapError: one of the arrays is a `numpy.ma.MaskedArray`.
+    """
+    for name, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray):
+            raise PlateaumapError(
+                f"{name} is a masked array of shape {array.shape}: masks are not supported; use "
+                f"{name}.compressed() or {name}.filled(value)"
+            )
 
 
 def as_loss(loss: Loss | LossFunction) -> Loss:

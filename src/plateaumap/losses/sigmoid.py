@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import xlog1py, xlogy
+from jax.scipy.special import xlogy
 
 from plateaumap.losses.base import Loss
 from plateaumap.neuron import sigmoid_error, sigmoid_pair, softplus_remainder
@@ -21,7 +21,9 @@ from plateaumap.numerics.elementary import (
     expm1_near,
     horner,
     is_double,
+    log1p,
     log_ratio,
+    logit,
     traced_once,
 )
 
@@ -55,11 +57,8 @@ def _quadratic_fall(z: Array, step: Array, y: Array) -> Array:
 def _entropy(y: Array) -> Array:
     """Return the entropy of a target in nats: what the cross-entropy cannot fall below."""
     y = jnp.asarray(y)
-    return jnp.abs(xlogy(y, y) + xlog1py(1 - y, -y))
-
-
-def _logit(y: Array) -> Array:
-    return jnp.log(y) - jnp.log1p(-y)
+    rest = 1 - y
+    return jnp.abs(xlogy(y, y) + jnp.where(rest == 0, 0, rest * log1p(-y)))
 
 
 @jax.custom_jvp
@@ -85,7 +84,7 @@ def _cross_entropy_excess(z: Array, y: Array) -> Array:
     Close to the target the loss and its floor cancel. There the divergence is taken from its
     series in `u = z − logit(y)`, whose coefficients are the cumulants of a Bernoulli variable.
     """
-    u = z - _logit(y)
+    u = z - logit(y)
     v = y * (1 - y)
     skew = 1 - 2 * y
     cumulants = (
@@ -111,7 +110,7 @@ def _cross_entropy_excess_jvp(
 ) -> tuple[Array, Array]:
     (z, y), (z_dot, y_dot) = primals, tangents
     # d/dy of the divergence is logit(y) − z; it is infinite at y in {0, 1}, where y is fixed.
-    by_target = jnp.where(y_dot == 0, 0, (_logit(y) - z) * y_dot)
+    by_target = jnp.where(y_dot == 0, 0, (logit(y) - z) * y_dot)
     return _cross_entropy_excess(z, y), sigmoid_error(z, y) * z_dot + by_target
 
 
@@ -134,7 +133,7 @@ def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
     e, e_after = exp_nonpositive(-jnp.abs(z)), exp_nonpositive(-jnp.abs(after))
     small = jnp.abs(growth) < EXPM1_RADIUS
     difference = jnp.where(small, -e * expm1_near(jnp.where(small, -growth, 0)), e - e_after)
-    return linear + log_ratio(difference / (2 + e + e_after))
+    return linear + log_ratio(difference / (1 + e / 2 + e_after / 2))
 
 
 def _steady_up_to(rate_allowed: float) -> Callable[[Array, Array], Array]:

@@ -346,7 +346,14 @@ def plateau_fraction(
         panel.vlines(spread.index, spread["low"], spread["high"], color=colour, linewidth=0.8)
         handles.append(Line2D([], [], label=f"{loss_words(loss)}, median", **look))
     panel.axhline(MATCHING_FRACTION, **_THEORY)
-    handles.append(Line2D([], [], label="1/9: the most for a matching loss", **_THEORY))
+    handles.append(
+        Line2D(
+            [],
+            [],
+            label="1/9: the most for a matching loss\n(y in {0, 1} or η (1 + x²) ≤ 4)",
+            **_THEORY,
+        )
+    )
     panel.set(xscale="log", ylim=(0, 1))
     few_ticks(panel, room, 1)
     panel.grid(True)

@@ -27,6 +27,13 @@ BLOCK = 8192
 WIDE_BLOCK = 16384
 
 
+SMALLEST_STEP = 2.0**-1000
+"""XLA takes subnormal numbers for zero, so that shorter steps are computed with as this one."""
+
+_ENDLESS = 1e299
+"""From here on a prediction is one that was clipped short of an overflow."""
+
+
 _Kernel = Callable[..., Any]
 
 
@@ -112,6 +119,15 @@ def walked(law: Law, zero: bool, drop: Drop, slope: float, cells: Columns, plan:
 
 def predicted(law: Law, zero: bool, drop: Drop, cells: Columns) -> Array:
     """Predicts lengths; NaN where there is no telling, or where they overflow float64."""
+    epochs = _clipped_predictions(law, zero, drop, cells)
+    with np.errstate(all="ignore"):
+        # Of so many epochs only the flow time over h is seen in float64.
+        scaled = epochs * np.maximum(SMALLEST_STEP / cells.h, 1.0)
+    return np.where(np.isfinite(scaled), scaled, np.nan)
+
+
+def _clipped_predictions(law: Law, zero: bool, drop: Drop, cells: Columns) -> Array:
+    """Predicts lengths for steps that are at least ``SMALLEST_STEP``."""
     (epochs,) = _run(_predicted, law, zero, (drop,), cells, (cells.z_low, cells.h_low), WIDE_BLOCK)
     rough = np.flatnonzero(np.isnan(epochs))
     if rough.size:
@@ -119,18 +135,27 @@ def predicted(law: Law, zero: bool, drop: Drop, cells: Columns) -> Array:
         (epochs[rough],) = _run(
             _predicted_rough, law, zero, (drop,), part, (part.z_low, part.h_low), BLOCK
         )
-    extreme = np.flatnonzero(np.isnan(epochs) & (np.abs(cells.z) > 300.0))
+    unknown = np.isnan(epochs) | (epochs > _ENDLESS)
+    epochs[unknown] = np.nan
+    extreme = np.flatnonzero(unknown & ((np.abs(cells.z) > 300.0) | (cells.h < 1e-100)))
     if extreme.size:
         part = cells.take(extreme)
         (epochs[extreme],) = _run(_predicted_extreme, law, zero, (drop,), part, (), BLOCK)
     return epochs
 
 
+def log_flow_epochs(law: Law, zero: bool, drop: Drop, cells: Columns) -> Array:
+    """Returns the logarithms of the flow times over h; NaN where a law has none."""
+    (logarithms,) = _run(_log_flow_epochs, law, zero, (drop,), cells, (), BLOCK)
+    return logarithms
+
+
 def _direct(
     law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar, z_low: Scalar, h_low: Scalar
 ) -> tuple[Scalar, ...]:
     # A length from outside the span is beyond any integer type, and so it is from its ends.
-    start = law.point(jnp.clip(z, *law.span), target, z_low)
+    inside = jnp.clip(z, *law.span)
+    start = law.point(inside, target, jnp.where(inside == z, z_low, 0.0))
     whole = law.depart(start, target, drop)
     estimate = law.length(whole, target, h, h_low)
     meets = law.lands_well(whole, target, drop, h)
@@ -204,6 +229,10 @@ def _predicted_extreme(law: Law, target: Target, drop: Drop, z: Scalar, h: Scala
     return (prediction.predict_extreme(law, z, target, drop, h),)
 
 
+def _log_flow_epochs(law: Law, target: Target, drop: Drop, z: Scalar, h: Scalar) -> tuple[Scalar]:
+    return (jnp.asarray(law.log_flow_time(z, target, drop) - jnp.log(h)),)
+
+
 @cache
 def _compiled(kernel: _Kernel, law: Law, zero: bool) -> _Kernel:
     """Returns a kernel for one law over a block: the one place where they are vmapped."""
@@ -230,7 +259,7 @@ def _run(
     """Runs a kernel over all cells, block by block."""
     # The program of a known target takes none: what all cells share is not copied about.
     targets = () if zero else (cells.y, cells.q)
-    columns = (*targets, cells.z, cells.h, *extra)
+    columns = (*targets, cells.z, np.maximum(cells.h, SMALLEST_STEP), *extra)
     count, width = len(cells.z), min(width, law.width)
     if count <= SMALL_BLOCK:
         width = SMALL_BLOCK

@@ -12,11 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.errors import PlateaumapError
+from plateaumap.losses.base import refuse_masked
 from plateaumap.theory.batches import Columns
-from plateaumap.theory.double_double import Array, quick_two_sum, two_product, two_sum
+from plateaumap.theory.double_double import (
+    Array,
+    quick_two_sum,
+    scaled_product,
+    two_product,
+    two_sum,
+)
 
 _UNIT = 2.0**-53
 _NO_TARGET = 1e-290
+_LARGE_INPUT = 2.0**500
 
 
 class EpochState(IntEnum):
@@ -54,8 +62,9 @@ class Grid:
         """Takes ``w0, b0, lr, x, y``.
 
         Raises:
-          PlateaumapError: they do not broadcast, or are not numbers.
+          PlateaumapError: they do not broadcast, are not numbers, or are masked.
         """
+        refuse_masked(**columns)
         try:
             arrays = {name: np.asarray(c, dtype=np.float64) for name, c in columns.items()}
             self.shape = np.broadcast_shapes(*(a.shape for a in arrays.values()))
@@ -116,6 +125,7 @@ def descents(
     with np.errstate(all="ignore"):
         (z, z_low, h, h_low), valid = neurons(w0, b0, lr, x)
         z, z_low, h, h_low = stretch.z * z, stretch.z * z_low, stretch.h * h, stretch.h * h_low
+        valid &= np.isfinite(z) & np.isfinite(h)
         (y, y_low), (rest, rest_low) = _shares(y, stretch)
         # So near to 0 a target counts from z = -600 down alone, where nothing moves anyway.
         y = np.where((y > 0) & (y < _NO_TARGET), 0.0, y)
@@ -172,15 +182,20 @@ def _shares(y: Array, stretch: Stretch) -> tuple[tuple[Array, Array], tuple[Arra
 
 def _start(w0: Array, b0: Array, x: Array) -> tuple[Array, Array]:
     """Returns ``w0 x + b0``."""
-    product, error = two_product(w0, x)
+    product, error = scaled_product(w0, x)
     total, rest = two_sum(product, b0)
     return quick_two_sum(total, rest + error)
 
 
 def _step(lr: Array, x: Array) -> tuple[Array, Array]:
-    """Returns ``lr (1 + x**2)``."""
+    """Returns ``lr (1 + x**2)``; both are scaled, so that only the result may overflow."""
+    power = np.where(np.abs(x) > _LARGE_INPUT, np.frexp(x)[1], 0)
+    x = np.ldexp(x, -power)
     square, error = two_product(x, x)
-    factor, rest = two_sum(np.ones_like(square), square)
+    factor, rest = two_sum(np.ldexp(1.0, -2 * power), square)
     factor, rest = quick_two_sum(factor, rest + error)
+    lr, exponent = np.frexp(lr)
     product, error = two_product(lr, factor)
-    return quick_two_sum(product, error + lr * rest)
+    h, h_low = quick_two_sum(product, error + lr * rest)
+    exponent = exponent + 2 * power
+    return np.ldexp(h, exponent), np.ldexp(h_low, exponent)

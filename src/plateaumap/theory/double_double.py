@@ -114,6 +114,13 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
     return p, ((a_hi * b_hi - p) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo
 
 
+def scaled_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """The same as ``two_product`` for all sizes; only a result may overflow or underflow."""
+    (a, i), (b, j) = np.frexp(a), np.frexp(b)
+    product, error = two_product(a, b)
+    return np.ldexp(product, i + j), np.ldexp(error, i + j)
+
+
 def exp(x: DoubleDouble) -> DoubleDouble:
     """Returns e**x, for |x| <= 650."""
     step, rest = _reduced(x)

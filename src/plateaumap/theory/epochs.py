@@ -10,6 +10,7 @@ arithmetic. Cells pass through three stages, each only where the one before left
 Every stage bounds its own error; an answer stands when no integer lies within the bound.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ from plateaumap.theory.exact import (
 from plateaumap.theory.flow import make_drop
 from plateaumap.theory.law import Law
 from plateaumap.theory.laws import law_of
+from plateaumap.theory.reasons import complaint
 from plateaumap.theory.sigmoid import SigmoidLaw
 
 _LIMIT = 2.0**63
@@ -49,14 +51,6 @@ _LARGEST_STEP = 1e100
 """Steps up to here reach no further than the stages' clips."""
 _EXACT_SLOPE = 0.02
 """The same for an exact leap: there the series leaves out next to nothing."""
-
-_REASONS = {
-    EpochState.BEYOND_INT64: "its plateau is longer than int64 holds, 2**63 epochs",
-    EpochState.NO_EXCESS: "it starts at its target, with no loss excess to lose",
-    EpochState.NO_THEORY: "its path overshoots the target, for which there is no theory; simulate",
-    EpochState.UNDECIDED: "its length is closer to an integer than the arithmetic can tell",
-    EpochState.INVALID: "it is not a neuron: values must be finite, lr > 0 y allowed by its loss",
-}
 
 
 class Stage(NamedTuple):
@@ -138,7 +132,7 @@ def plateau_epochs(
     if errors == "mask":
         return np.ma.MaskedArray(counts.epochs, mask=~known)
     if not known.all():
-        raise PlateaumapError(_complaint(grid, counts.state.reshape(-1)))
+        raise PlateaumapError(complaint(grid, counts.state.reshape(-1), loss, activation, drop))
     return counts.epochs[()]
 
 
@@ -269,6 +263,7 @@ class _Counter(NamedTuple):
         if not zero:
             state[(state == EpochState.UNDECIDED) & np.isinf(settled.bound)] = EpochState.NO_THEORY
         state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
+        self._flow_beyond(group, settled)
         result = _Settled(total.astype(np.int64), settled.bound, state)
         if zero and law.loss in EXACT_LENGTHS:
             self._by_fractions(law.loss, cells, result)
@@ -285,6 +280,24 @@ class _Counter(NamedTuple):
         beyond = told & (plan.leap - plan.leap_bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
         settled.state[beyond] = EpochState.BEYOND_INT64
         return settled
+
+    def _flow_beyond(self, group: Group, settled: _Settled) -> None:
+        """Marks what is too long by its flow or its first step alone, whatever the series says.
+
+        Until a share of the excess is gone f falls by no more than that share, so that a length is
+        at least what is kept of the flow time over h. Below a target of 0, where f is at most
+        exp(z) and falls, z has to come down by half of the drop.
+        """
+        open_ = np.flatnonzero(settled.state > EpochState.BEYOND_INT64)
+        if not open_.size:
+            return
+        part = group.take(open_)
+        logarithm = batches.log_flow_epochs(self.law, group.zero, self.drop, part.cells)
+        far = logarithm > math.log(_LIMIT / self.drop.keep) + 1.0
+        if group.zero:
+            first = math.log(0.5 * self.drop.fraction) - part.cells.z - np.log(part.cells.h)
+            far |= first > math.log(_LIMIT) + 1.0
+        settled.state[open_[far]] = EpochState.BEYOND_INT64
 
     def _by_fractions(self, loss: str, cells: Columns, settled: _Settled) -> None:
         """Settles what is too near to an integer for double-double, where fractions can."""
@@ -333,6 +346,8 @@ def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
 
     def record(group: Group, settled: _Settled) -> list[Group]:
         """Writes what is settled and returns what is not."""
+        clipped = group.cells.h < batches.SMALLEST_STEP
+        settled.state[clipped & (settled.state <= EpochState.SIMULATED)] = EpochState.UNDECIDED
         table.write(group.where, settled)
         doubtful = np.flatnonzero(settled.state == EpochState.UNDECIDED)
         return [group.take(doubtful)] if doubtful.size else []
@@ -376,17 +391,6 @@ def _split(length: DoubleDouble, usable: NDArray[np.bool_]) -> tuple[NDArray[np.
     rest = (hi - whole) + lo
     more = np.floor(rest)
     return (whole.astype(np.int64) + more.astype(np.int64)).astype(np.uint64), rest - more
-
-
-def _complaint(grid: Grid, state: NDArray[np.uint8]) -> str:
-    missing = np.flatnonzero(state > EpochState.SIMULATED)
-    first = int(missing[0])
-    values = ", ".join(f"{name}={value!r}" for name, value in grid.cell(first).items())
-    reason = _REASONS[EpochState(int(state[first]))]
-    return (
-        f"{missing.size} of {grid.size} cells have no plateau length; the first is {values}: "
-        f"{reason}. Use errors='mask' to mask them"
-    )
 
 
 _Item = TypeVar("_Item")

@@ -25,6 +25,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from plateaumap.numerics.elementary import log1p
+
 Scalar = jax.Array | float
 """One float64 number: a traced JAX scalar, or a Python float that is part of the program."""
 
@@ -194,7 +196,7 @@ def make_leg(start: Point, end: Point, target: Target) -> Leg:
     fall = start.z - end.z
     width = -start.a * end.s * jnp.expm1(-fall)
     saturated = start.z + end.z > 0
-    ratio = jnp.log1p(width / jnp.where(saturated, end.a, start.s))
+    ratio = log1p(width / jnp.where(saturated, end.a, start.s))
     log_a = jnp.where(saturated, ratio, fall - ratio)
     log_s = jnp.where(saturated, ratio - fall, -ratio)
     if target.is_zero:
@@ -300,11 +302,11 @@ def _quadratic_log_duration(leg: Leg, target: Target) -> Scalar:
 def _quadratic_departure(z0: Scalar, target: Target, drop: Drop) -> Scalar:
     start = make_point(z0, target)
     share = _error_share(z0, target)
-    log_a = jnp.log1p(-drop.error_loss * share)
+    log_a = log1p(-drop.error_loss * share)
     end_s = drop.error_keep * start.s + drop.error_loss * target.q
-    saturated = log_a - jnp.log1p(jnp.exp(-jnp.abs(z0))) - jnp.log(end_s)
+    saturated = log_a - log1p(jnp.exp(-jnp.abs(z0))) - jnp.log(end_s)
     error = drop.error_loss * start.e / jnp.where(z0 > 0, 1.0, start.s)
-    return jnp.where(z0 > 0, saturated, z0 + log_a - jnp.log1p(error))
+    return jnp.where(z0 > 0, saturated, z0 + log_a - log1p(error))
 
 
 def _quadratic_depart(start: Point, target: Target, drop: Drop) -> Leg:
@@ -313,8 +315,8 @@ def _quadratic_depart(start: Point, target: Target, drop: Drop) -> Leg:
     log_keep = jnp.log(keep)
     log_a = -log_keep
     if not target.is_zero:
-        log_a = log_a - jnp.log1p(loss / keep * (target.y / start.a))
-    log_s = -jnp.log1p(width / start.s)
+        log_a = log_a - log1p(loss / keep * (target.y / start.a))
+    log_s = -log1p(width / start.s)
     end = Point(
         start.z - (log_a - log_s),
         keep * start.a + loss * target.y,
@@ -405,12 +407,12 @@ def _cross_entropy_depart(start: Point, target: Target, drop: Drop) -> Leg:
         end = make_point(_cross_entropy_departure(start.z, target, drop), target)
         return make_leg(start, end, target)
     # With y = 0 the loss is -ln s: s grows by exp(drop * loss).
-    loss = jnp.maximum(start.z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(start.z)))
+    loss = jnp.maximum(start.z, 0.0) + log1p(jnp.exp(-jnp.abs(start.z)))
     fall = drop.fraction * loss
     end_a = -jnp.expm1(-drop.keep * loss)
     end_s = jnp.exp(-drop.keep * loss)
     width = jnp.where(fall < 1.0, start.s * jnp.expm1(fall), end_s - start.s)
-    log_a = jnp.log1p(width / end_a)
+    log_a = log1p(width / end_a)
     end = Point(start.z - (log_a + fall), end_a, end_s, end_a)
     return Leg(start, end, width, log_a, -fall, log_a)
 
@@ -468,7 +470,7 @@ def _divergence_above(u: Scalar, target: Target) -> jax.Array:
     """
     y, q = target
     growth = y * jnp.expm1(jnp.minimum(u, 700.0))
-    plain = jnp.log1p(growth) - y * u
+    plain = log1p(growth) - y * u
     overflowing = q * u + jnp.log(y + q * jnp.exp(-u))
     small = _log1p_remainder(growth) + y * _expm1_remainder(u)
     upper = jnp.where(u > 700.0, overflowing, jnp.where(growth < 0.5, small, plain))

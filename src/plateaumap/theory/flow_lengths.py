@@ -51,7 +51,7 @@ def flow_epochs(
     columns = np.broadcast_arrays(*(np.asarray(c, np.float64) for c in (w0, b0, lr, x, y)))
     with double_precision(), np.errstate(over="ignore", invalid="ignore"):
         found = np.asarray(_compiled(loss, drop)(*(column.ravel() for column in columns)))
-    return np.where(np.isfinite(found), found, np.nan).reshape(columns[0].shape)
+    return np.where(np.isfinite(found) & (found > 0), found, np.nan).reshape(columns[0].shape)
 
 
 def flow_of(case: Case | None) -> str | None:

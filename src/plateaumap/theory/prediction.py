@@ -65,12 +65,16 @@ def predict_rough(
     ahead = law.leg(law.point(z, target), whole.end, target)
     flow = law.flow_time(ahead, target) / h
     left = jnp.where(unmet(z), jnp.where(ahead.start.e > 0.0, flow, jnp.nan), 0.0)
-    return _whole(before + steps + left)
+    # Where not even one epoch was counted, start and level are one number in float64.
+    counted = before + steps + left
+    return _whole(jnp.where(counted > 0.0, counted, jnp.nan))
 
 
 def predict_extreme(law: Law, z: Scalar, target: Target, drop: Drop, h: Scalar) -> jax.Array:
     """Returns the flow time over h, by its logarithm; NaN where it overflows float64."""
-    return _whole(jnp.exp(law.log_flow_time(z, target, drop) - jnp.log(h)))
+    logarithm = law.log_flow_time(z, target, drop)
+    # A time of zero says that start and level are one number in float64.
+    return _whole(jnp.where(logarithm > -jnp.inf, jnp.exp(logarithm - jnp.log(h)), jnp.nan))
 
 
 def _whole(epochs: Scalar) -> jax.Array:
