@@ -395,9 +395,13 @@ class Acceleration(OfWholeRuns, EndsWithLearning):
 
 
 class SteepestState(NamedTuple):
-    """The largest fall of the loss in one step, where it begins, and the excess there."""
+    """The largest fall of the loss in one step, where it begins, and the excess there.
+
+    `at_most` is what that fall can be without its rounding.
+    """
 
     fall: Array
+    at_most: Array
     epoch: Array
     excess: Array
 
@@ -421,14 +425,15 @@ class Steepest(OfWholeRuns, EndsWithLearning):
     def init(self, start: Start) -> SteepestState:
         """No step has been seen; the first one is steeper than none."""
         nothing = jnp.full_like(start.excess, -jnp.inf)
-        return SteepestState(nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
+        return SteepestState(nothing, nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
 
     def step(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
         """Keep the steeper step; of those that are equal up to rounding the first."""
         del start
-        steeper = (now.fall - now.fall_error > state.fall) & (now.fall_epoch >= 0)
+        steeper = (now.fall - now.fall_error > state.at_most) & (now.fall_epoch >= 0)
         return SteepestState(
             jnp.where(steeper, now.fall, state.fall),
+            jnp.where(steeper, now.fall + now.fall_error, state.at_most),
             jnp.where(steeper, now.fall_epoch, state.epoch),
             jnp.where(steeper, now.fall_from, state.excess),
         )
