@@ -119,7 +119,8 @@ def test_a_unit_that_something_else_moves_is_not_stationary() -> None:
 def test_a_unit_that_dies_on_its_way_is_stationary_from_there_on() -> None:
     # z = 1, a = 1, error 0.5: the first update takes b to −1.5.
     fixed = {"w0": 0.0, "b0": 1.0, "lr": 5.0, "y": 0.5}
-    row = run(experiment=pm.SingleNeuron("relu"), losses="quadratic", fixed=fixed, horizon=9).iloc[0]
+    relu = pm.SingleNeuron("relu")
+    row = run(experiment=relu, losses="quadratic", fixed=fixed, horizon=9).iloc[0]
     assert (row["status"], row["epochs_run"]) == ("stationary", 1)
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.test_statuses import by_brute_force
 
 import plateaumap as pm
 from plateaumap.measures import LEVELS
+from tests.test_statuses import by_brute_force
 
 RATES = [0.01, 0.05, 0.125, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0]
 
