@@ -88,12 +88,25 @@ class SamplesOnACircle(Experiment):
         """Return the standard measures, and how wrong the start is."""
         return (*super().measures, Mistakes(self.samples))
 
-    def predict(
-        self, points: Mapping[str, np.ndarray], choice: Any, drop: float
-    ) -> np.ndarray | None:
-        """Return the length along the gradient flow for many samples, in the limit of a large z0.
+    def theory(self, choice: Any) -> "FlowOnACircle":
+        """Return the length along the gradient flow for many samples."""
+        return FlowOnACircle(choice)
 
-        It is told from z0 = 4 on. With θ the angle of the weights and R = z0, the loss is then
+
+@dataclass(frozen=True)
+class FlowOnACircle(pm.Theory):
+    """The length along the gradient flow for many samples, in the limit of a large z0.
+
+    Attributes:
+        loss: the loss that is trained.
+    """
+
+    loss: str
+
+    def predict(self, points: Mapping[str, np.ndarray], drop: float) -> np.ndarray:
+        """Return the length, from z0 = 4 on.
+
+        With θ the angle of the weights and R = z0, the loss is then
         `θ/2π` (quadratic) or `R (1 − cos θ)/π` (cross-entropy). Of the quadratic loss only
         samples within `1/R` of the neuron's own boundary have a gradient; together they turn the
         weights by `1/(2π R²)` each epoch. Where all samples are wrong both ends of that boundary
@@ -101,7 +114,7 @@ class SamplesOnACircle(Experiment):
         """
         angle = np.pi * points["share"]
         holds = points["z0"] >= 4
-        if choice == "quadratic":
+        if self.loss == "quadratic":
             holds &= points["share"] < 1
             flow = drop * angle * 2 * np.pi * points["z0"] ** 2
         else:

@@ -106,10 +106,6 @@ class TestAccuracy:
             for n, kept in zip(LOOKS, state, strict=True)
         )
 
-    def done(self, state: Any) -> Array:
-        """Return that there is more to be seen, up to the horizon."""
-        return jnp.bool_(False)
-
     def landmarks(self, state: Any) -> None:
         """Return that every epoch has to be looked at."""
         return
@@ -211,6 +207,7 @@ sweep = pm.Sweep(
         pm.linspace("seed", 0, 199, 200),
     ],
     horizon=300,
+    until="horizon",
     precision="float32",
 )
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from plateaumap.stuck import Risk as Risk
     from plateaumap.stuck import risk as risk
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
+    from plateaumap.theory.theory import Theory as Theory
 
 _MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "measures", "neuron")}
 
@@ -65,6 +66,7 @@ _NAMES = {
     "add_theory": "plateaumap.comparing:add_theory",
     "evaluate": "plateaumap.runner:evaluate",
     "extend": "plateaumap.extension:extend",
+    "Theory": "plateaumap.theory.theory:Theory",
     "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",
     "run": "plateaumap.runner:run",
     "simulate": "plateaumap.simulation:simulate",
