@@ -301,7 +301,7 @@ def test_values_that_are_no_choice_are_refused(axis: Any, told: str) -> None:
         ("init", lambda s, p: jnp.arange(3), "array of int"),
         ("init", lambda s, p: p["nothing"], "init raised KeyError"),
         ("loss", lambda s, w, p, c: w**2, r"shape \(3,\); return one number"),
-        ("loss", lambda s, w, p, c: jnp.sum(w * np.ones(3)), "is float64 where"),
+        ("loss", lambda s, w, p, c: jnp.sum(w).astype("float16"), "is float16 where"),
         ("optimizer", lambda s, p: 0.1, "return an Optax optimizer"),
     ],
 )

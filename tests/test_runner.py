@@ -22,6 +22,7 @@ from plateaumap.overview import overview
 from plateaumap.plan import Plan
 from plateaumap.runner import RunError
 from plateaumap.storage.errors import WriteError
+from plateaumap.task import Task
 
 AXES = [pm.linspace("w0", -4, 4, 8), pm.values("b0", [0.0, 2.0])]
 SETTINGS: dict[str, Any] = {"axes": AXES, "fixed": {"lr": 0.5}, "horizon": 50}
@@ -44,27 +45,22 @@ class Fate:
             raise self.error()
 
 
-@dataclass(frozen=True)
-class Fragile(pm.SingleNeuron):
-    """A neuron whose chunks may fail on the way to the executor."""
-
-    def predict(self, points: Any, choice: Any, drop: float) -> Any:
-        runner.fate.meet(points)  # type: ignore[attr-defined]
-        return super().predict(points, choice, drop)
-
-
 @pytest.fixture
 def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
     """Let the test decide what happens; chunks are of four points, two values of w0."""
-    fresh = Fate()
-    # Not in this module: what its functions name is part of the sweep's identity.
-    monkeypatch.setattr(runner, "fate", fresh, raising=False)
+    fresh, begin = Fate(), Task.begin
+
+    def begins(self: Task, lanes: Any, points: Any) -> Any:
+        fresh.meet(points)
+        return begin(self, lanes, points)
+
+    monkeypatch.setattr(Task, "begin", begins)
     monkeypatch.setattr("plateaumap.plan._FEWEST_ROWS", 4)
     return fresh
 
 
 def fragile(**settings: Any) -> pm.Sweep:
-    return pm.Sweep(experiment=Fragile(), **{**SETTINGS, **settings})
+    return pm.Sweep(**{**SETTINGS, **settings})
 
 
 def test_a_chunk_that_fails_is_retried_recorded_and_tried_again(fate: Fate, tmp_path: Path) -> None:
@@ -227,18 +223,19 @@ def test_backends_that_make_no_sense_are_refused(settings: dict[str, Any], told:
 
 SCRIPT = """
 import os
-from dataclasses import dataclass
 import plateaumap as pm
+from plateaumap.task import Task
 
-@dataclass(frozen=True)
-class Fragile(pm.SingleNeuron):
-    def predict(self, points, choice, drop):
-        if "POISON" in os.environ and choice == "quadratic":
-            raise ValueError("the well is poisoned")
-        return super().predict(points, choice, drop)
+begin = Task.begin
 
+def begins(self, lanes, points):
+    if "POISON" in os.environ and self.evaluation.choice == "quadratic":
+        raise ValueError("the well is poisoned")
+    return begin(self, lanes, points)
+
+Task.begin = begins
 sweep = pm.Sweep(
-    experiment=Fragile(), axes=[pm.values("w0", [0, 1])], fixed={"b0": 1, "lr": 1}, horizon=50
+    axes=[pm.values("w0", [0, 1])], fixed={"b0": 1, "lr": 1}, horizon=50
 )
 """
 

@@ -21,7 +21,7 @@ from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import program_context
 from plateaumap.experiment.protocol import Experiment, LossChoice, Point
 from plateaumap.footprint import lanes_for
-from plateaumap.measures import Crossings, Measures, Record
+from plateaumap.measures import LEVELS, Crossings, Measures, Record
 from plateaumap.table import Arrays, Column
 from plateaumap.training import Apply, CompensatedApply, PlainApply
 
@@ -63,7 +63,7 @@ class Limits(NamedTuple):
 
     horizon: Any
     tolerance: Any
-    nudges: tuple[Any, ...]
+    nudges: tuple[Any, ...] = (0.0,) * len(LEVELS)
 
 
 def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:

@@ -8,7 +8,7 @@ import copy
 import math
 import numbers
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -73,6 +73,11 @@ class FrozenModel(BaseModel):
     def given(self) -> dict[str, Any]:
         """The arguments that make this object."""
         return {name: getattr(self, name) for name in type(self).model_fields}
+
+    @override
+    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
+        """The arguments that make this object, as pairs."""
+        return iter(self.given().items())
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

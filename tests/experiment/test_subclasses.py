@@ -4,6 +4,9 @@ Each base has special knowledge (a theory, an excess without cancellation, a sig
 each change makes some of it wrong. Every method must then be right, or be refused.
 """
 
+import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -279,3 +282,25 @@ def test_a_loss_function_has_no_lengths_whatever_its_name() -> None:
         pm.Sweep(losses=[quadratic], axes=[pm.points(**STARTS)], horizon=HORIZON), progress=False
     )
     assert frame["predicted_epochs"].isna().all()
+
+
+SENT = """
+import sys, cloudpickle, numpy as np, plateaumap as pm
+class Guess(pm.Theory):
+    def predict(self, points, drop): return np.ceil(1 / points["lr"])
+class Model(pm.Experiment):
+    coordinates = (pm.Coordinate("lr", minimum=0),)
+    def init(self, point): return {"p": 1.0 + 0 * point["lr"]}
+    def loss(self, parameters, point, choice): return parameters["p"] ** 2
+    def theory(self, choice): return Guess()
+class Changed(Model):
+    def loss(self, parameters, point, choice): return parameters["p"] ** 4
+sys.stdout.buffer.write(cloudpickle.dumps([Model(), Changed()]))
+"""
+
+
+def test_a_class_that_was_sent_to_another_process_keeps_what_it_knows() -> None:
+    sent = subprocess.run([sys.executable, "-c", SENT], capture_output=True, check=True).stdout
+    same, changed = pickle.loads(sent)
+    assert same.theory("loss") is not None
+    assert changed.theory("loss") is None

@@ -15,6 +15,7 @@ from plateaumap.explore.saving import figure_bytes
 from plateaumap.explore.server import started, sweep_at
 from plateaumap.explore.sweeping import Question, answers
 from plateaumap.explore.view import View
+from plateaumap.theory.theory import case_of
 
 SMALL = View().moved((-3, 6), (-2, 5))
 
@@ -111,7 +112,7 @@ def test_whether_theory_answers_is_asked_of_the_experiment():
     assert gelu.losses == ("quadratic",)
     for view in (SMALL, gelu):
         sweep = view.changed(horizon=700).sweep(4, 4)
-        known = view.experiment.theory("quadratic") is not None
+        known = case_of(view.experiment.theory("quadratic")) is not None
         assert view.has_theory("quadratic") is known
         assert (sweep.method, sweep.horizon) == (("leap", None) if known else ("simulate", 700))
     tanh = SMALL.with_activation("tanh")

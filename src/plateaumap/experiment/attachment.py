@@ -30,8 +30,6 @@ _UNRELATED = frozenset(
 )
 """Members that no theory depends on."""
 
-_MISSING = object()
-
 
 def guard(definer: type, general: type | None) -> None:
     """Let the special members that a new class defines hold only where they were derived.
@@ -86,4 +84,4 @@ def _static(owner: type, name: str) -> object:
     for base in owner.__mro__:
         if name in vars(base):
             return vars(base)[name]
-    return _MISSING
+    return None  # no object of its own: it has to stay the same where a class is unpickled

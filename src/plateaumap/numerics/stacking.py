@@ -61,10 +61,14 @@ class Stacking(NamedTuple):
         """Return the arrays that hold a pytree whose leaves have the shape (lanes, ...)."""
         parts: list[list[Array]] = [[] for _ in self.shapes]
         for place, leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True):
-            parts[place.array].append(leaf.reshape(leaf.shape[0], -1).T)
+            rows = place.rows.stop - place.rows.start
+            parts[place.array].append(leaf.reshape(leaf.shape[0], rows).T)
         return tuple(jnp.concatenate(some) for some in parts)
 
     def unstack(self, arrays: tuple[Array, ...]) -> PyTree:
         """Return the pytree that `stack` stacked."""
-        leaves = [arrays[leaf.array][leaf.rows].T.reshape(-1, *leaf.shape) for leaf in self.leaves]
+        lanes = arrays[0].shape[1]
+        leaves = [
+            arrays[leaf.array][leaf.rows].T.reshape(lanes, *leaf.shape) for leaf in self.leaves
+        ]
         return jax.tree.unflatten(self.structure, leaves)
