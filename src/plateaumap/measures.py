@@ -223,7 +223,7 @@ class Crossings:
 
     `T` is the first epoch n with `L_n ≤ (1 − drop) L_0`, L the loss excess. The plateau fraction
     is T10/T90 of the crossings interpolated linearly between epochs: for a matching loss at most
-    1/9 for every learning rate.
+    1/9 while y is 0 or 1, or while lr (1 + x²) is at most 4, but for rounding.
 
     Attributes:
         until: "tenth" to run on to T90, "plateau" to stop at T10, "horizon" to make every epoch.

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tomli_w
@@ -163,6 +164,48 @@ def _as_tolerance(value: Any) -> float:
     if tolerance < 0:
         raise refusal(f"{tolerance!r} is negative; give a tolerance of at least 0 (0: off)")
     return tolerance
+
+
+class _SoundModels:
+    """Models in which no mistake was found, so that many sweeps of one are checked once.
+
+    A model is known by its class, what stands in it, and plain attributes; one that holds anything
+    else is checked each time. What a sweep computes does not hang on this: its models are traced
+    anew when it is run.
+    """
+
+    def __init__(self) -> None:
+        self._found: WeakKeyDictionary[type, set[Any]] = WeakKeyDictionary()
+
+    def is_new(self, experiment: Any, *model: Any) -> bool:
+        """Whether nothing is known of a model."""
+        key = self._key(experiment, *model)
+        return key is None or key not in self._found.get(type(experiment), ())
+
+    def add(self, experiment: Any, *model: Any) -> None:
+        """Keep a model in mind."""
+        key = self._key(experiment, *model)
+        if key is not None:
+            known = self._found.setdefault(type(experiment), set())
+            if len(known) >= _MOST_SOUND:
+                known.clear()
+            known.add(key)
+
+    def _key(self, experiment: Any, choice: Any, *others: Any) -> Any:
+        held = tuple(sorted(getattr(experiment, "__dict__", {}).items()))
+        plain = all(isinstance(value, (bool, int, float, str)) for _, value in held)
+        if not plain or not isinstance(choice, str):
+            return None
+        members = tuple(
+            id(member) for base in type(experiment).__mro__ for member in vars(base).values()
+        )
+        return (choice, *others, held, members)
+
+
+_MOST_SOUND = 1000
+"""Models of one class that are kept in mind."""
+
+_sound = _SoundModels()
 
 
 class Sweep(FrozenModel):
@@ -343,9 +386,12 @@ class Sweep(FrozenModel):
             model = (self.experiment, loss, self.precision)
             try:
                 for static in self._choices():
+                    if not _sound.is_new(*model, static):
+                        continue
                     if custom:
                         require_sound(Evaluation(*model, static=static, identity="not needed"))
                     require_traceable(*model, static)
+                    _sound.add(*model, static)
             except PlateaumapError as error:
                 path = "experiment" if custom else f"losses[{number}]"
                 raise SpecError([Fault(path, str(error))], f"the sweep {self.name!r}") from error
