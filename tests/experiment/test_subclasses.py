@@ -304,3 +304,18 @@ def test_a_class_that_was_sent_to_another_process_keeps_what_it_knows() -> None:
     same, changed = pickle.loads(sent)
     assert same.theory("loss") is not None
     assert changed.theory("loss") is None
+
+
+def test_a_patched_neuron_is_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plateau() -> int:
+        fixed = {"w0": 2.0, "b0": 2.0, "lr": 0.15}
+        return pm.run(pm.Sweep(losses="quadratic", fixed=fixed, horizon=500), progress=False)[
+            "plateau_epochs"
+        ].iloc[0]
+
+    assert plateau() == 152
+    for owner in (pm.SingleNeuron, pm.Experiment):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "optimizer", lambda self, point: optax.sgd(10 * point["lr"]))
+            assert plateau() == 16
+        assert plateau() == 152

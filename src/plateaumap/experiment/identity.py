@@ -20,7 +20,7 @@ from plateaumap.experiment.data import arrays_of, held_by, with_arrays
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import Program, digest_of, named_errors, require_pure
 from plateaumap.experiment.protocol import Experiment, LossChoice
-from plateaumap.experiment.single_neuron import SingleNeuron
+from plateaumap.experiment.single_neuron import is_plain_neuron
 from plateaumap.table import Column
 from plateaumap.theory.neuron import NeuronTheory
 from plateaumap.theory.theory import Theory
@@ -33,7 +33,7 @@ Points = Mapping[str, np.ndarray]
 
 def is_custom(experiment: object) -> bool:
     """Return whether an experiment is identified by its program, not by its name."""
-    return isinstance(experiment, Experiment) and type(experiment) is not SingleNeuron
+    return isinstance(experiment, Experiment) and not is_plain_neuron(experiment)
 
 
 def identity_of(
@@ -158,7 +158,7 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
                 yield type(measure).__name__, _measured(measure, *views, record)
             record |= {c.name: given["record"][c.name] for c in measure.columns}
 
-    header = [_named(measure) or list(map(_words, measure.columns)) for measure in observers]
+    header = [_named(measure) or _described(measure) for measure in observers]
     return Program(type(experiment).__name__, inputs, parts, header)
 
 
@@ -179,6 +179,14 @@ def _named(measure: object) -> list[Any] | None:
     if getattr(measures, kind.__name__, None) is not kind or not _is_plain([*held.values()]):
         return None
     return [kind.__name__, json.loads(json.dumps(held, default=_words))]
+
+
+_KINDS = (measures.OfWholeRuns, measures.EndsWithLearning, measures.LongMeasure)
+
+
+def _described(measure: Any) -> list[Any]:
+    """Return what counts of a user's measure beside its program: its columns, and its kind."""
+    return [list(map(_words, measure.columns)), [isinstance(measure, kind) for kind in _KINDS]]
 
 
 def _is_plain(value: object) -> bool:

@@ -159,6 +159,24 @@ class SingleNeuron(Experiment):
         return {"kind": "single_neuron", "activation": self.activation}
 
 
+_MEMBERS = {base: dict(vars(base)) for base in (SingleNeuron, Experiment)}
+"""What the neuron is made of, as this package defines it."""
+
+
+def is_plain_neuron(experiment: object) -> bool:
+    """Return whether an experiment is the neuron of this package, with nothing patched."""
+    return (
+        type(experiment) is SingleNeuron
+        and set(vars(experiment)) <= {"activation"}
+        and all(
+            vars(base).get(name) is member
+            for base, members in _MEMBERS.items()
+            for name, member in members.items()
+            if not name.startswith(("__", "_abc_"))
+        )
+    )
+
+
 def _why_not_differentiable(function: Callable) -> str | None:
     """Return why a function is no `loss(z, y)` that JAX can trace and differentiate."""
     loss = losses.as_loss(function)
