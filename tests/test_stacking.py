@@ -17,6 +17,7 @@ def test_a_stack_holds_a_tree_lane_by_lane() -> None:
             "b": (jnp.arange(lanes, dtype=jnp.int32), jnp.asarray(random.normal(size=lanes))),
             "c": jnp.asarray(random.normal(size=lanes) > 0),
             "none": None,
+            "empty": jnp.zeros((lanes, 0, 3)),
             "d": jnp.asarray(random.normal(size=(lanes, 4)), jnp.float32),
         }
         stacking = Stacking.of(jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], tree)))

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -319,3 +319,100 @@ def test_a_patched_neuron_is_another_model(monkeypatch: pytest.MonkeyPatch) -> N
             patch.setattr(owner, "optimizer", lambda self, point: optax.sgd(10 * point["lr"]))
             assert plateau() == 16
         assert plateau() == 152
+
+
+class Stated:
+    """Special knowledge in a plain mixin, for a loss that it does not define."""
+
+    def floor(self, point: Any, choice: Any) -> Any:
+        return 0.25
+
+    def excess(self, parameters: Any, point: Any, choice: Any) -> Any:
+        return parameters["p"] ** 2
+
+    def theory(self, choice: Any) -> Halving:
+        return Halving()
+
+
+class Mixed(Stated, pm.Experiment):
+    """A loss that calls a helper, beside knowledge that does not."""
+
+    coordinates = Bowl.coordinates
+
+    def init(self, point: Any) -> Any:
+        return {"p": point["w0"]}
+
+    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        return self.energy(parameters["p"]) + self(parameters["p"]) + 0.25
+
+    def energy(self, p: Any) -> Any:
+        return self.half * p**2
+
+    def __call__(self, p: Any) -> Any:
+        return 0.5 * p**2
+
+    @cached_property
+    def half(self) -> float:
+        return 0.5
+
+
+OF_A_LOSS = {
+    "loss": lambda self, parameters, point, choice: jnp.cosh(parameters["p"] - 0.3) - 1,
+    "energy": lambda self, p: jnp.abs(p) ** 1.5,
+    "__call__": lambda self, p: jnp.abs(p) ** 1.5,
+    "half": cached_property(lambda self: 0.75),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_LOSS)
+def test_what_a_mixin_states_is_not_inherited_by_another_loss_or_helper(name: str) -> None:
+    experiment = type("Changed", (Mixed,), {name: OF_A_LOSS[name]})()
+    assert experiment.theory("loss") is None
+    point = {"w0": 2.0, "b0": 0.0, "lr": 0.1}
+    loss, floor, excess = (
+        float(member({"p": jnp.float32(2.0)}, point, "loss"))
+        for member in (
+            experiment.loss,
+            lambda parameters, *where: experiment.floor(*where),
+            experiment.excess,
+        )
+    )
+    assert excess == pytest.approx(loss - floor)
+
+
+def test_what_a_mixin_states_holds_where_it_is_taken_in() -> None:
+    mixed = Mixed()
+    assert mixed.half == 0.5  # what is cached in an instance changes nothing
+    assert mixed.theory("loss") is not None
+    assert mixed.excess({"p": 2.0}, {}, "loss") == 4.0
+    compare(mixed, sweep_of(mixed, "loss"), pm.run(sweep_of(mixed, "loss"), progress=False))
+
+
+def test_a_static_method_states_a_floor() -> None:
+    class Changed(pm.SingleNeuron):
+        floor = staticmethod(lambda point, choice: -0.1)
+
+    compare(
+        Changed(),
+        sweep_of(Changed(), "quadratic"),
+        pm.run(sweep_of(Changed(), "quadratic"), progress=False),
+    )
+
+
+def test_arrays_of_size_zero_and_random_keys_are_held_like_others() -> None:
+    class Held(Bowl):
+        def __init__(self) -> None:
+            object.__setattr__(self, "depth", 1.0)
+            object.__setattr__(self, "key", jax.random.key(3))
+
+        def init(self, point: Any) -> Any:
+            return {**super().init(point), "none": jnp.zeros((0, 3))}
+
+        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+            factor = 1 + jax.random.uniform(self.key, dtype=parameters["p"].dtype)
+            return factor * parameters["p"] ** 2
+
+        def optimizer(self, point: Any) -> Any:
+            return optax.adam(point["lr"])
+
+    compare(Held(), sweep_of(Held(), "loss"), pm.run(sweep_of(Held(), "loss"), progress=False))

@@ -24,6 +24,12 @@ DERIVED_FROM: Mapping[str, tuple[str, ...] | None] = {
 }
 """Members that state special knowledge, and what each was derived from; None: from everything."""
 
+_COMPUTED = ("excess", "fall")
+"""Members that restate a computation, and so depend on the helpers that `loss` may call, too."""
+
+_CALLS = ("__call__", "__getitem__", "__getattribute__", "__getattr__")
+"""Special methods by which a class may compute."""
+
 _UNRELATED = frozenset(
     {"measures", "lanes", "known_losses", "default_losses", "why_not_loss", "why_not_values"}
     | {"describe", "theory", "data"}
@@ -39,11 +45,34 @@ def guard(definer: type, general: type | None) -> None:
         general: the class whose members take their place elsewhere.
     """
     for name, sources in DERIVED_FROM.items():
-        member = vars(definer).get(name)
+        member = _stated_by(definer, name, general)
         if general is None or not callable(member):
             continue
-        sources = _all_members(definer) if sources is None else sources
+        if isinstance(member, staticmethod):
+            member = _as_method(member)
+        if sources is None:
+            sources = _all_members(definer)
+        elif name in _COMPUTED:
+            sources = (*sources, *_helpers(definer, general))
         setattr(definer, name, _guarded(member, getattr(general, name), definer, sources))
+
+
+def _stated_by(definer: type, name: str, general: type | None) -> object:
+    """Return a member that a class or its mixins define; None if a guarded base does."""
+    for base in definer.__mro__:
+        if name in vars(base):
+            guarded = base is not definer and general is not None and issubclass(base, general)
+            return None if guarded else vars(base)[name]
+    return None
+
+
+def _as_method(static: staticmethod) -> Callable[..., Any]:
+    @functools.wraps(static)
+    def method(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        del self
+        return static(*arguments, **keywords)
+
+    return method
 
 
 def _guarded(
@@ -65,7 +94,8 @@ def _guarded(
 def _unchanged(instance: Any, derived_from: Mapping[str, object]) -> bool:
     own = getattr(instance, "__dict__", {})
     return all(
-        name not in own and _static(type(instance), name) is member
+        (name not in own or isinstance(member, functools.cached_property))
+        and _static(type(instance), name) is member
         for name, member in derived_from.items()
     )
 
@@ -76,7 +106,17 @@ def _all_members(definer: type) -> tuple[str, ...]:
     kept = {"output", "descent", "coordinates"}  # annotated in the protocol, and no fields
     names = (set(dir(definer)) - (fields - kept)) - _UNRELATED
     named = {name for name in names if not name.startswith(("__", "_abc_"))}
-    return tuple(sorted(named | {"__getattribute__", "__getattr__"}))
+    return tuple(sorted(named | set(_CALLS)))
+
+
+def _helpers(definer: type, general: type) -> tuple[str, ...]:
+    """Return methods and properties that are no part of the protocol."""
+    return tuple(
+        name
+        for name in _all_members(definer)
+        if name in _CALLS
+        or (not hasattr(general, name) and hasattr(type(_static(definer, name)), "__get__"))
+    )
 
 
 def _static(owner: type, name: str) -> object:

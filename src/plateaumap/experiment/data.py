@@ -73,6 +73,8 @@ def _is_array(leaf: object) -> bool:
 
 def _cast(array: Any, dtype: Any) -> Array:
     """Return data as JAX by itself would hold them in this precision, in native byte order."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
     if jnp.issubdtype(array.dtype, jnp.floating):
         return jnp.asarray(array, dtype)
     narrow = _NARROW.get(array.dtype.name) if jnp.dtype(dtype).itemsize == 4 else None

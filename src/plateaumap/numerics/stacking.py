@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +21,12 @@ class _Leaf(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def rows(self) -> slice:
-        return slice(self.row, self.row + int(np.prod(self.shape)))
+        return slice(self.row, self.row + self.size)
 
 
 class Stacking(NamedTuple):
@@ -50,7 +55,7 @@ class Stacking(NamedTuple):
         for leaf in described:
             first = rows.setdefault(leaf.dtype, 0)
             leaves.append(_Leaf(list(rows).index(leaf.dtype), first, leaf.shape))
-            rows[leaf.dtype] += int(np.prod(leaf.shape))
+            rows[leaf.dtype] += leaves[-1].size
         return cls(structure, tuple(leaves), tuple(rows.items()))
 
     def blank(self, lanes: int) -> tuple[np.ndarray, ...]:
@@ -61,13 +66,12 @@ class Stacking(NamedTuple):
         """Return the arrays that hold a pytree whose leaves have the shape (lanes, ...)."""
         parts: list[list[Array]] = [[] for _ in self.shapes]
         for place, leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True):
-            rows = place.rows.stop - place.rows.start
-            parts[place.array].append(leaf.reshape(leaf.shape[0], rows).T)
+            parts[place.array].append(leaf.reshape(leaf.shape[0], place.size).T)
         return tuple(jnp.concatenate(some) for some in parts)
 
     def unstack(self, arrays: tuple[Array, ...]) -> PyTree:
         """Return the pytree that `stack` stacked."""
-        lanes = arrays[0].shape[1]
+        lanes = arrays[0].shape[1]  # which the rows of a leaf of size zero would not tell
         leaves = [
             arrays[leaf.array][leaf.rows].T.reshape(lanes, *leaf.shape) for leaf in self.leaves
         ]
