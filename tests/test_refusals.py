@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -14,6 +16,7 @@ import plateaumap as pm
 from plateaumap.errors import PlateaumapError, SpecError
 from plateaumap.execution.backend import Backend
 from plateaumap.experiment.declarations import declaration_faults
+from plateaumap.table import Column
 
 
 class Bowl(pm.Experiment):
@@ -312,3 +315,99 @@ def test_fixed_values_are_a_dictionary_for_all_who_only_read():
     fixed = small().fixed
     assert json.loads(json.dumps(fixed)) == fixed == dict(fixed) == fixed.copy()
     assert {**fixed, "x": 2.0} == fixed | {"x": 2.0}
+
+
+def optimizer_of(init, update):
+    return bowl(optimizer=lambda self, point: optax.GradientTransformation(init, update))
+
+
+def stateless(change):
+    return optimizer_of(lambda w: (), lambda g, s, w=None: (jax.tree.map(change, g), s))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "told"),
+    [
+        (stateless(lambda g: jnp.stack([g, g])), "of shape (2,)"),
+        (stateless(lambda g: 1j * g), "complex128"),
+        (stateless(lambda g: {"more": g}), "structure"),
+        (optimizer_of(lambda w: (), lambda g, s, w=None: (None, s)), "structure"),
+        (optimizer_of(lambda w: (), lambda g, s, w=None: (g, (1.0,))), "structure"),
+        (optimizer_of(lambda w: jnp.int32(0), lambda g, s, w=None: (g, s + 0.5)), "float64[]"),
+        (
+            optimizer_of(lambda w: jnp.zeros(1), lambda g, s, w=None: (g, jnp.zeros(2))),
+            "float64[2]",
+        ),
+    ],
+)
+def test_an_optimizer_that_a_loop_cannot_carry_is_refused(experiment, told):
+    (message,) = refused(experiment).values()
+    assert "optimizer" in message
+    assert told in message
+
+
+@pytest.mark.parametrize("start", [0, 0.0, np.float64(0), jnp.int32(0)])
+def test_an_optimizer_may_count_in_python_numbers(start):
+    counting = optimizer_of(lambda w: start, lambda g, s, w=None: (g, s + 1))
+    assert len(pm.run(swept(counting), progress=False)) == 1
+
+
+def test_a_loss_that_is_a_python_number_is_stationary():
+    frame = pm.run(swept(bowl(loss=lambda self, w, point, choice: 3.0)), progress=False)
+    assert frame["status"].tolist() == ["stationary"]
+    assert frame["final_loss"].tolist() == [3.0]
+
+
+class Reported:
+    """A measure of one column that returns what it is given."""
+
+    def __init__(self, column, value, landmarks=()):
+        self.columns, self.value, self.epochs = (column,), value, landmarks
+
+    def init(self, start):
+        return ()
+
+    def step(self, state, start, now):
+        return state
+
+    def landmarks(self, state):
+        return self.epochs
+
+    def finish(self, state, start, end, record):
+        return {self.columns[0].name: self.value}
+
+
+def category(value):
+    column = Column("kind", "category", "1", "a kind", ("a", "b"))
+    return with_measures(Reported(column, value))
+
+
+@pytest.mark.parametrize("code", [2, 127, 256, 300, 2**32])
+def test_a_category_that_does_not_exist_is_not_wrapped_to_another(code):
+    with pytest.raises(PlateaumapError, match=f"'kind'.*category {code}"):
+        pm.run(swept(category(code)), progress=False)
+
+
+@pytest.mark.parametrize(("code", "read"), [(0, ["a"]), (1, ["b"]), (-1, [None]), (-300, [None])])
+def test_a_category_is_an_index_or_negative_for_null(code, read):
+    kinds = pm.run(swept(category(code)), progress=False)["kind"]
+    assert kinds.astype(object).where(kinds.notna(), None).tolist() == read
+
+
+@pytest.mark.parametrize("landmarks", [3, [], "epoch"])
+def test_landmarks_are_a_tuple(landmarks):
+    column = Column("number", "float64", "1", "a number")
+    (message,) = refused(with_measures(Reported(column, 1.0, landmarks))).values()
+    assert "landmarks" in message
+
+
+@pytest.mark.parametrize("names", [(), ("one", "two")])
+def test_displacements_have_a_name_for_each_parameter(names):
+    (message,) = refused(with_measures(pm.measures.Displacement(names))).values()
+    assert "Displacement" in message
+
+
+@pytest.mark.parametrize("categories", [["a"], (1, 2), "ab"])
+def test_categories_are_a_tuple_of_strings(categories):
+    with pytest.raises(ValueError, match="tuple of strings"):
+        Column("kind", "category", "1", "a kind", categories)

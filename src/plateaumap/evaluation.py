@@ -15,6 +15,7 @@ from jax import Array
 from plateaumap import course, training
 from plateaumap.compiler import double_precision
 from plateaumap.course import Course, Journey
+from plateaumap.errors import PlateaumapError
 from plateaumap.experiment.data import arrays_of, with_arrays
 from plateaumap.experiment.identity import identity_of
 from plateaumap.experiment.problem import bind
@@ -241,7 +242,20 @@ def _lanes(evaluation: Evaluation) -> int | None:
 
 
 def _array(column: Column, values: np.ndarray) -> np.ndarray:
+    if column.dtype == "category":
+        _require_codes(column, values)
+        values = np.maximum(values, -1)
     values = values.astype(column.numpy_dtype, copy=False)
     if column.dtype == "Int64":
         return np.ma.MaskedArray(values, mask=values < 0)
     return values
+
+
+def _require_codes(column: Column, codes: np.ndarray) -> None:
+    """Refuse indices beyond the categories before they are narrowed to int8, where they wrap."""
+    wrong = codes[codes >= len(column.categories)]
+    if wrong.size:
+        raise PlateaumapError(
+            f"the column {column.name!r}: its measure returned the category {wrong[0]}, and there "
+            f"are {len(column.categories)}; return the index of a category, or -1 for a null"
+        )

@@ -65,6 +65,12 @@ class Column:
             raise ValueError(
                 f"column {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(_NUMPY)}"
             )
+        if not isinstance(self.categories, tuple) or not all(
+            isinstance(category, str) for category in self.categories
+        ):
+            raise ValueError(
+                f"column {self.name!r}: categories are {self.categories!r}; give a tuple of strings"
+            )
         if bool(self.categories) != (self.dtype == "category"):
             raise ValueError(
                 f"column {self.name!r}: dtype is {self.dtype!r} and categories are "

@@ -103,7 +103,8 @@ def test_runs_that_were_lost_from_sight_are_neither_stuck_nor_free():
         chosen = slice(start, start + number - 1)
         frame.loc[chosen, ["status", "plateau_epochs", "epochs_run"]] = [status, pd.NA, 5]
         start += number
-    told = said(frame, r"^quadratic: ([\d.]+) % of the runs .*; of ([\d.]+) % it is not known")
+    known = r"^quadratic: ([\d.]+) .* known to be still .*; of ([\d.]+) % it is not known"
+    told = said(frame, known)
     assert told == ("25.0", "12.5")
 
 

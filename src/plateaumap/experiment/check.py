@@ -15,7 +15,7 @@ from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import PRECISIONS, Evaluation
 from plateaumap.experiment.data import with_arrays
 from plateaumap.experiment.problem import bind, is_key, with_bits_of
-from plateaumap.measures import Crossings, Final, LongMeasure, Measure, Measures
+from plateaumap.measures import Crossings, Displacement, Final, LongMeasure, Measure, Measures
 from plateaumap.table import Column
 
 PyTree = Any
@@ -140,13 +140,53 @@ class _Check:
         updates, after = problem.optimizer.update(
             gradients, state, problem.parameters, value=problem.floor
         )
-        if jax.tree.structure(after) != jax.tree.structure(state):  # type: ignore[operator]
+        self._require_updates(updates, problem.parameters)
+        self._require_same_state(state, after)
+        return updates
+
+    def _require_updates(self, updates: PyTree, parameters: PyTree) -> None:
+        """Refuse updates that cannot be added to the parameters one by one."""
+        if jax.tree.structure(updates) != jax.tree.structure(parameters):  # type: ignore[operator]
+            raise PlateaumapError(
+                f"{self._name}.optimizer: its updates have the structure "
+                f"{jax.tree.structure(updates)} and the parameters "
+                f"{jax.tree.structure(parameters)}; return one update for each parameter"
+            )
+        for update, parameter in zip(
+            jax.tree.leaves(updates), jax.tree.leaves(parameters), strict=True
+        ):
+            shape, dtype = jnp.shape(update), jnp.result_type(update)
+            real = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
+            if shape != parameter.shape or not real:
+                raise PlateaumapError(
+                    f"{self._name}.optimizer: the update of a parameter of shape "
+                    f"{parameter.shape} is an array of {dtype} of shape {shape}; return real "
+                    "numbers of the same shape"
+                )
+
+    def _require_same_state(self, before: PyTree, after: PyTree) -> None:
+        """Refuse a state that a loop cannot carry from one update to the next."""
+        if jax.tree.structure(after) != jax.tree.structure(before):  # type: ignore[operator]
             raise PlateaumapError(
                 f"{self._name}.optimizer: its state changes its structure from one update to the "
-                f"next, from {jax.tree.structure(state)} to {jax.tree.structure(after)}; return "
+                f"next, from {jax.tree.structure(before)} to {jax.tree.structure(after)}; return "
                 "an optimizer whose state keeps its form"
             )
-        return updates
+        try:
+            jax.lax.while_loop(lambda _: jnp.bool_(False), lambda _: after, before)
+        except TypeError as error:
+            forms = [
+                [
+                    f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+                    for leaf in jax.tree.leaves(tree)
+                ]
+                for tree in (before, after)
+            ]
+            raise PlateaumapError(
+                f"{self._name}.optimizer: an update changes the shapes or dtypes of its state from "
+                f"{', '.join(forms[0])} to {', '.join(forms[1])}; return an optimizer whose state "
+                "keeps its form"
+            ) from error
 
     def _measured(self, experiment: Any, point: Any) -> PyTree:
         """Return the record of a run of no length, each measure blamed for what it raises."""
@@ -160,14 +200,23 @@ class _Check:
             begin, state = training.start(problem, observer, apply, counter)
             last = training.step(problem, observer, apply, begin, state, jnp.zeros((), counter))
             _require_same(self._name, named, state.observed[1:], last.observed[1:])
+            for measure, observed in zip(named, last.observed[1:], strict=True):
+                _require_landmarks(self._name, measure, observed)
             record = observer.finish(last.observed, begin, training.finish(problem, last))
         for column in observer.columns:
             _require_fits(self._name, column, record.get(column.name))
         return 0
 
 
+def _forms(tree: PyTree) -> str:
+    return ", ".join(
+        f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in jax.tree.leaves(tree)
+    )
+
+
 def _is_built_in(measure: Measure) -> bool:
-    return type(measure).__module__ == measures.__name__ and not isinstance(measure, Final)
+    named_by_the_user = isinstance(measure, (Final, Displacement))
+    return type(measure).__module__ == measures.__name__ and not named_by_the_user
 
 
 class _Blamed:
@@ -210,6 +259,15 @@ def _require_same(owner: str, named: tuple[_Blamed, ...], before: Any, after: An
                 f"{owner}.measures: {measure}.step returned a state of another form than init: "
                 f"{forms[1][1]} after {forms[0][1]}; keep structure, shapes and dtypes"
             )
+
+
+def _require_landmarks(owner: str, measure: _Blamed, state: Any) -> None:
+    landmarks = measure.landmarks(state)
+    if not (landmarks is None or isinstance(landmarks, tuple)):
+        raise PlateaumapError(
+            f"{owner}.measures: {measure}.landmarks returned {type(landmarks).__name__}; return a "
+            "tuple of epochs, () for none, or None for all of them"
+        )
 
 
 def _require_fits(owner: str, column: Column, value: Any) -> None:

@@ -42,7 +42,8 @@ def bind(experiment: Experiment, point: Point, choice: LossChoice, tolerance: Ar
 
     @user
     def excess(parameters: PyTree) -> Array:
-        return experiment.excess(whole(parameters), point, choice)
+        # A loss without parameters may be a Python number, which has no dtype.
+        return jnp.asarray(experiment.excess(whole(parameters), point, choice))
 
     @user
     def descent(parameters: PyTree, epoch: Array) -> Array:

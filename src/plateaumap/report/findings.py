@@ -100,8 +100,8 @@ def _stuck(lattice: Lattice, loss: str) -> list[str]:
     unsure = int(own.sum() - left.sum() - stuck.sum())
     return [
         f"{_name(loss)}: {_share(int(stuck.sum()), int(own.sum()))} of the runs with something to "
-        f"learn are still on their plateau after {count(after)} epochs"
-        + (f"; of {_share(unsure, int(own.sum()))} it is not known." if unsure else ".")
+        f"learn are {'known to be ' * bool(unsure)}still on their plateau after {count(after)} "
+        "epochs" + (f"; of {_share(unsure, int(own.sum()))} it is not known." if unsure else ".")
     ]
 
 

@@ -390,9 +390,9 @@ def _cross_entropy_step(proof: Proof) -> Step:
         proof.verify(form.subs(z, 0), proof.loss.subs(z, 0), "the constant of the loss")
     return Step(
         "The result",
-        "This is the binary cross-entropy. In terms of $z$ it is the form that computes without "
-        "overflow, since no logarithm of a rounded output is taken. Averaged over samples and "
-        "summed over outputs it is Shannon's; with logarithms to the base 2 it counts bits.",
+        "This is the binary cross-entropy. In terms of $z$ it can be computed for any weights, "
+        "since no logarithm of a rounded output is taken. Averaged over samples and summed over "
+        "outputs it is Shannon's; with logarithms to the base 2 it counts bits.",
         (
             Equation("L", (found.loss,)),
             Equation("L", (in_z, proof.loss)),
