@@ -116,6 +116,29 @@ def test_a_unit_that_something_else_moves_is_not_stationary() -> None:
     assert row["epochs_run"] == 50
 
 
+def test_a_unit_that_a_schedule_moves_later_is_not_stationary() -> None:
+    class WarmedUp(Unit):
+        """Its rate and its weight decay begin at 0."""
+
+        def optimizer(self, point: Any) -> Any:
+            return optax.adamw(optax.linear_schedule(0.0, 0.1, 5), weight_decay=1.0)
+
+    fixed = {"lr": 0.1, "w0": -1.0}
+    row = run(experiment=WarmedUp(), fixed=fixed, horizon=50).iloc[0]
+    assert (row["status"], row["epochs_run"]) == ("censored", 50)
+
+
+def test_what_has_no_first_gradient_has_no_acceleration() -> None:
+    class Late(Unit):
+        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
+            return jnp.where(epoch > 2, 1.0, 0.0) * self.loss(parameters, point, choice)
+
+    row = run(experiment=Late(), fixed={"w0": 0.2, "lr": 0.1}, horizon=300).iloc[0]
+    assert row["status"] == "escaped"
+    assert np.isnan(row["acceleration"])
+    assert pd.isna(row["shape"])
+
+
 def test_a_unit_that_dies_on_its_way_is_stationary_from_there_on() -> None:
     # z = 1, a = 1, error 0.5: the first update takes b to −1.5.
     fixed = {"w0": 0.0, "b0": 1.0, "lr": 5.0, "y": 0.5}
@@ -156,6 +179,9 @@ def test_a_loss_below_its_floor_is_an_error_at_the_start_and_later() -> None:
     for loss, until in ((below_at_once, "plateau"), (below_later, "horizon")):
         with pytest.raises(pm.PlateaumapError, match=rf"{loss.__name__}.*below its floor 0"):
             run(losses=[loss], until=until, **fields)
+    endless = pm.losses.Loss("endless", pm.losses.quadratic, floor=lambda y: -jnp.inf + 0 * y)
+    with pytest.raises(pm.PlateaumapError, match=r"the floor of the loss 'endless' is -inf"):
+        run(losses=[endless], **fields)
     told = pm.losses.Loss("told", below_later, floor=lambda y: jnp.full_like(y, -0.1))
     right, same = (run(losses=[loss], **fields).iloc[0] for loss in ("quadratic", told))
     for name in CROSSINGS:

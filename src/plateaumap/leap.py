@@ -29,6 +29,9 @@ FALLBACK_HORIZON = 100_000
 LARGEST_STEP = 0.05
 """Largest change of z in an epoch for which the flow's peak stands for that of the epochs."""
 
+FEWEST_EPOCHS = 1000
+"""Epochs of a plateau from which one of them is less than a thousandth of what is measured."""
+
 ESCAPED, CENSORED, CONVERGED, BEYOND = (
     STATUSES.index(name) for name in ("escaped", "censored", "converged_at_start", "beyond_int64")
 )
@@ -83,7 +86,7 @@ class Lengths:
         by_theory: Arrays = {
             "status": np.where(escaped, ESCAPED, np.where(beyond, BEYOND, CENSORED)),
             **epochs,
-            "plateau_fraction": fraction,
+            "plateau_fraction": np.where(plateau >= FEWEST_EPOCHS, fraction, np.nan),
             **self._of_flow(escaped, finished, fraction),
             "path": np.full(len(rows), -1),
             "epochs_run": _epochs_run(plateau if len(self.counts) == 1 else tenth, beyond, horizon),
@@ -108,14 +111,16 @@ class Lengths:
         flow = self._theory.landmarks(self._points)
         assert flow is not None
         smooth = finished & (flow.largest_step <= LARGEST_STEP)
+        # A run ends up to a step beyond the level, of which the flow knows nothing.
+        near = flow.largest_step * FEWEST_EPOCHS <= np.abs(flow.displacement)
         acceleration = np.where(smooth, flow.acceleration, np.nan)
         with np.errstate(over="ignore", invalid="ignore"):
             per_unit = flow.displacement / (1 + np.square(self._points["x"]))
         return {
             "acceleration": acceleration,
             "tangent_lag": np.where(smooth, flow.tangent_lag, np.nan),
-            "w_moved": np.where(escaped, per_unit * self._points["x"], np.nan),
-            "b_moved": np.where(escaped, per_unit, np.nan),
+            "w_moved": np.where(escaped & near, per_unit * self._points["x"], np.nan),
+            "b_moved": np.where(escaped & near, per_unit, np.nan),
             "shape": _shape(acceleration, fraction),
         }
 

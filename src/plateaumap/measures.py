@@ -388,10 +388,11 @@ class Acceleration(OfWholeRuns, EndsWithLearning):
     def finish(
         self, state: AccelerationState, start: Start, end: End, record: Mapping[str, Array]
     ) -> Record:
-        """Return the ratio, NaN where T90 was not reached."""
+        """Return the ratio, NaN where T90 was not reached or the first gradient is zero."""
         del end
-        ratio = state.gradient / jnp.abs(start.gradient)
-        return {"acceleration": _if_finished(record, ratio)}
+        moving = start.gradient != 0  # of nothing there is no multiple
+        ratio = state.gradient / jnp.where(moving, jnp.abs(start.gradient), 1)
+        return {"acceleration": _if_finished(record, jnp.where(moving, ratio, jnp.nan))}
 
 
 class SteepestState(NamedTuple):

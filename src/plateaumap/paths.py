@@ -29,5 +29,7 @@ def local_path(given: str | os.PathLike[str], what: str = "folder") -> Path:
     if _URL.match(text):
         raise PlateaumapError(f"{text} is a URL; give a {what} of this machine")
     path = Path(os.path.expanduser(text))
+    if re.match(r"~[^/]", text) and str(path).startswith("~"):
+        raise PlateaumapError(f"{text}: there is no user of this name; give a {what} in full")
     # What is still named "~" is so literally; nobody further on shall expand it.
     return path.absolute() if path.parts and path.parts[0].startswith("~") else path

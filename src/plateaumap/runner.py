@@ -35,6 +35,7 @@ from plateaumap.storage.results import Results
 from plateaumap.storage.space import check_space, estimate_bytes
 from plateaumap.storage.store import Store
 from plateaumap.table import Arrays
+from plateaumap.validation import show
 
 _log = logging.getLogger(__name__)
 
@@ -164,6 +165,11 @@ def evaluate(sweep: Sweep, point: Mapping[str, float | str]) -> dict[str, Any]:
         PlateaumapError: a coordinate is unknown, missing or out of its range, or the loss is
             none of the sweep's.
     """
+    if not isinstance(point, Mapping):
+        raise PlateaumapError(
+            f"point = {show(point)} is no mapping; give a value for each coordinate, such as "
+            '{"w0": 2.0}'
+        )
     wanted: dict[str, Any] = dict(point)
     names = sweep.loss_names
     loss = wanted.pop("loss", names[0] if len(names) == 1 else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -91,7 +92,8 @@ def simulate(
 
 
 def _checked(epochs: int) -> int:
-    if isinstance(epochs, bool) or int(epochs) != epochs or not 0 <= epochs <= LONGEST_CURVE:
+    whole = isinstance(epochs, numbers.Real) and not isinstance(epochs, bool)
+    if not whole or epochs % 1 or not 0 <= epochs <= LONGEST_CURVE:
         raise PlateaumapError(
             f"epochs is {epochs!r}; give a whole number from 0 to {LONGEST_CURVE:,}, or let "
             "`run` measure without keeping the curve"

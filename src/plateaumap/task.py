@@ -16,6 +16,7 @@ from plateaumap import leap, table
 from plateaumap.errors import PlateaumapError
 from plateaumap.evaluation import Evaluation, Limits
 from plateaumap.experiment.protocol import Experiment
+from plateaumap.experiment.reference import name_of
 from plateaumap.measures import LEVELS, NO_EPOCH, PLATEAU_DROP
 from plateaumap.table import Arrays, Column
 from plateaumap.theory.theory import Theory
@@ -259,15 +260,21 @@ class Task:
         Raises:
             PlateaumapError: naming the first of these runs.
         """
-        below = np.flatnonzero(records[".stop"] == Stop.BELOW_FLOOR)
+        floors = np.isfinite(records["loss_floor"])
+        below = np.flatnonzero((records[".stop"] == Stop.BELOW_FLOOR) | ~floors)
         if not below.size:
             return
         first = below[0]
         values = self._values(points)
         where = ", ".join(f"{name} = {column[first]}" for name, column in values.items())
         loss = self.evaluation.choice
-        name = loss if isinstance(loss, str) else getattr(loss, "__name__", "loss")
+        name = loss if isinstance(loss, str) else name_of(loss)
         low, floor = (records[key][first] for key in ("final_loss", "loss_floor"))
+        if not np.isfinite(floor):
+            raise PlateaumapError(
+                f"the floor of the loss {name!r} is {floor} at {where}; return the least value of "
+                "the loss, a finite number"
+            )
         raise PlateaumapError(
             f"the loss {name!r} is {low:g} at {where}: below its floor {floor:g}; return the least "
             "value of the loss from the experiment's `floor`, or wrap a function of your own in "

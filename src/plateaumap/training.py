@@ -479,11 +479,49 @@ def _closer(problem: Problem, seen: Seen, position: Position) -> Health:
         # The next batch may have a gradient where this one has none.
         stationary = unchanged = jnp.zeros_like(frozen)
     else:
-        flat = _all(jax.tree.map(lambda g, u: (g == 0) & (u == 0), seen.gradients, seen.updates))
-        stationary = jnp.zeros_like(frozen) if problem.never_flat else frozen & flat
+        stationary = _stationary(problem, seen, position) & frozen
         unchanged = frozen & _same(position.optimizer, seen.ahead.optimizer) & ~stationary
     return Health(seen.finite, stationary, unchanged, seen.share_lost())
 
+
+def _stationary(problem: Problem, seen: Seen, position: Position) -> Array:
+    """Return whether gradients and updates are zero, and stay so however far a schedule runs.
+
+    What an optimizer counts stands in its state as integers. A schedule may let it move later
+    what it leaves alone now, such as weights that decay after a warm-up, so that its update is
+    looked at for later counts, too.
+    """
+    nothing = (_zero(seen.gradients)) & _zero(seen.updates)
+    if problem.never_flat:
+        return jnp.zeros_like(nothing)
+    if not any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(position)):
+        return nothing
+
+    def later(place: tuple[Position, Array, PyTree]) -> Array:
+        here, value, gradients = place
+
+        def still(power: Array, so_far: Array) -> Array:
+            state = jax.tree.map(lambda leaf: _counted(leaf, 2**power), here.optimizer)
+            updates, _ = problem.optimizer.update(gradients, state, here.parameters, value=value)
+            return so_far & _zero(updates)
+
+        return jax.lax.fori_loop(0, _LATEST_COUNT, still, jnp.bool_(True))
+
+    place = (position, seen.value, seen.gradients)
+    return nothing & _only_where(nothing, later, place, jnp.bool_(False))
+
+
+def _zero(tree: PyTree) -> Array:
+    return _all(jax.tree.map(lambda leaf: leaf == 0, tree))
+
+
+def _counted(leaf: Array, epochs: Array) -> Array:
+    integer = jnp.issubdtype(leaf.dtype, jnp.integer)
+    return leaf + epochs.astype(leaf.dtype) if integer else leaf
+
+
+_LATEST_COUNT = 20
+"""Powers of two up to which later counts of an optimizer are looked at."""
 
 _MOVED, _LACKING, _NOT_FINITE = 1, 2, 4
 """What can be found of parameters: one that moved, one frozen in spite of its update, …"""

@@ -45,7 +45,7 @@ def _train(experiment, point, choice, horizon, until, tolerance):
             gradients, state, parameters, value=value, grad=gradients, value_fn=None
         )
         ahead = optax.apply_updates(parameters, updates)
-        return experiment.loss(parameters, point, choice), gradients, updates, ahead, after
+        return experiment.loss(parameters, point, choice), gradients, ahead, after
 
     parameters = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), experiment.init(point))
     state = optimizer.init(parameters)
@@ -54,7 +54,7 @@ def _train(experiment, point, choice, horizon, until, tolerance):
     largest = 0.0
     status, epoch = "censored", 0
     while True:
-        loss, gradients, updates, ahead, after = look(parameters, state, epoch)
+        loss, gradients, ahead, after = look(parameters, state, epoch)
         excess = float(loss) - floor
         size = float(optax.tree.norm(gradients))
         if first is None:
@@ -71,7 +71,7 @@ def _train(experiment, point, choice, horizon, until, tolerance):
         escaped = crossings["plateau_epochs"] is not None
         last = {"tenth": "tenth_epochs", "plateau": "plateau_epochs"}.get(until)
         same = _equal(parameters, ahead)
-        flat = not any(_numbers(gradients)) and not any(_numbers(updates))
+        flat = not any(_numbers(gradients)) and _rests(optimizer, gradients, state, parameters)
         if broken:
             status = "escaped" if escaped else "not_finite"
             break
@@ -103,6 +103,17 @@ def _train(experiment, point, choice, horizon, until, tolerance):
 
 def _leaves(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _rests(optimizer: Any, nothing: Any, state: Any, parameters: Any) -> bool:
+    """Return whether an optimizer that is given no gradient moves nothing for 200 updates."""
+    for _ in range(200):
+        updates, state = optimizer.update(
+            nothing, state, parameters, value=0.0, grad=nothing, value_fn=None
+        )
+        if any(_numbers(updates)):
+            return False
+    return True
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -180,12 +180,18 @@ def is_plain_neuron(experiment: object) -> bool:
 def _why_not_differentiable(function: Callable) -> str | None:
     """Return why a function is no `loss(z, y)` that JAX can trace and differentiate."""
     loss = losses.as_loss(function)
-    number = jax.ShapeDtypeStruct((), jnp.float32)
-    try:
-        jax.eval_shape(jax.value_and_grad(loss.value), number, number)
-    except Exception as error:  # whatever a user's function raises
-        told = str(error).strip().splitlines()
-        return f"calling it as loss(z, y) raised {type(error).__name__}: {told[0] if told else ''}"
+    for bits, dtype in ((False, jnp.float32), (True, jnp.float64)):
+        number = jax.ShapeDtypeStruct((), dtype)
+        try:
+            with jax.enable_x64(bits):
+                value, _ = jax.eval_shape(jax.value_and_grad(loss.value), number, number)
+        except Exception as error:  # whatever a user's function raises
+            lines = [*str(error).strip().splitlines(), ""]
+            return f"calling it as loss(z, y) raised {type(error).__name__}: {lines[0]}"
+        if value.dtype != dtype:
+            return (
+                f"of a z of {number.dtype} it returned {value.dtype}; compute in the precision of z"
+            )
     return None
 
 
