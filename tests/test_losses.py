@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from plateaumap import losses
+from plateaumap.errors import PlateaumapError
 from plateaumap.losses import Loss, as_loss, cross_entropy, quadratic
 from plateaumap.neuron import sigmoid_error
 from tests.accuracy import DTYPES, compute, either_sign, exactly, relative_errors
@@ -346,3 +347,12 @@ def test_derivatives_of_every_order_are_right_also_at_zero(name, y):
             ours, theirs = jax.grad(ours), jax.grad(theirs)
             for z in (-2.0, 0.0, 0.7):
                 assert ours(z, y) == pytest.approx(float(theirs(z, y)), rel=1e-12, abs=1e-15)
+
+
+def test_targets_do_not_enlarge_pre_activations() -> None:
+    for loss in (losses.quadratic, losses.cross_entropy):
+        for z, y in (((4, 1), (4,)), ((2,), (3, 2)), ((3,), (2,))):
+            with pytest.raises(PlateaumapError, match="do not broadcast to the shape of z"):
+                loss(np.ones(z), np.zeros(y))
+        assert loss(np.ones((4, 2)), np.zeros(2)).shape == (4, 2)
+        assert loss(1.0, np.zeros(3)).shape == (3,)

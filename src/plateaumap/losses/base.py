@@ -40,12 +40,15 @@ class Loss:
     steady: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
-        """Return the raw loss of pre-activation `z` and target `y`, which broadcast.
+        """Return the raw loss of each pre-activation; `y` broadcasts to the shape of `z`.
+
+        A single `z` may have several targets.
 
         Raises:
-            PlateaumapError: an argument is a masked array.
+            PlateaumapError: an argument is a masked array, or targets would enlarge `z`.
         """
         refuse_masked(z=z, y=y)
+        refuse_enlarging(np.shape(z), np.shape(y))
         dtype = jnp.result_type(z, y, 0.0)
         return self.value(jnp.asarray(z, dtype), jnp.asarray(y, dtype))
 
@@ -68,6 +71,23 @@ def refuse_masked(**arrays: object) -> None:
                 f"{name} is a masked array of shape {array.shape}: masks are not supported; use "
                 f"{name}.compressed() or {name}.filled(value)"
             )
+
+
+def refuse_enlarging(z: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """Raise where broadcasting would pair pre-activations with targets of other samples.
+
+    Raises:
+        PlateaumapError: the shapes broadcast to more than that of several pre-activations.
+    """
+    try:
+        together = np.broadcast_shapes(z, y)
+    except ValueError:
+        together = ()
+    if z and together != z:
+        raise PlateaumapError(
+            f"z has the shape {z} and y {y}: the targets do not broadcast to the shape of z; "
+            "reshape them to it"
+        )
 
 
 def as_loss(loss: Loss | LossFunction) -> Loss:
