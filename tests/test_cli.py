@@ -176,7 +176,7 @@ def test_report_draws_a_sweep_with_a_loss_of_ones_own(folder: Path) -> None:
     script = folder / "own_loss.py"
     script.write_text(
         "import jax.numpy as jnp\nimport plateaumap as pm\n"
-        "def own(z, y):\n    return z + jnp.exp(z) + 0 * y\n"
+        "def own(z, y):\n    return jnp.exp(z) * jnp.exp(z) + 0 * y\n"
         "sweep = pm.Sweep(name='own', losses=['quadratic', own], fixed={'b0': 2, 'lr': 0.1},\n"
         "                 axes=[pm.values('w0', [1, 2])], horizon=500)\n"
     )

@@ -247,12 +247,13 @@ def blows_up(z, y):
     return z - jnp.log(z) + 0 * y
 
 
-def test_not_finite_comes_before_escaped():
+def test_a_status_speaks_of_the_plateau_and_not_of_what_came_later():
     """From z = 10 with h = 6: T10 and T50 come at epoch 1, nan at epoch 2."""
     row = row_of(blows_up, w0=5.0, b0=5.0, lr=3.0)
-    assert row["status"] == "not_finite"
-    assert row["epochs_run"] == 2
-    assert pd.isna(row[CROSSINGS + NULL_UNLESS_FINISHED]).all()
+    assert row["status"] == row_of(blows_up, w0=5.0, b0=5.0, lr=3.0, horizon=1)["status"]
+    assert row["status"] == "escaped"
+    assert (row["plateau_epochs"], row["half_epochs"], row["epochs_run"]) == (1, 1, 2)
+    assert pd.isna(row[["tenth_epochs", *NULL_UNLESS_FINISHED]]).all()
 
 
 def test_a_loss_that_cannot_fall_by_a_tenth_is_censored():
@@ -365,7 +366,7 @@ def test_a_level_is_the_decimal_share_that_is_left():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_sign_that_flips_is_seen_however_small_the_gradients(dtype):
     tiny = np.finfo(dtype).tiny
-    state = PathState(dtype(tiny), np.int32(0), np.bool_(False))
-    now = SimpleNamespace(gradient=dtype(-tiny))
+    state = PathState(dtype(tiny), np.int32(1), np.int32(0), np.bool_(False))
+    now = SimpleNamespace(gradient=dtype(-tiny), direction=dtype(-tiny))
     with jax.enable_x64(True):
         assert Path().step(state, None, now).flips == 1

@@ -64,7 +64,7 @@ class Limits(NamedTuple):
 
     horizon: Any
     tolerance: Any
-    nudges: tuple[Any, ...] = (0.0,) * len(LEVELS)
+    nudges: tuple[Any, ...] = (np.float64(0.0),) * len(LEVELS)
 
 
 def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
