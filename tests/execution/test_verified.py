@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import plateaumap as pm
@@ -252,6 +253,28 @@ def test_a_loss_with_an_arc_tangent_is_right(caplog: pytest.LogCaptureFixture) -
 def test_the_sigmoid_neuron_is_compiled_with_options(caplog: pytest.LogCaptureFixture) -> None:
     fixed = {"w0": 0.3, "b0": 0.2, "lr": 0.1, "y": 0.25}
     sweep = pm.Sweep(losses=("quadratic", "cross_entropy"), fixed=fixed, horizon=7)
+    assert options_used(sweep, caplog) == []
+
+
+def test_a_usual_network_is_compiled_with_options(caplog: pytest.LogCaptureFixture) -> None:
+    class Network(pm.Experiment):
+        coordinates = (pm.Coordinate("seed", integer=True), pm.Coordinate("lr", minimum=0))
+
+        def init(self, point: Any) -> Any:
+            return {"w": jax.random.normal(jax.random.key(point["seed"]), (2, 3))}
+
+        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+            logits = jnp.tanh(jnp.ones((4, 2)) @ parameters["w"])
+            return pm.losses.softmax_cross_entropy(logits, jnp.eye(3)[jnp.array([0, 1, 2, 0])])
+
+        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
+            key = jax.random.fold_in(jax.random.key(point["seed"]), epoch)
+            return self.loss(parameters, point, choice) * jax.random.uniform(key)
+
+        def optimizer(self, point: Any) -> Any:
+            return optax.adam(point["lr"])
+
+    sweep = pm.Sweep(experiment=Network(), fixed={"seed": 0, "lr": 0.1}, horizon=7)
     assert options_used(sweep, caplog) == []
 
 

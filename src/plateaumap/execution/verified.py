@@ -26,6 +26,7 @@ def _names(*lines: str) -> frozenset[str]:
 MOVES = _names(
     # Programs inside programs,
     "jit closed_call custom_jvp_call custom_vjp_call custom_lin remat2 checkpoint while scan cond",
+    "reduce",
     # and what copies, arranges or selects numbers of any kind, or packs them in pairs.
     "broadcast_in_dim reshape squeeze expand_dims transpose rev concatenate stack split pad slice",
     "dynamic_slice dynamic_update_slice gather scatter select_n copy copy_p stop_gradient iota",
