@@ -366,7 +366,7 @@ def test_a_level_is_the_decimal_share_that_is_left():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_sign_that_flips_is_seen_however_small_the_gradients(dtype):
     tiny = np.finfo(dtype).tiny
-    state = PathState(dtype(tiny), np.int32(1), np.int32(0), np.bool_(False))
+    state = PathState(dtype(tiny), np.int32(0), np.bool_(False))
     now = SimpleNamespace(gradient=dtype(-tiny), direction=dtype(-tiny))
     with jax.enable_x64(True):
         assert Path().step(state, None, now).flips == 1

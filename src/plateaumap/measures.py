@@ -45,6 +45,9 @@ SHAPES = ("none", "plateau", "weak")
 NO_EPOCH = -1
 """Inside a compiled kernel, an epoch that did not come; a null from the kernel's edge on."""
 
+FALL_ROUNDING = 8
+"""Units in the last place by which the fall of the loss in one epoch may be wrong."""
+
 SHAPE_TOLERANCE = 1e-9
 """How far an acceleration may exceed 1 by rounding, relative."""
 
@@ -135,9 +138,9 @@ class Measures:
         """Return whether runs go on to their horizon whatever becomes of their plateau."""
         return self.crossings.until == "horizon"
 
-    def levels(self, excess: Array) -> tuple[Array, ...]:
-        """Return the loss excesses whose crossings are looked for."""
-        return self.crossings.levels(excess)
+    def shares(self, dtype: Any) -> tuple[Array, ...]:
+        """Return the shares of the first excess whose crossings are looked for."""
+        return self.crossings.shares(dtype)
 
     def init(self, start: Start) -> tuple[PyTree, ...]:
         """Return the states of all measures."""
@@ -234,10 +237,10 @@ class Crossings:
     until: str = "tenth"
     nudges: tuple[Any, ...] = (0.0,) * len(LEVELS)
 
-    def levels(self, excess: Array) -> tuple[Array, ...]:
-        """Return the loss excess at each level."""
+    def shares(self, dtype: Any) -> tuple[Array, ...]:
+        """Return the share of the first excess at each level, scalars of a dtype."""
         return tuple(
-            jnp.asarray(share_left(drop) * (1 + nudge), excess.dtype) * excess
+            jnp.asarray(share_left(drop) * (1 + nudge), dtype)
             for drop, nudge in zip(LEVELS.values(), self.nudges, strict=True)
         )
 
@@ -261,10 +264,12 @@ class Crossings:
     def step(self, state: CrossingState, start: Start, now: Observation) -> CrossingState:
         """Note the levels that are crossed for the first time."""
         step_fall = state.previous - now.excess
-        seen = now.lost <= LOST_EPOCHS_ALLOWED
         epochs, overshot = [], []
-        for level, epoch, past in zip(start.levels, state.epochs, state.overshot, strict=True):
-            crosses = (epoch == NO_EPOCH) & (now.excess <= level) & seen
+        for share, epoch, past in zip(start.shares, state.epochs, state.overshot, strict=True):
+            level = share * start.excess
+            crosses = (epoch == NO_EPOCH) & (now.excess <= level)
+            if self.until == "horizon":  # where a run goes on though rounding has lengthened it
+                crosses &= now.lost <= LOST_EPOCHS_ALLOWED
             epochs.append(jnp.where(crosses, now.epoch, epoch))
             overshot.append(jnp.where(crosses, (level - now.excess) / step_fall, past))
         return CrossingState(tuple(epochs), tuple(overshot), now.excess)
@@ -326,10 +331,10 @@ class Crossings:
         to 1 rounding may have decided it.
         """
         found: Record = {".stop": end.stop}
-        for name, level, epoch, past in zip(
-            LEVELS, start.levels, state.epochs, state.overshot, strict=True
+        for name, share, epoch, past in zip(
+            LEVELS, start.shares, state.epochs, state.overshot, strict=True
         ):
-            next_to_it = jnp.abs(end.excess - level) <= NEAR_LEVEL * start.excess
+            next_to_it = jnp.abs(end.excess - share * start.excess) <= NEAR_LEVEL * start.excess
             missed = jnp.where(next_to_it, 0.0, 0.5).astype(past.dtype)
             found[f".past {name}"] = jnp.where(epoch == NO_EPOCH, missed, past)
         return found
@@ -396,13 +401,9 @@ class Acceleration(OfWholeRuns, EndsWithLearning):
 
 
 class SteepestState(NamedTuple):
-    """The largest fall of the loss in one step, where it begins, and the excess there.
-
-    `at_most` is what that fall can be without its rounding.
-    """
+    """The largest fall of the loss in one step, where it begins, and the excess there."""
 
     fall: Array
-    at_most: Array
     epoch: Array
     excess: Array
 
@@ -426,15 +427,20 @@ class Steepest(OfWholeRuns, EndsWithLearning):
     def init(self, start: Start) -> SteepestState:
         """No step has been seen; the first one is steeper than none."""
         nothing = jnp.full_like(start.excess, -jnp.inf)
-        return SteepestState(nothing, nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
+        return SteepestState(nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
 
     def step(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
         """Keep the steeper step; of those that are equal up to rounding the first."""
-        del start
-        steeper = (now.fall - now.fall_error > state.at_most) & (now.fall_epoch >= 0)
+
+        def rounding(fall: Array, since: Array) -> Array:
+            size = jnp.abs(fall) if now.fall_is_known else since + jnp.abs(start.floor)
+            return FALL_ROUNDING * jnp.finfo(fall.dtype).eps * size
+
+        least = now.fall - rounding(now.fall, now.fall_from)
+        most = state.fall + rounding(state.fall, state.excess)
+        steeper = ((state.epoch == NO_EPOCH) | (least > most)) & (now.fall_epoch >= 0)
         return SteepestState(
             jnp.where(steeper, now.fall, state.fall),
-            jnp.where(steeper, now.fall + now.fall_error, state.at_most),
             jnp.where(steeper, now.fall_epoch, state.epoch),
             jnp.where(steeper, now.fall_from, state.excess),
         )
@@ -625,7 +631,7 @@ class Displacement:
             now.parameters,
             start.parameters,
         )
-        left = state.left | (now.excess <= start.levels[0])
+        left = state.left | (now.excess <= start.shares[0] * start.excess)
         return DisplacementState(moved, left)
 
     def landmarks(self, state: DisplacementState) -> tuple[Array, ...]:
@@ -664,10 +670,12 @@ class Duration(Stateless):
 
 
 class PathState(NamedTuple):
-    """The last gradient, its last side, how often that has changed, and whether it grew then."""
+    """The last gradient with the sign of its side, how often that has flipped, and if it grew.
+
+    The gradient is NaN before the first one has been seen.
+    """
 
     gradient: Array
-    side: Array
     flips: Array
     rebounds: Array
 
@@ -688,24 +696,21 @@ class Path(EndsWithLearning):
 
     def init(self, start: Start) -> PathState:
         """Nothing has been passed."""
-        return PathState(
-            start.gradient,
-            jnp.zeros((), jnp.int32),
-            jnp.zeros((), jnp.int32),
-            jnp.bool_(False),
-        )
+        unknown = jnp.full_like(start.gradient, jnp.nan)
+        return PathState(unknown, jnp.zeros((), jnp.int32), jnp.bool_(False))
 
     def step(self, state: PathState, start: Start, now: Observation) -> PathState:
         """Compare the gradient with the one before, and its side with the last one known."""
         del start
         if now.direction is None:
             return state
-        side = jnp.sign(now.direction).astype(jnp.int32)
-        flipped = side * state.side < 0
+        # Where it is on its target the side is the last one known; zero has a sign, too.
+        side = jnp.where(now.direction == 0, state.gradient, now.direction)
+        known = ~jnp.isnan(state.gradient)
+        flipped = known & (jnp.signbit(side) != jnp.signbit(state.gradient))
         grew = jnp.abs(now.gradient) > (1 + SHAPE_TOLERANCE) * jnp.abs(state.gradient)
         return PathState(
-            now.gradient,
-            jnp.where(side == 0, state.side, side),
+            jnp.copysign(now.gradient, side),
             state.flips + flipped,
             state.rebounds | ((state.flips > 0) & ~flipped & grew),
         )

@@ -316,7 +316,7 @@ class Task:
         nothing = np.zeros(_count(points), np.bool_)
         if theory is None or theory.case is None or self.evaluation.precision != "float64":
             return nothing
-        shift = theory.rounding_shift(points, self.evaluation.arrays(records), _FLOAT64_DIGITS)
+        shift = theory.rounding_shift(points, records, _FLOAT64_DIGITS)
         if shift is None:
             return nothing
         epochs = records["epochs_run"].astype(np.float64)

@@ -89,7 +89,7 @@ class Observation(NamedTuple):
         direction: its sign is that of dC/da, a the model's output; None if there is none.
         lost: epochs that rounding has swallowed before this one, float scalar.
         fall: drop of the loss in the step that begins at `fall_epoch`.
-        fall_error: a bound on the rounding of `fall`.
+        fall_is_known: whether the problem knows `fall`; if not it is a difference of losses.
         fall_from: the loss excess at `fall_epoch`.
         fall_epoch: this epoch where the problem knows `fall` in advance, else the one before.
     """
@@ -101,7 +101,7 @@ class Observation(NamedTuple):
     direction: Array | None
     lost: Array
     fall: Array
-    fall_error: Array
+    fall_is_known: bool
     fall_from: Array
     fall_epoch: Array
 
@@ -116,7 +116,7 @@ class Start(NamedTuple):
         gradient: the problem's `speed`, scalar.
         floor: the least value of the loss, scalar.
         output: the model's output, scalar, or None.
-        levels: the excesses at which the observer ends the plateau, and what follows it.
+        shares: the shares of the excess at which the observer ends the plateau, and what follows.
     """
 
     epoch: Array
@@ -125,7 +125,7 @@ class Start(NamedTuple):
     gradient: Array
     floor: Array
     output: Array | None
-    levels: tuple[Array, ...]
+    shares: tuple[Array, ...]
 
 
 class End(NamedTuple):
@@ -158,8 +158,8 @@ class Observer(Protocol):
     @property
     def to_horizon(self) -> bool: ...  # noqa: D102
 
-    def levels(self, excess: Array) -> tuple[Array, ...]:
-        """Return the excesses that are looked for, from that of the start."""
+    def shares(self, dtype: Any) -> tuple[Array, ...]:
+        """Return the shares of the first excess that are looked for, scalars of a dtype."""
         ...
 
     def init(self, start: Start) -> PyTree:
@@ -299,7 +299,7 @@ def start(
         gradient=problem.speed(gradients),
         floor=problem.floor,
         output=_output(problem, problem.parameters),
-        levels=observer.levels(excess),
+        shares=observer.shares(excess.dtype),
     )
     position = Position(
         problem.parameters,
@@ -307,7 +307,7 @@ def start(
         apply.init(problem.parameters),
     )
     reasons = (
-        (_below_floor(begin, excess), Stop.BELOW_FLOOR),
+        (_below_floor(problem, begin, excess), Stop.BELOW_FLOOR),
         (problem.converged | (excess <= 0), Stop.CONVERGED),
     )
     state = RunState(
@@ -358,7 +358,7 @@ def step(
         partially = jnp.zeros_like(partially)
     reasons = (
         (~health.finite, Stop.NOT_FINITE),
-        (_below_floor(begin, seen.excess), Stop.BELOW_FLOOR),
+        (_below_floor(problem, begin, seen.excess), Stop.BELOW_FLOOR),
         (observer.done(seen.observed), Stop.FINISHED),
         (stationary, Stop.STATIONARY),
         (partially, Stop.PARTIALLY_STALLED),
@@ -384,8 +384,10 @@ def _first(reasons: tuple[tuple[Array, Stop], ...], like: Array) -> Array:
     return stop
 
 
-def _below_floor(begin: Start, excess: Array) -> Array:
+def _below_floor(problem: Problem, begin: Start, excess: Array) -> Array:
     """Return whether a loss is below its floor by more than rounding can have done."""
+    if problem.never_flat:  # a loss of this package, whose floor was derived
+        return jnp.bool_(False)
     size = jnp.maximum(jnp.maximum(jnp.abs(begin.excess), jnp.abs(begin.floor)), 1)
     return jnp.isfinite(excess) & (excess < -_FLOOR_ROUNDING * jnp.finfo(excess.dtype).eps * size)
 
@@ -631,15 +633,12 @@ def _observe(
     updates: PyTree,
 ) -> Observation:
     parameters = state.position.parameters
-    rounding = _FALL_ROUNDING * jnp.finfo(excess.dtype).eps
     if problem.fall is None:
         assert state.previous_excess is not None
         before = state.previous_excess
         fall, since, epoch = before - excess, before, state.epoch - 1
-        error = rounding * (before + jnp.abs(problem.floor))
     else:
         fall, since, epoch = problem.fall(parameters, updates), excess, state.epoch
-        error = rounding * jnp.abs(fall)
     return Observation(
         epoch=state.epoch,
         parameters=problem.whole(parameters),
@@ -648,14 +647,10 @@ def _observe(
         direction=problem.direction(parameters, gradients),
         lost=state.lost,
         fall=fall,
-        fall_error=error,
+        fall_is_known=problem.fall is not None,
         fall_from=since,
         fall_epoch=epoch,
     )
-
-
-_FALL_ROUNDING = 8
-"""Units in the last place by which the fall of the loss in one epoch may be wrong."""
 
 
 def _frozen(before: Position, after: Position) -> PyTree:

@@ -146,8 +146,10 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
                 numbers["output"] = None
             if direction is None and "direction" in numbers:
                 numbers["direction"] = None
-            if "levels" in numbers:
-                numbers["levels"] = (numbers["levels"],) * len(measures.LEVELS)
+            if "shares" in numbers:
+                numbers["shares"] = (numbers["shares"],) * len(measures.LEVELS)
+            if "fall_is_known" in numbers:
+                numbers["fall_is_known"] = problem.fall is not None
             return kind(**{**numbers, "parameters": problem.whole(parameters)})
 
         later = _opaque(here)
