@@ -320,7 +320,8 @@ class Task:
         if shift is None:
             return nothing
         epochs = records["epochs_run"].astype(np.float64)
-        near = np.minimum(_SAFETY * shift + _EXCESS_ROUNDING * epochs, 0.25)
+        with np.errstate(over="ignore"):  # of shifts that mean no more than "anything"
+            near = np.minimum(_SAFETY * shift + _EXCESS_ROUNDING * epochs, 0.25)
         # Past its target a run has no exact length that could decide.
         running = ~np.isin(records[".stop"], (Stop.CONVERGED, Stop.NOT_FINITE))
         running &= np.isfinite(shift)

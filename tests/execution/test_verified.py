@@ -229,7 +229,7 @@ def arctangent(z: Any, y: Any) -> Any:
 def options_used(sweep: pm.Sweep, caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.INFO, "plateaumap.execution.compiled"):
         caplog.clear()
-        pm.run(sweep)
+        pm.run(sweep, threads=1)
         return [record.getMessage() for record in caplog.records]
 
 
