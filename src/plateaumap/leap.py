@@ -112,7 +112,7 @@ class Lengths:
         assert flow is not None
         smooth = finished & (flow.largest_step <= LARGEST_STEP)
         # A run ends up to a step beyond the level, of which the flow knows nothing.
-        near = flow.largest_step * FEWEST_EPOCHS <= np.abs(flow.displacement)
+        near = flow.largest_step <= np.abs(flow.displacement) / FEWEST_EPOCHS
         acceleration = np.where(smooth, flow.acceleration, np.nan)
         with np.errstate(over="ignore", invalid="ignore"):
             per_unit = flow.displacement / (1 + np.square(self._points["x"]))
