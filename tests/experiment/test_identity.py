@@ -74,7 +74,7 @@ def rows(experiment: pm.Experiment, **changes: Any) -> list[Any]:
     table = pm.run(sweep_of(experiment, **changes), progress=False)
     wanted = ["tenth_epochs", "initial_loss", "final_loss", "loss_floor", "predicted_epochs"]
     wanted += ["epochs_run", "status", "initial_gradient", "steepest_epoch"]
-    more = [name for name in table.columns if name.startswith("extra")]
+    more = [name for name in table.columns if name.startswith("extra") or "output" in name]
     return table[[*wanted, *more]].astype(object).where(table.notna(), None).values.tolist()
 
 
