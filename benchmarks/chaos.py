@@ -60,8 +60,8 @@ _IMPORTS = (
     "pandas",
     "pyarrow.parquet",
     "plateaumap.cli",
-    "plateaumap.runner",
-    "plateaumap.spec",
+    "plateaumap.runner.run",
+    "plateaumap.sweep.spec",
     "plateaumap.execution.local",
     "plateaumap.storage.store",
 )

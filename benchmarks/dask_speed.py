@@ -37,8 +37,8 @@ def work(options: dict, out: str, num: int) -> None:
     import jax
 
     import plateaumap as pm
-    from plateaumap import runner
     from plateaumap.execution.backend import Backend
+    from plateaumap.runner import run as runner
 
     jax.config.update("jax_compilation_cache_dir", os.environ["CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

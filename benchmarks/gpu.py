@@ -31,10 +31,10 @@ from benchmarks.engine.jobs import PRECISIONS, Job, all_jobs, five_decades
 from benchmarks.engine.programs import jax_while_loop, submitted
 
 import plateaumap as pm
-from plateaumap.evaluation import Limits
-from plateaumap.execution.cuda import gpu
+from plateaumap.execution.cuda.device import gpu
 from plateaumap.execution.local import UNROLL, LocalExecutor
-from plateaumap.rows import Rows
+from plateaumap.experiment.evaluation import Limits
+from plateaumap.runner.rows import Rows
 
 INTEGERS = ("plateau_epochs", "half_epochs", "tenth_epochs", "steepest_epoch", "epochs_run")
 CODES = ("status", "path", "shape")

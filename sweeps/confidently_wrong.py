@@ -17,8 +17,8 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment, Point
-from plateaumap.measures import Measure, Stateless
-from plateaumap.table import Column
+from plateaumap.table.columns import Column
+from plateaumap.training.measures import Measure, Stateless
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment, Point
-from plateaumap.measures import Measure
-from plateaumap.table import Column
+from plateaumap.table.columns import Column
+from plateaumap.training.measures import Measure
 
 WIDTH = 8
 SEED = 0

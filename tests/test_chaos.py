@@ -44,7 +44,7 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plateaumap.plan._FEWEST_ROWS", 100)
+    monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 100)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     ballast.write_bytes(bytes(300_000))
     assert plateaumap("run", spec, "--out", out).code == 2  # by the estimate it does not fit
     assert not out.exists()
-    monkeypatch.setattr("plateaumap.runner.check_space", lambda path, needed: None)
+    monkeypatch.setattr("plateaumap.runner.run.check_space", lambda path, needed: None)
     for _ in range(2):  # it is told again as long as the disk is full
         done = plateaumap("run", spec, "--out", out)
         assert done.code == 1, done.told
@@ -173,7 +173,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
 
 
 def test_a_read_only_disk_is_told(spec: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plateaumap.runner.check_space", lambda path, needed: None)
+    monkeypatch.setattr("plateaumap.runner.run.check_space", lambda path, needed: None)
     out = disk / "out"
     assert plateaumap("run", spec, "--out", out).code == 0
     delete(out)

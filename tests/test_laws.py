@@ -6,7 +6,7 @@ import pytest
 
 import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
-from plateaumap.rows import Rows
+from plateaumap.runner.rows import Rows
 from tests import reference
 from tests.marks import slow
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import plateaumap as pm
-from plateaumap.measures import STATUSES
-from plateaumap.rows import Rows
+from plateaumap.runner.rows import Rows
+from plateaumap.training.measures import STATUSES
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

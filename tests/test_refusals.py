@@ -13,10 +13,10 @@ import optax
 import pytest
 
 import plateaumap as pm
-from plateaumap.errors import PlateaumapError, SpecError
 from plateaumap.execution.backend import Backend
 from plateaumap.experiment.declarations import declaration_faults
-from plateaumap.table import Column
+from plateaumap.inputs.errors import PlateaumapError, SpecError
+from plateaumap.table.columns import Column
 
 
 class Bowl(pm.Experiment):

@@ -19,16 +19,16 @@ import pytest
 
 import plateaumap as pm
 from plateaumap.cli import main
-from plateaumap.compiler import double_precision
-from plateaumap.display import value_text
-from plateaumap.errors import PlateaumapError
-from plateaumap.estimate import estimate
 from plateaumap.explore.server import sweep_at, warm_up
 from plateaumap.explore.view import View
-from plateaumap.extension import Extension
-from plateaumap.paths import local_path
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.paths import local_path
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.queries.point import figure_file
 from plateaumap.report import write_report
-from plateaumap.story import figure_file
+from plateaumap.runner.estimate import estimate
+from plateaumap.runner.extend import Extension
+from plateaumap.table.display import value_text
 from tests.program import heed_interrupts, plateaumap, settings_restored
 
 POINT = ["point", "--loss", "quadratic", "--w0", "2", "--b0", "2", "--lr", "0.15"]
@@ -161,7 +161,7 @@ def in_a_fork(*calls):
     os.wait()
     with open(told) as lines: return lines.read().splitlines()
 before = in_a_fork(job)
-from plateaumap.compiler import prepare_compiler
+from plateaumap.numerics.compiler import prepare_compiler
 flags, found = os.environ.get("XLA_FLAGS"), []
 threads = [threading.Thread(target=lambda: found.append(prepare_compiler())) for _ in range(8)]
 for thread in threads: thread.start()

@@ -21,7 +21,7 @@ from benchmarks.engine.jobs import Job
 
 import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
-from plateaumap.rows import Rows
+from plateaumap.runner.rows import Rows
 from plateaumap.theory.neuron import NeuronTheory
 
 Answers = Mapping[str, np.ndarray]

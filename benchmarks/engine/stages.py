@@ -17,7 +17,7 @@ from benchmarks.engine.jobs import Job
 
 import plateaumap as pm
 from plateaumap.execution import local
-from plateaumap.rows import Rows
+from plateaumap.runner.rows import Rows
 
 _EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",

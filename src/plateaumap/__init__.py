@@ -9,68 +9,73 @@ nothing and changes no setting of JAX, matplotlib or the environment.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from plateaumap import forking as _forking  # noqa: F401  (notes forks, starts nothing)
+from plateaumap.numerics import forking as _forking  # noqa: F401  (notes forks, starts nothing)
 
 if TYPE_CHECKING:
-    from plateaumap import figures as figures
-    from plateaumap import losses as losses
-    from plateaumap import measures as measures
     from plateaumap import neuron as neuron
-    from plateaumap.comparing import add_theory as add_theory
-    from plateaumap.errors import PlateaumapError as PlateaumapError
-    from plateaumap.errors import SpecError as SpecError
     from plateaumap.experiment.coordinates import Coordinate as Coordinate
     from plateaumap.experiment.protocol import Experiment as Experiment
     from plateaumap.experiment.single_neuron import SingleNeuron as SingleNeuron
-    from plateaumap.extension import extend as extend
-    from plateaumap.grid import geomspace as geomspace
-    from plateaumap.grid import linspace as linspace
-    from plateaumap.grid import normal as normal
-    from plateaumap.grid import points as points
-    from plateaumap.grid import uniform as uniform
-    from plateaumap.grid import values as values
-    from plateaumap.grid import zip as zip
-    from plateaumap.initialisation import Initialisation as Initialisation
-    from plateaumap.runner import RunError as RunError
-    from plateaumap.runner import evaluate as evaluate
-    from plateaumap.runner import run as run
-    from plateaumap.simulation import simulate as simulate
-    from plateaumap.spec import Sweep as Sweep
+    from plateaumap.inputs.errors import PlateaumapError as PlateaumapError
+    from plateaumap.inputs.errors import SpecError as SpecError
+    from plateaumap.neuron import losses as losses
+    from plateaumap.neuron.initialisation import Initialisation as Initialisation
+    from plateaumap.queries.compare import add_theory as add_theory
+    from plateaumap.queries.risk import Risk as Risk
+    from plateaumap.queries.risk import risk as risk
+    from plateaumap.queries.simulate import simulate as simulate
+    from plateaumap.report import figures as figures
+    from plateaumap.runner.extend import extend as extend
+    from plateaumap.runner.run import RunError as RunError
+    from plateaumap.runner.run import evaluate as evaluate
+    from plateaumap.runner.run import run as run
     from plateaumap.storage.results import Results as Results
     from plateaumap.storage.results import load as load
     from plateaumap.storage.results import open_results as open  # noqa: F401
-    from plateaumap.stuck import Risk as Risk
-    from plateaumap.stuck import risk as risk
+    from plateaumap.sweep.axes import geomspace as geomspace
+    from plateaumap.sweep.axes import linspace as linspace
+    from plateaumap.sweep.axes import normal as normal
+    from plateaumap.sweep.axes import points as points
+    from plateaumap.sweep.axes import uniform as uniform
+    from plateaumap.sweep.axes import values as values
+    from plateaumap.sweep.axes import zip as zip
+    from plateaumap.sweep.spec import Sweep as Sweep
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
     from plateaumap.theory.theory import Theory as Theory
+    from plateaumap.training import measures as measures
 
-_MODULES = {name: f"plateaumap.{name}" for name in ("figures", "losses", "measures", "neuron")}
+_MODULES = {
+    "figures": "plateaumap.report.figures",
+    "losses": "plateaumap.neuron.losses",
+    "measures": "plateaumap.training.measures",
+    "neuron": "plateaumap.neuron",
+}
 
 _NAMES = {
     "Coordinate": "plateaumap.experiment.coordinates:Coordinate",
-    "PlateaumapError": "plateaumap.errors:PlateaumapError",
-    "SpecError": "plateaumap.errors:SpecError",
+    "PlateaumapError": "plateaumap.inputs.errors:PlateaumapError",
+    "SpecError": "plateaumap.inputs.errors:SpecError",
     "Experiment": "plateaumap.experiment.protocol:Experiment",
     "SingleNeuron": "plateaumap.experiment.single_neuron:SingleNeuron",
-    "geomspace": "plateaumap.grid:geomspace",
-    "linspace": "plateaumap.grid:linspace",
-    "normal": "plateaumap.grid:normal",
-    "points": "plateaumap.grid:points",
-    "uniform": "plateaumap.grid:uniform",
-    "values": "plateaumap.grid:values",
-    "zip": "plateaumap.grid:zip",
-    "Initialisation": "plateaumap.initialisation:Initialisation",
-    "Risk": "plateaumap.stuck:Risk",
-    "risk": "plateaumap.stuck:risk",
-    "RunError": "plateaumap.runner:RunError",
-    "add_theory": "plateaumap.comparing:add_theory",
-    "evaluate": "plateaumap.runner:evaluate",
-    "extend": "plateaumap.extension:extend",
+    "geomspace": "plateaumap.sweep.axes:geomspace",
+    "linspace": "plateaumap.sweep.axes:linspace",
+    "normal": "plateaumap.sweep.axes:normal",
+    "points": "plateaumap.sweep.axes:points",
+    "uniform": "plateaumap.sweep.axes:uniform",
+    "values": "plateaumap.sweep.axes:values",
+    "zip": "plateaumap.sweep.axes:zip",
+    "Initialisation": "plateaumap.neuron.initialisation:Initialisation",
+    "Risk": "plateaumap.queries.risk:Risk",
+    "risk": "plateaumap.queries.risk:risk",
+    "RunError": "plateaumap.runner.run:RunError",
+    "add_theory": "plateaumap.queries.compare:add_theory",
+    "evaluate": "plateaumap.runner.run:evaluate",
+    "extend": "plateaumap.runner.extend:extend",
     "Theory": "plateaumap.theory.theory:Theory",
     "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",
-    "run": "plateaumap.runner:run",
-    "simulate": "plateaumap.simulation:simulate",
-    "Sweep": "plateaumap.spec:Sweep",
+    "run": "plateaumap.runner.run:run",
+    "simulate": "plateaumap.queries.simulate:simulate",
+    "Sweep": "plateaumap.sweep.spec:Sweep",
     "Results": "plateaumap.storage.results:Results",
     "load": "plateaumap.storage.results:load",
     "open": "plateaumap.storage.results:open_results",

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 
 if TYPE_CHECKING:
     from plateaumap.execution.backend import Backend
-    from plateaumap.spec import Sweep
     from plateaumap.storage.results import Results
+    from plateaumap.sweep.spec import Sweep
 
 INTERRUPTED = 130
 
@@ -137,7 +137,7 @@ def run(
     mix_versions: MixVersions = False,
 ) -> None:
     """Run a sweep into a folder; run it again to go on where it stopped."""
-    from plateaumap.spec import load_spec
+    from plateaumap.sweep.spec import load_spec
 
     where = _backend(backend, threads, scheduler, workers)
     _run(load_spec(file), out, settings, where, force, dry_run, mix_versions)
@@ -159,9 +159,9 @@ def extend(
     workers: Workers = None,
 ) -> None:
     """Make a new, larger sweep that takes over every row of DIR that is still right in it."""
-    from plateaumap.extension import Extension
-    from plateaumap.settings import parse_setting
-    from plateaumap.spec import load_spec
+    from plateaumap.runner.extend import Extension
+    from plateaumap.sweep.settings import parse_setting
+    from plateaumap.sweep.spec import load_spec
 
     cache_compilations()
     changes = dict(map(parse_setting, settings or []))
@@ -228,19 +228,19 @@ def _run(
     mix_versions: bool,
 ) -> Results | None:
     """Run a sweep and return its results; None after a dry run."""
-    from plateaumap.settings import parse_setting
+    from plateaumap.sweep.settings import parse_setting
 
     cache_compilations()
     if settings:
         sweep = sweep.with_settings(dict(map(parse_setting, settings)))
     folder = out or Path("results") / sweep.name
     if dry_run:
-        from plateaumap.estimate import estimate
+        from plateaumap.runner.estimate import estimate
 
         typer.echo(estimate(sweep, folder, backend.threads).to_text())
         return None
 
-    from plateaumap.runner import run
+    from plateaumap.runner.run import run
 
     results = run(sweep, folder, force=force, backend=backend, mix_versions=mix_versions)
     typer.echo(_told(results))
@@ -273,7 +273,7 @@ def info(
     verify: Annotated[bool, typer.Option(help="Read everything against its checksums.")] = False,
 ) -> None:
     """Tell what a folder of results holds: the sweep, counts by status, provenance."""
-    from plateaumap.overview import overview
+    from plateaumap.queries.overview import overview
     from plateaumap.storage.results import open_results
 
     results = open_results(folder)
@@ -296,9 +296,9 @@ def report(folder: Folder) -> None:
     """Draw the figures of a finished sweep into its folder, and a page with a map to explore."""
     from importlib.util import find_spec
 
-    from plateaumap.comparing import add_theory
+    from plateaumap.queries.compare import add_theory
+    from plateaumap.queries.simulate import simulate
     from plateaumap.report import findings, write_report
-    from plateaumap.simulation import simulate
     from plateaumap.storage.results import open_results
 
     results = open_results(folder)
@@ -354,7 +354,7 @@ def point(
     ] = None,
 ) -> None:
     """Tell the story of one neuron: its plateau, its steepest epoch, its curve."""
-    from plateaumap.story import figure_file, tell
+    from plateaumap.queries.point import figure_file, tell
 
     target = None if figure is None else figure_file(figure)
     cache_compilations()
@@ -373,7 +373,7 @@ def derive(
     format: Annotated[Format, typer.Option(help="How to write it.")] = Format.TEXT,
 ) -> None:
     """Derive the loss that does not slow down for an activation, step by step."""
-    from plateaumap.theory.derivation import derive
+    from plateaumap.queries.derive.derivation import derive
 
     derivation = derive(activation)
     writers = {
@@ -405,8 +405,8 @@ def risk(
     slope: Annotated[float, typer.Option(help="Factor in front of the pre-activation.")] = 1.0,
 ) -> None:
     """Tell how likely a randomly initialised unit is to be stuck on its plateau."""
-    from plateaumap.initialisation import Initialisation
-    from plateaumap.stuck import risk
+    from plateaumap.neuron.initialisation import Initialisation
+    from plateaumap.queries.risk import risk
 
     cache_compilations()
     start = Initialisation.named(weights, fan_in, scale, fan_out, input_rms, bias_scale)

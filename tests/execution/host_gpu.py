@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from plateaumap.execution.kernel import ENTRY
+from plateaumap.execution.cuda.kernel import ENTRY
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 
@@ -41,7 +41,7 @@ extern "C" void all_runs(void **arguments) {{
 
 
 class HostGpu:
-    """Stands for `plateaumap.execution.cuda.Gpu`."""
+    """Stands for `plateaumap.execution.cuda.device.Gpu`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count, self.launches = folder, 0, 0

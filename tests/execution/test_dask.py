@@ -20,12 +20,12 @@ from jax.experimental.compilation_cache import compilation_cache
 from tests.program import heed_interrupts
 
 import plateaumap as pm
-from plateaumap.errors import PlateaumapError
 from plateaumap.execution import dask
 from plateaumap.execution.dask import DaskExecutor, dask_executor
 from plateaumap.execution.errors import ExecutionError
-from plateaumap.rows import Rows
-from plateaumap.runner import RunError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.runner.rows import Rows
+from plateaumap.runner.run import RunError
 
 pytest.importorskip("distributed")
 
@@ -43,7 +43,7 @@ def small_pieces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plateaumap.plan._FEWEST_ROWS", 129)
+        patch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 129)
         patch.setattr(dask, "PIECE", 192)
         compilation_cache.reset_cache()
         jax.config.update(names[0], str(tmp_path_factory.mktemp("cache")))
@@ -163,7 +163,7 @@ def test_a_piece_that_kills_its_workers_takes_no_other_down(
     with monkeypatch.context() as patch:
         patch.setattr(dask, "evaluate_piece", deadly)
         patch.setattr(dask, "_DEATHS_ALLOWED", 0)
-        patch.setattr("plateaumap.runner.ATTEMPTS", 2)
+        patch.setattr("plateaumap.runner.run.ATTEMPTS", 2)
         with pytest.raises(RunError, match="KilledWorker"):
             pm.run(SWEEP, out=tmp_path, backend="dask", workers=2)
     assert len(pm.open(tmp_path).missing) == 1
@@ -221,7 +221,7 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 def test_importing_the_backend_does_not_import_distributed() -> None:
     check = (
-        "import sys, plateaumap as pm, plateaumap.runner, plateaumap.execution.dask\n"
+        "import sys, plateaumap as pm, plateaumap.runner.run, plateaumap.execution.dask\n"
         "assert 'distributed' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -17,11 +17,12 @@ from tests.execution.host_gpu import COMPILER, HostGpu
 from tests.marks import slow
 
 import plateaumap as pm
-from plateaumap.compiler import double_precision
-from plateaumap.evaluation import Evaluation, Limits
-from plateaumap.execution import compiled, cuda, local
-from plateaumap.execution.kernel import Source, UntranslatableError, translate
+from plateaumap.execution import compiled, local
+from plateaumap.execution.cuda import device as cuda
+from plateaumap.execution.cuda.kernel import Source, UntranslatableError, translate
 from plateaumap.execution.local import LocalExecutor
+from plateaumap.experiment.evaluation import Evaluation, Limits
+from plateaumap.numerics.compiler import double_precision
 
 INTEGERS = ["plateau_epochs", "half_epochs", "tenth_epochs", "steepest_epoch", "epochs_run"]
 WORDS = ["status", "path", "shape"]

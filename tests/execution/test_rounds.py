@@ -19,8 +19,8 @@ from plateaumap.execution import rounds
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
-from plateaumap.grid import Coordinate
-from plateaumap.rows import Rows
+from plateaumap.runner.rows import Rows
+from plateaumap.sweep.axes import Coordinate
 from plateaumap.theory.neuron import NeuronTheory
 
 

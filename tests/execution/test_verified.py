@@ -17,11 +17,11 @@ import optax
 import pytest
 
 import plateaumap as pm
-from plateaumap import activations, losses
-from plateaumap.compiler import compiler_options
-from plateaumap.equations import equations
 from plateaumap.execution.verified import COMPUTES, unverified
-from plateaumap.rows import Rows
+from plateaumap.neuron import activations, losses
+from plateaumap.numerics.compiler import compiler_options
+from plateaumap.numerics.equations import equations
+from plateaumap.runner.rows import Rows
 
 DTYPES = (np.float64, np.float32)
 ULPS = 4

@@ -23,10 +23,10 @@ import pytest
 import plateaumap as pm
 from plateaumap.experiment.identity import identity_of
 from plateaumap.experiment.program import environment
-from plateaumap.measures import Duration, Outputs
-from plateaumap.overview import overview
-from plateaumap.spec import VERSIONS
-from plateaumap.table import Column
+from plateaumap.queries.overview import overview
+from plateaumap.sweep.spec import VERSIONS
+from plateaumap.table.columns import Column
+from plateaumap.training.measures import Duration, Outputs
 
 LARGE = np.linspace(0.5, 1.0, 3000)
 OTHER = np.where(np.arange(3000) == 1500, 0.9, LARGE)
@@ -503,7 +503,7 @@ def written_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with one part missing, made by another JAX."""
     with monkeypatch.context() as patch:
         patch.setattr(jax, "__version__", "0.9.1")
-        patch.setattr("plateaumap.plan._FEWEST_ROWS", 1)
+        patch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 1)
         pm.run(sweep_of(model(), axes=LINE), out=tmp_path / "out", progress=False)
     (tmp_path / "out" / "parts" / "part-00001.parquet").unlink()
     return tmp_path / "out"

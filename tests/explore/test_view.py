@@ -7,7 +7,6 @@ import pytest
 from tests.program import plateaumap
 
 import plateaumap as pm
-from plateaumap.errors import PlateaumapError
 from plateaumap.explore.curves import curve, story
 from plateaumap.explore.lengths import UNANSWERED, Lengths, lengths, table
 from plateaumap.explore.picture import COVERS, picture
@@ -15,6 +14,7 @@ from plateaumap.explore.saving import figure_bytes
 from plateaumap.explore.server import started, sweep_at
 from plateaumap.explore.sweeping import Question, answers
 from plateaumap.explore.view import View
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.theory.theory import case_of
 
 SMALL = View().moved((-3, 6), (-2, 5))

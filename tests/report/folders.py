@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plateaumap.plan import Plan
 from plateaumap.storage.store import Store
-from plateaumap.table import Arrays, Column
+from plateaumap.sweep.chunks import Plan
+from plateaumap.table.columns import Arrays, Column
 
 
 def columns(frame: pd.DataFrame) -> tuple[Column, ...]:

@@ -4,8 +4,8 @@ import pytest
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, table
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import activation_lines
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import activation_lines
 
 GRID = np.linspace(-4, 4, 17)
 FACTORS = {"tanh": 1.0, "atan": 3.0, "exp": 20.0}

@@ -4,9 +4,9 @@ import pytest
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import table
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import boundary_boxes, converged_grid, trainability_map
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.boundary import ranks
+from plateaumap.report.figures import boundary_boxes, converged_grid, trainability_map
 
 X, Y = np.geomspace(1, 100, 24), np.geomspace(0.1, 10, 16)
 

@@ -4,8 +4,8 @@ import pytest
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, atlas, table, with_all_statuses
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import difference_map, ratio_map
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import difference_map, ratio_map
 
 COMBINE = {ratio_map: np.divide, difference_map: np.subtract}
 FUNCTIONS = list(COMBINE)

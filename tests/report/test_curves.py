@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from tests.report.layout import legend_labels, problems
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import learning_curves
-from plateaumap.simulation import simulate
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.queries.simulate import simulate
+from plateaumap.report.figures import learning_curves
 
 QUANTITIES = ("loss", "output", "w", "b", "gradient")
 

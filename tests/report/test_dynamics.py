@@ -3,9 +3,9 @@ import pytest
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import LOSSES, atlas, table, with_all_statuses
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import acceleration, collapse, plateau_fraction, speed_against_error
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.dynamics import exponents, quadratic_acceleration, quadratic_exponent
+from plateaumap.report.figures import acceleration, collapse, plateau_fraction, speed_against_error
 
 FINE = table({"w0": np.linspace(-6, 6, 121)})
 

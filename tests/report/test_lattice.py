@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.report.tables import LOSSES, table
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.lattice import direction, read
 
 

@@ -5,8 +5,8 @@ from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, atlas, table, with_all_statuses
 
 import plateaumap as pm
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import cut, plateau_bars, plateau_points
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import cut, plateau_bars, plateau_points
 
 SIZES = ("page", "column")
 

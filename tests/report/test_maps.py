@@ -4,9 +4,9 @@ from matplotlib.colors import LogNorm, to_rgb
 from tests.report.layout import legend_labels, problems, texts
 from tests.report.tables import HORIZON, LOSSES, STATUSES, atlas, length, table, with_all_statuses
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import plateau_map
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.cells import outline
+from plateaumap.report.figures import plateau_map
 from plateaumap.report.style import STATUS_LOOKS
 
 SIZES = ("page", "column")

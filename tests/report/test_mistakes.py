@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from tests.report.layout import legend_labels, problems
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import confidently_wrong
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import confidently_wrong
 
 SHARES = np.linspace(0.125, 1, 8)
 STARTS = (2.0, 8.0)

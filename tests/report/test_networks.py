@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from tests.report.layout import legend_labels, problems
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import accuracy_curves, starts_against_plateaus
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import accuracy_curves, starts_against_plateaus
 from plateaumap.report.networks import accuracies, own_best
 
 LOSSES = ("quadratic", "cross_entropy", "linear")

@@ -13,7 +13,7 @@ from tests.report.folders import fill
 from tests.report.tables import table
 
 import plateaumap as pm
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report import findings, write_report
 from plateaumap.report.page import build_page, pack, picture
 from plateaumap.storage.results import open_results

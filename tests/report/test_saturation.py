@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from tests.report.layout import legend_labels, problems
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import premature_saturation
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import premature_saturation
 
 WIDTHS = np.geomspace(0.1, 3, 5)
 TABLE = pd.DataFrame(

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tests.report.folders import fill
 from tests.report.tables import table
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import (
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.catalogue import applicable
+from plateaumap.report.figures import (
     activation_lines,
     collapse,
     cut,
@@ -20,7 +21,6 @@ from plateaumap.figures import (
     plateau_fraction,
     plateau_map,
 )
-from plateaumap.report.catalogue import applicable
 from plateaumap.report.lattice import direction, read
 from plateaumap.report.lines import plateau_points
 from plateaumap.report.page.picture import picture_of

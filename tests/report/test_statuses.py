@@ -9,17 +9,23 @@ from matplotlib.colors import to_rgb
 from tests.report.layout import legend_labels
 from tests.report.tables import STATUSES, atlas, table, with_all_statuses
 
-from plateaumap import measures
 from plateaumap.explore.lengths import Lengths
 from plateaumap.explore.picture import COVERS, picture
-from plateaumap.figures import activation_lines, cut, plateau_bars, plateau_map, plateau_points
+from plateaumap.queries.point import Story
 from plateaumap.report import findings, lattice
+from plateaumap.report.figures import (
+    activation_lines,
+    cut,
+    plateau_bars,
+    plateau_map,
+    plateau_points,
+)
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.pack import packed
 from plateaumap.report.page.picture import picture_of
 from plateaumap.report.series import STATUS_SYMBOLS
 from plateaumap.report.style import STATUS_LOOKS
-from plateaumap.story import Story
+from plateaumap.training import measures
 
 
 def test_everybody_knows_the_engines_statuses_in_its_order():

@@ -5,8 +5,8 @@ from matplotlib.colors import to_rgba
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import table
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import loss_surface
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import loss_surface
 from plateaumap.report.style import colours
 
 W, B = np.linspace(-3, 3, 7), np.linspace(-2, 2, 5)

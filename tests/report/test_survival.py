@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.report.layout import problems
 from tests.report.tables import HORIZON, STATUSES, atlas, table, with_all_statuses
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import survival
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.report.figures import survival
 from plateaumap.report.survival import kaplan_meier
 
 LIVES = st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=30)

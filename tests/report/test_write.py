@@ -12,9 +12,9 @@ from tests.report.folders import fill
 from tests.report.tables import atlas, table
 from tests.report.test_curves import curve
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.figures import plateau_map, save
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report import applicable, findings, write_report
+from plateaumap.report.figures import plateau_map, save
 from plateaumap.storage.errors import StorageError
 from plateaumap.storage.results import open_results
 
@@ -181,7 +181,7 @@ def test_no_setting_of_the_users_is_changed_or_heeded(tmp_path):
 
 def test_figures_need_neither_jax_nor_pyplot():
     code = (
-        "import sys; import plateaumap.figures, plateaumap.report; "
+        "import sys; import plateaumap.report.figures, plateaumap.report; "
         "print(sorted({'jax', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -189,8 +189,8 @@ def test_figures_need_neither_jax_nor_pyplot():
 
 
 def test_the_statuses_are_the_measures():
-    from plateaumap.measures import STATUSES
     from plateaumap.report import lattice
+    from plateaumap.training.measures import STATUSES
 
     assert lattice.STATUSES == STATUSES
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plateaumap.plan import Chunk, Plan
 from plateaumap.storage.store import Store
-from plateaumap.table import Arrays, Column
+from plateaumap.sweep.chunks import Chunk, Plan
+from plateaumap.table.columns import Arrays, Column
 
 COLUMNS = (
     Column("loss", "category", "1", "the loss", ("quadratic", "cross_entropy")),

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from tests.storage.small_sweep import Case
 
-from plateaumap.grid import linspace, points
-from plateaumap.plan import Plan
-from plateaumap.spec import Sweep
 from plateaumap.storage.errors import StorageError
 from plateaumap.storage.results import Results, load, open_results
 from plateaumap.storage.store import Store
+from plateaumap.sweep.axes import linspace, points
+from plateaumap.sweep.chunks import Plan
+from plateaumap.sweep.spec import Sweep
 
 
 def test_chosen_columns_come_in_the_order_asked_for(case: Case, folder: Path) -> None:

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from tests.storage.small_sweep import Case
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.plan import Plan
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.storage import files
 from plateaumap.storage import store as store_module
 from plateaumap.storage.errors import LockedError, StorageError, WriteError
 from plateaumap.storage.results import load, open_results
 from plateaumap.storage.store import Store
-from plateaumap.table import Column
+from plateaumap.sweep.chunks import Plan
+from plateaumap.table.columns import Column
 
 Maker = Callable[[Path], None]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.theory import oracle
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.theory.descents import EpochState, Grid, descents
 from plateaumap.theory.epochs import _Counter, count_epochs, plateau_epochs, predict_epochs
 

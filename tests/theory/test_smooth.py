@@ -12,15 +12,15 @@ from tests.marks import slow
 from tests.theory import oracle
 
 import plateaumap as pm
-from plateaumap import activations
-from plateaumap.errors import PlateaumapError
-from plateaumap.leap import SIMULATED_UP_TO
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron import activations
 from plateaumap.theory.batches import direct, planned, walked
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
 from plateaumap.theory.expansion import abel_densities
 from plateaumap.theory.flow import Target, make_drop
 from plateaumap.theory.laws import law_of, why_no_theory
+from plateaumap.theory.leap import SIMULATED_UP_TO
 from plateaumap.theory.series import abel_terms
 from plateaumap.theory.sigmoid import SigmoidLaw
 from plateaumap.theory.smooth import SmoothLaw, Stretch

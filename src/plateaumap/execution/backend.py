@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from plateaumap.errors import PlateaumapError, advice
+from plateaumap.inputs.errors import PlateaumapError, advice
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ class Session(NamedTuple):
     """An executor that is ready.
 
     Attributes:
-        executor: evaluates points (`plateaumap.rows.Executor`).
+        executor: evaluates points (`plateaumap.runner.rows.Executor`).
         ask: calls a function with arguments where the points are evaluated, and returns its result.
         points_in_flight: returns how many points keep every worker busy at the moment.
     """

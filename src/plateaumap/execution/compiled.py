@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from plateaumap.compiler import compiler_options, double_precision
-from plateaumap.execution.cuda import Gpu, Kernel
+from plateaumap.execution.cuda.device import Gpu, Kernel
+from plateaumap.execution.cuda.kernel import UntranslatableError, translate
 from plateaumap.execution.errors import ExecutionError
-from plateaumap.execution.kernel import UntranslatableError, translate
 from plateaumap.execution.verified import unverified
+from plateaumap.numerics.compiler import compiler_options, double_precision
 from plateaumap.numerics.stacking import Stacking
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ MOST_COMPILED = 256
 
 
 class Evaluation(Protocol):
-    """What is done for one point; `plateaumap.evaluation` has the real one.
+    """What is done for one point; `plateaumap.experiment.evaluation` has the real one.
 
     `limits` is a pytree of scalars, `data()` one of arrays that all points share. Equal
     evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None;

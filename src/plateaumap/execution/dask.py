@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plateaumap import table
-from plateaumap.errors import PlateaumapError
 from plateaumap.execution.errors import ExecutionError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.table import columns as table
 
 if TYPE_CHECKING:
     from distributed import Client, Future

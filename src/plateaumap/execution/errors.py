@@ -1,6 +1,6 @@
 """What can go wrong while points are evaluated."""
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 
 
 class ExecutionError(PlateaumapError):

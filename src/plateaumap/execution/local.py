@@ -3,7 +3,7 @@
 Knows neither what is trained nor what is measured. A block is a fixed number of lanes, one run
 in each, advanced together until the last of them has stopped; the lanes of a block are chosen to
 stop at about the same time. On an NVIDIA GPU there are no blocks: each run is a thread of its own
-(see `plateaumap.execution.kernel`), unless it needs what only XLA compiles.
+(see `plateaumap.execution.cuda.kernel`), unless it needs what only XLA compiles.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from plateaumap.compiler import double_precision, prepare_compiler
 from plateaumap.execution.compiled import Evaluation, Points, blocks_of, kernel_of
-from plateaumap.execution.cuda import gpu
+from plateaumap.execution.cuda.device import gpu
 from plateaumap.execution.rounds import filled_up, in_rounds
+from plateaumap.numerics.compiler import double_precision, prepare_compiler
 
 Records = dict[str, np.ndarray]
 
@@ -50,7 +50,7 @@ UNROLL = 16
 
 
 class Task(Protocol):
-    """What is done for many points; `plateaumap.task` has the real one."""
+    """What is done for many points; `plateaumap.runner.evaluator` has the real one."""
 
     def begin(self, lanes: Any, points: Points) -> Callable[[], Records]: ...  # noqa: D102
 

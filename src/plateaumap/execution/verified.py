@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from plateaumap.equations import equations
+from plateaumap.numerics.equations import equations
 
 
 def _names(*lines: str) -> frozenset[str]:

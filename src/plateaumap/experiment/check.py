@@ -9,14 +9,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from plateaumap import measures, training
-from plateaumap.compiler import double_precision
-from plateaumap.errors import PlateaumapError
-from plateaumap.evaluation import PRECISIONS, Evaluation
 from plateaumap.experiment.data import with_arrays
+from plateaumap.experiment.evaluation import PRECISIONS, Evaluation
 from plateaumap.experiment.problem import bind, is_key, with_bits_of
-from plateaumap.measures import Crossings, Displacement, Final, LongMeasure, Measure, Measures
-from plateaumap.table import Column
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.table.columns import Column
+from plateaumap.training import descent as training
+from plateaumap.training import measures
+from plateaumap.training.measures import (
+    Crossings,
+    Displacement,
+    Final,
+    LongMeasure,
+    Measure,
+    Measures,
+)
 
 PyTree = Any
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import PydanticCustomError
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.validation import as_item, show
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.validation import as_item, show
 
 LARGEST_INTEGER = 2**53 - 1
 """Axes hold float64, in which whole numbers beyond this run into each other."""

@@ -11,8 +11,8 @@ from typing import Any
 from typing_extensions import get_protocol_members
 
 from plateaumap.experiment.coordinates import Coordinate, why_not_column_name
-from plateaumap.table import Column
-from plateaumap.validation import show
+from plateaumap.inputs.validation import show
+from plateaumap.table.columns import Column
 
 DeclarationFault = tuple[tuple[str | int, ...], str]
 """Where in an experiment something is wrong, such as `("coordinates", 0)`, and what."""
@@ -157,7 +157,7 @@ def _measure_faults(
 
 def _why_not_measure(measure: Any) -> str | None:
     """Return why something is no measure, judged by its members and columns, or None."""
-    from plateaumap.measures import Measure
+    from plateaumap.training.measures import Measure
 
     if isinstance(measure, type):
         return f"{measure.__name__} is a class; give an object of it: {measure.__name__}(...)"
@@ -169,7 +169,7 @@ def _why_not_measure(measure: Any) -> str | None:
     if missing:
         return (
             f"{show(measure)} is no measure (it has no {', '.join(sorted(missing))}); for a number "
-            'from the last parameters write plateaumap.measures.Final("name", function)'
+            'from the last parameters write plateaumap.training.measures.Final("name", function)'
         )
     if not isinstance(columns, tuple) or not all(isinstance(c, Column) for c in columns):
         return f"the columns of {show(measure)} are {show(columns)}; give a tuple of Column"
@@ -178,15 +178,15 @@ def _why_not_measure(measure: Any) -> str | None:
 
 def _fixed_columns() -> tuple[Column, ...]:
     """Return the columns of every table that no measure of an experiment fills."""
-    from plateaumap.measures import Crossings
-    from plateaumap.task import PREDICTION, UNCERTAIN
+    from plateaumap.runner.evaluator import PREDICTION, UNCERTAIN
+    from plateaumap.training.measures import Crossings
 
     loss = Column("loss", "category", "1", "the loss that is trained", ("loss",))
     return (loss, *Crossings().columns, PREDICTION, UNCERTAIN)
 
 
 def _standard_measures() -> tuple[Any, ...]:
-    from plateaumap.measures import ENDINGS, STANDARD, InitialGradient, Losses
+    from plateaumap.training.measures import ENDINGS, STANDARD, InitialGradient, Losses
 
     return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 

@@ -14,17 +14,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from plateaumap import measures
-from plateaumap.compiler import double_precision
 from plateaumap.experiment.data import arrays_of, held_by, with_arrays
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import Program, digest_of, named_errors, require_pure
 from plateaumap.experiment.protocol import Experiment, LossChoice
 from plateaumap.experiment.single_neuron import is_plain_neuron
-from plateaumap.table import Column
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.table.columns import Column
 from plateaumap.theory.neuron import NeuronTheory
 from plateaumap.theory.theory import Theory
-from plateaumap.training import End, Observation, Start
+from plateaumap.training import measures
+from plateaumap.training.descent import End, Observation, Start
 
 PyTree = Any
 Static = tuple[tuple[str, Any], ...]

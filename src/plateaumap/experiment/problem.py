@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from plateaumap.training import Problem
+from plateaumap.training.descent import Problem
 
 if TYPE_CHECKING:
     from plateaumap.experiment.protocol import Experiment, LossChoice, Point

@@ -21,8 +21,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
 from jax.interpreters import partial_eval
 
-from plateaumap.compiler import double_precision
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.numerics.compiler import double_precision
 
 PyTree = Any
 

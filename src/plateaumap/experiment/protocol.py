@@ -20,8 +20,8 @@ from jax.typing import ArrayLike
 
 from plateaumap.experiment.attachment import guard
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.measures import ENDINGS, STANDARD, InitialGradient, Losses, Measure
 from plateaumap.theory.theory import Theory
+from plateaumap.training.measures import ENDINGS, STANDARD, InitialGradient, Losses, Measure
 
 PyTree = Any
 Point = Mapping[str, Any]
@@ -128,7 +128,7 @@ class Experiment(ABC):
     def measures(self) -> tuple[Measure, ...]:
         """Return what is measured beside the crossings, in the order of the columns.
 
-        To add some of your own: `(*super().measures, MyMeasure())`; see `plateaumap.measures`.
+        To add some of your own: `(*super().measures, MyMeasure())`; see `pm.measures`.
         """
         return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 

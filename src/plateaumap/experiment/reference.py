@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.validation import show
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.validation import show
 
 _KEYS = ("name", "function", "sha256")
 

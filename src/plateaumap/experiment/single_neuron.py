@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from plateaumap import activations, losses
-from plateaumap.errors import PlateaumapError
 from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.experiment.protocol import Experiment, LossChoice, Point, PyTree
-from plateaumap.losses import Loss
-from plateaumap.measures import (
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron import activations, losses
+from plateaumap.neuron.formulas import Parameters, pre_activation
+from plateaumap.neuron.losses import Loss
+from plateaumap.theory.neuron import NeuronTheory
+from plateaumap.theory.theory import Theory
+from plateaumap.training.measures import (
     ENDINGS,
     STANDARD,
     Displacement,
@@ -26,9 +29,6 @@ from plateaumap.measures import (
     Measure,
     Outputs,
 )
-from plateaumap.neuron import Parameters, pre_activation
-from plateaumap.theory.neuron import NeuronTheory
-from plateaumap.theory.theory import Theory
 
 
 @dataclass(frozen=True)

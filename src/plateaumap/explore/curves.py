@@ -17,15 +17,15 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap import runner
-from plateaumap.compiler import double_precision
-from plateaumap.errors import PlateaumapError
 from plateaumap.experiment.coordinates import Choice
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.explore.view import View
-from plateaumap.neuron import Parameters
-from plateaumap.simulation import simulate
-from plateaumap.spec import Sweep
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron.formulas import Parameters
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.queries.simulate import simulate
+from plateaumap.runner import run as runner
+from plateaumap.sweep.spec import Sweep
 from plateaumap.theory.flow import log_flow_time
 from plateaumap.theory.flow_lengths import flow_of
 from plateaumap.theory.theory import case_of

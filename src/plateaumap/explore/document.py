@@ -16,8 +16,6 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.models.layouts import Column
 
-from plateaumap.activations import ACTIVATIONS
-from plateaumap.errors import PlateaumapError
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.explore import models
 from plateaumap.explore.curves import QUANTITIES, Story, parse_number, story
@@ -32,6 +30,8 @@ from plateaumap.explore.view import (
     position,
     value_at,
 )
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron.activations import ACTIVATIONS
 
 _log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plateaumap import runner
-from plateaumap.compiler import double_precision
-from plateaumap.measures import LEVELS, STATUSES
-from plateaumap.spec import Sweep
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.runner import run as runner
+from plateaumap.sweep.spec import Sweep
 from plateaumap.theory.descents import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
 from plateaumap.theory.theory import case_of
+from plateaumap.training.measures import LEVELS, STATUSES
 
 UNANSWERED = len(STATUSES)
 """The status of a point whose length theory does not know: its path overshoots the target."""

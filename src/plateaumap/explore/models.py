@@ -29,9 +29,9 @@ from bokeh.plotting import figure
 from plateaumap.experiment.coordinates import Choice
 from plateaumap.explore.picture import COVERS
 from plateaumap.explore.view import METHODS, Span, View, is_logarithmic, position
-from plateaumap.measures import LEVELS
 from plateaumap.report.page.parts import POSITION_TICKS, TOOLS, curve_plots, mappers
 from plateaumap.report.style import RATIOS
+from plateaumap.training.measures import LEVELS
 
 MEASURES = {
     "plateau_epochs": "T10, plateau (epochs)",

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from plateaumap.explore.lengths import UNANSWERED, Lengths
 from plateaumap.explore.view import Span
-from plateaumap.measures import STATUSES
 from plateaumap.report.page.looks import LOOKS
+from plateaumap.training.measures import STATUSES
 
 COVERS = (*LOOKS[: 2 + len(STATUSES) - 1], ("no theory for this path: simulate", "#c9b6d9"))
 """Label and colour by code: 0 has a value, 1 lacks this one, then the statuses but `escaped`."""

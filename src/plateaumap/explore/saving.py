@@ -7,9 +7,9 @@ import time
 
 import pandas as pd
 
-from plateaumap.errors import PlateaumapError
 from plateaumap.explore.lengths import table
 from plateaumap.explore.sweeping import Question, answers
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.comparison import ratio_map
 from plateaumap.report.maps import plateau_map
 from plateaumap.report.style import save

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from plateaumap.compiler import prepare_compiler
-from plateaumap.errors import PlateaumapError
 from plateaumap.explore.view import View
-from plateaumap.paths import local_path
-from plateaumap.spec import Sweep, load_spec
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.paths import local_path
+from plateaumap.numerics.compiler import prepare_compiler
 from plateaumap.storage.results import open_results
+from plateaumap.sweep.spec import Sweep, load_spec
 
 LOOPBACK = "127.0.0.1"
 USUAL_PORT = 5006

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from plateaumap.errors import PlateaumapError
 from plateaumap.explore.lengths import Lengths, lengths
 from plateaumap.explore.picture import Picture, picture
 from plateaumap.explore.view import View, position, until
-from plateaumap.spec import Sweep
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.sweep.spec import Sweep
 
 AT_ONCE = 0.6
 """Seconds that a window may take before it is shown coarsely first."""
@@ -30,7 +30,7 @@ class Question:
         width: cells to the right.
         height: cells upward.
         losses: which of the view's losses; two for their ratio.
-        measure: a key of `plateaumap.measures.LEVELS`.
+        measure: a key of `plateaumap.training.measures.LEVELS`.
     """
 
     view: View

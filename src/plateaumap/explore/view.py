@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap.checks import loss_name
-from plateaumap.display import value_text
-from plateaumap.errors import PlateaumapError, advice
 from plateaumap.experiment.coordinates import Choice, Coordinate
 from plateaumap.experiment.single_neuron import SingleNeuron
-from plateaumap.grid import Axis, geomspace, linspace, values
-from plateaumap.measures import LEVELS
-from plateaumap.spec import DEFAULT_HORIZON, Sweep
+from plateaumap.inputs.errors import PlateaumapError, advice
+from plateaumap.sweep.axes import Axis, geomspace, linspace, values
+from plateaumap.sweep.meaning import loss_name
+from plateaumap.sweep.spec import DEFAULT_HORIZON, Sweep
+from plateaumap.table.display import value_text
 from plateaumap.theory.theory import case_of
+from plateaumap.training.measures import LEVELS
 
 Span = tuple[float, float]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.cells import draw_values
 from plateaumap.report.lattice import Direction, Stack, choose, read, require, stack
 from plateaumap.report.panels import SIDES

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report import comparison, dynamics, lines, maps
 from plateaumap.report.lattice import CONVERGED, Lattice, read, stack
 from plateaumap.report.scales import is_drawable

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogitLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.bounds import NEVER, WITHOUT_PLATEAU, Bounds, median_bounds
 from plateaumap.report.lattice import ESCAPED, Lattice, choose, read, require
 from plateaumap.report.scales import require_drawable, scale_of

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from plateaumap.display import value_text
-from plateaumap.errors import PlateaumapError, advice
+from plateaumap.inputs.errors import PlateaumapError, advice
 from plateaumap.report.scales import Scale, coordinate_words, edges_between, scale_of
 from plateaumap.report.style import STATUS_LOOKS, equation, short
+from plateaumap.table.display import value_text
 
 ESCAPED = "escaped"
 CONVERGED = "converged_at_start"

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.cells import draw_key, draw_mark, draw_region, draw_values
 from plateaumap.report.lattice import Lattice, Stack, choose, read, stack
 from plateaumap.report.panels import panels

@@ -17,7 +17,7 @@ from matplotlib.axis import Axis as DrawnAxis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.style import axis_words, number
 
 Float64 = NDArray[np.float64]

@@ -21,9 +21,9 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from plateaumap.display import value_text
-from plateaumap.errors import PlateaumapError, advice
-from plateaumap.paths import local_path
+from plateaumap.inputs.errors import PlateaumapError, advice
+from plateaumap.inputs.paths import local_path
+from plateaumap.table.display import value_text
 
 SizeName = Literal["column", "page"]
 

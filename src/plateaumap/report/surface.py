@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.cells import draw_region, draw_values
 from plateaumap.report.lattice import STATUSES, Stack, choose, read, require, stack
 from plateaumap.report.scales import power_of

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.bounds import NEVER, last_seen
 from plateaumap.report.lattice import CONVERGED, ESCAPED, Lattice, read
 from plateaumap.report.series import dash, few_ticks, group, ink, legend_below, loss_panels

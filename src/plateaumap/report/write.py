@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.catalogue import applicable
 from plateaumap.report.curves import learning_curves
 from plateaumap.report.findings import findings, rows_at

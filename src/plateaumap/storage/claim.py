@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from plateaumap import circumstances
 from plateaumap.storage import files, lock, parts
 from plateaumap.storage.errors import DamagedManifestError, StorageError, not_writable
 from plateaumap.storage.manifest import MANIFEST, Manifest, describe_difference, read_manifest
 from plateaumap.storage.parts import PARTS
-from plateaumap.table import Column
+from plateaumap.sweep import circumstances
+from plateaumap.table.columns import Column
 
 _DAMAGED_MANIFEST = "manifest.damaged.json"
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from plateaumap.spec import Sweep
-from plateaumap.table import Arrays, Column
+from plateaumap.sweep.spec import Sweep
+from plateaumap.table.columns import Arrays, Column
 
 _EXACT = 2**53  # the largest magnitude up to which float64 holds every whole number
 

@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 
 
 class StorageError(PlateaumapError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from plateaumap.plan import Plan
+from plateaumap.sweep.chunks import Plan
 
 _MOST_LINES = 12
 _MOST_CHUNKS = 8

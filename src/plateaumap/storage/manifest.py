@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plateaumap.plan import Plan
 from plateaumap.storage.errors import DamagedManifestError, StorageError
 from plateaumap.storage.files import write_atomic
 from plateaumap.storage.space import estimate_bytes
-from plateaumap.table import Column
+from plateaumap.sweep.chunks import Plan
+from plateaumap.table.columns import Column
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -33,7 +33,7 @@ class PartEntry:
         file: its path in the folder.
         first_row: the row of the whole table that its first row is.
         rows: how many rows.
-        sha256: the content hash of its rows (`plateaumap.table.digest`).
+        sha256: the content hash of its rows (`plateaumap.table.columns.digest`).
         file_sha256: the hash of the file, by which any flipped byte shows.
         bytes: the size of the file.
     """

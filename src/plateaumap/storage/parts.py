@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plateaumap import table
-from plateaumap.plan import Chunk, Plan
 from plateaumap.storage.errors import StorageError
 from plateaumap.storage.files import write_atomic
 from plateaumap.storage.manifest import FORMAT_VERSION, Manifest, PartEntry, canonical
-from plateaumap.table import Arrays, Column
+from plateaumap.sweep.chunks import Chunk, Plan
+from plateaumap.table import columns as table
+from plateaumap.table.columns import Arrays, Column
 
 PARTS = "parts"
 

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from plateaumap import table
-from plateaumap.circumstances import comparable, environment_differences
-from plateaumap.display import table_html
 from plateaumap.experiment.reference import name_of
-from plateaumap.paths import local_path
-from plateaumap.plan import Chunk, Plan
+from plateaumap.inputs.paths import local_path
 from plateaumap.storage import parts
 from plateaumap.storage.errors import StorageError
 from plateaumap.storage.manifest import describe_difference, read_manifest
 from plateaumap.storage.parts import DamagedPartError
 from plateaumap.storage.verify import find_damages
-from plateaumap.table import Arrays, Column
+from plateaumap.sweep.chunks import Chunk, Plan
+from plateaumap.sweep.circumstances import comparable, environment_differences
+from plateaumap.table import columns as table
+from plateaumap.table.columns import Arrays, Column
+from plateaumap.table.display import table_html
 
 if TYPE_CHECKING:
     import xarray
 
-    from plateaumap.spec import Sweep
+    from plateaumap.sweep.spec import Sweep
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Results:
         Raises:
             SpecError: it has an experiment of somebody's own; see `open_results`.
         """
-        from plateaumap.spec import Sweep
+        from plateaumap.sweep.spec import Sweep
 
         return Sweep.from_dict({"versions": {}, **self._manifest.spec, **self._own})
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plateaumap.storage.errors import StorageError
-from plateaumap.table import Column
+from plateaumap.table.columns import Column
 
 # Bytes per value and per file, measured on the parts of single-neuron sweeps of 300,000 rows whose
 # starts w0 and b0 are 129 normal draws each: 45 bytes for a row of the 30 columns. Evenly spaced

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from plateaumap.plan import Chunk, Plan
 from plateaumap.storage import claim, files, lock, parts
 from plateaumap.storage.errors import StorageError, not_writable, write_failed
 from plateaumap.storage.manifest import MANIFEST, Manifest, PartEntry, canonical
 from plateaumap.storage.parts import PARTS, DamagedPartError
 from plateaumap.storage.results import Results
 from plateaumap.storage.verify import find_damages
-from plateaumap.table import Column
+from plateaumap.sweep.chunks import Chunk, Plan
+from plateaumap.table.columns import Column
 
 _SAVE_EVERY = 5.0  # seconds between manifests while parts come in
 _SAVE_SHARE = 20  # and never more than one part in this of the time, however long it is

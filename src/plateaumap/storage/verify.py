@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plateaumap.plan import Chunk
 from plateaumap.storage import parts
 from plateaumap.storage.errors import DamagedManifestError
 from plateaumap.storage.manifest import MANIFEST, Manifest, checksum, read_manifest
 from plateaumap.storage.parts import PARTS, DamagedPartError
+from plateaumap.sweep.chunks import Chunk
 
 
 def find_damages(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap.compiler import double_precision
+from plateaumap.numerics.compiler import double_precision
 from plateaumap.theory import prediction, walk
 from plateaumap.theory.flow import Drop, Scalar, Target
 from plateaumap.theory.law import Estimate, Law

@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.errors import PlateaumapError
-from plateaumap.losses.base import refuse_masked
-from plateaumap.theory.batches import Columns
-from plateaumap.theory.double_double import (
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron.losses.base import refuse_masked
+from plateaumap.numerics.double_double import (
     Array,
     quick_two_sum,
     scaled_product,
     two_product,
     two_sum,
 )
+from plateaumap.theory.batches import Columns
 
 _UNIT = 2.0**-53
 _NO_TARGET = 1e-290

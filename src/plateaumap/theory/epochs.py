@@ -23,12 +23,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.activations import Activation
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron.activations import Activation
+from plateaumap.numerics.double_double import Array, DoubleDouble, double
 from plateaumap.theory import batches
 from plateaumap.theory.batches import Columns
 from plateaumap.theory.descents import EpochState, Grid, Group
-from plateaumap.theory.double_double import Array, DoubleDouble, double
 from plateaumap.theory.exact import (
     EXACT_LENGTHS,
     EXACT_TIMES,

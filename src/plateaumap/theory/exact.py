@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap.theory import double_double as dd
-from plateaumap.theory.double_double import Array, DoubleDouble
+from plateaumap.numerics import double_double as dd
+from plateaumap.numerics.double_double import Array, DoubleDouble
 
 ROUNDING = 8.0 * dd.RELATIVE_ERROR
 """Bound on the error of a time, relative to ``ExactTime.size``."""

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.compiler import double_precision
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.numerics.compiler import double_precision
 from plateaumap.theory.flow import DYNAMICS, departure, log_flow_time, make_drop
 from plateaumap.theory.laws import Case
 

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from plateaumap import activations, losses
-from plateaumap.activations import Activation
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.neuron import activations, losses
+from plateaumap.neuron.activations import Activation
 from plateaumap.theory.descents import Stretch
 from plateaumap.theory.law import Law
 from plateaumap.theory.sigmoid import SigmoidLaw

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from plateaumap import activations
-from plateaumap.compiler import double_precision
-from plateaumap.losses import Loss
+from plateaumap.neuron import activations
+from plateaumap.neuron.losses import Loss
+from plateaumap.numerics.compiler import double_precision
 from plateaumap.theory.epochs import EpochCounts, count_epochs, predict_epochs
 from plateaumap.theory.law import Landmarks, Law
 from plateaumap.theory.laws import Case, law_of, why_no_theory

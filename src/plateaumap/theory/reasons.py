@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from plateaumap import losses
-from plateaumap.activations import Activation
+from plateaumap.neuron import losses
+from plateaumap.neuron.activations import Activation
 from plateaumap.theory.descents import PLAIN, EpochState, Grid, neurons
 from plateaumap.theory.laws import law_of
 

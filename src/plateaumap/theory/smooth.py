@@ -28,10 +28,10 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from plateaumap import losses
-from plateaumap.activations import Activation
-from plateaumap.compiler import double_precision
-from plateaumap.losses import Loss
+from plateaumap.neuron import losses
+from plateaumap.neuron.activations import Activation
+from plateaumap.neuron.losses import Loss
+from plateaumap.numerics.compiler import double_precision
 from plateaumap.numerics.quadrature import double_exponential, legendre
 from plateaumap.theory.batches import Columns
 from plateaumap.theory.descents import EpochState, Group, neurons

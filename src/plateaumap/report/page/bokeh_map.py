@@ -19,7 +19,6 @@ from bokeh.models import (
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
 
-from plateaumap.display import value_text
 from plateaumap.report.lattice import Float64, given_value
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.parts import (
@@ -31,6 +30,7 @@ from plateaumap.report.page.parts import (
 )
 from plateaumap.report.page.picture import Picture, Side
 from plateaumap.report.style import INKS
+from plateaumap.table.display import value_text
 
 
 def components_of(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.findings import findings
 from plateaumap.report.lattice import Lattice, Words, given_value, read
 from plateaumap.report.maps import UNLUCKY

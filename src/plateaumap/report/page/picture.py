@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from plateaumap.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, Words, direction
 from plateaumap.report.lines import is_cloud, varying
 from plateaumap.report.scales import scale_of

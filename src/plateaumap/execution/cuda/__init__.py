@@ -1,0 +1,1 @@
+"""The GPU plug-in: one CUDA thread per run."""

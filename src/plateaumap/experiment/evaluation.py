@@ -1,0 +1,262 @@
+"""`evaluate(point) -> record`: an experiment, a loss, a precision and the measures, bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from plateaumap.experiment.data import arrays_of, with_arrays
+from plateaumap.experiment.footprint import lanes_for
+from plateaumap.experiment.identity import identity_of
+from plateaumap.experiment.problem import bind
+from plateaumap.experiment.program import program_context
+from plateaumap.experiment.protocol import Experiment, LossChoice, Point
+from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.numerics.compiler import double_precision
+from plateaumap.table.columns import Arrays, Column
+from plateaumap.training import descent as training
+from plateaumap.training import search as course
+from plateaumap.training.descent import Apply, CompensatedApply, PlainApply
+from plateaumap.training.measures import LEVELS, Crossings, Measures, Record
+from plateaumap.training.search import Course, Journey
+
+PyTree = Any
+
+T = TypeVar("T")
+
+
+class Precision(NamedTuple):
+    """The arithmetic of a run: the dtype of its numbers, and how updates are added.
+
+    Attributes:
+        dtype: of all numbers of a run.
+        apply: how updates are added.
+        strides: how unimodal runs are looked at, see `course.run`; empty where rounding freezes
+            parameters now and then, so that every epoch has to be seen.
+    """
+
+    dtype: Any
+    apply: Apply
+    strides: tuple[int, ...] = course.STRIDES
+
+
+PRECISIONS = {
+    "float64": Precision(jnp.float64, PlainApply()),
+    "float32": Precision(jnp.float32, CompensatedApply()),
+    "float32_plain": Precision(jnp.float32, PlainApply(), strides=()),
+}
+
+
+class Limits(NamedTuple):
+    """What ends a run from outside: numbers that need no new compilation when they change.
+
+    Attributes:
+        horizon: the last epoch that is observed, integer scalar.
+        tolerance: a start with |output − target| up to this is converged, scalar.
+        nudges: for each level a relative change of it, see `training.measures.Crossings`.
+    """
+
+    horizon: Any
+    tolerance: Any
+    nudges: tuple[Any, ...] = (np.float64(0.0),) * len(LEVELS)
+
+
+def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
+    """Let nothing that JAX traced for another identity be used again while a method is traced."""
+
+    @wraps(method)
+    def call(self: Evaluation, *arguments: Any, **named: Any) -> T:
+        with program_context(self.identity), jax.default_matmul_precision(self.matmul):
+            return method(self, *arguments, **named)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run of an experiment under one loss, as a pure function of a point.
+
+    Everything in here is static: two evaluations that are equal share one compilation. The
+    experiment and the loss are compared by their `identity`: what they compute now.
+
+    Attributes:
+        experiment: what is trained.
+        choice: the loss, a name or a function.
+        precision: a key of `PRECISIONS`.
+        until: "tenth", "plateau" or "horizon".
+        counter: the dtype that counts epochs, "int32" or "int64".
+        static: names and values of coordinates with choices.
+        identity: see `plateaumap.experiment.identity.identity_of`; found here if empty.
+        brief: whether runs are so short that every epoch is looked at at once.
+        matmul: JAX's setting for products of matrices, in whatever thread or process runs it.
+    """
+
+    experiment: Experiment = field(compare=False)
+    choice: LossChoice = field(compare=False)
+    precision: str = "float64"
+    until: str = "tenth"
+    counter: str = "int32"
+    static: tuple[tuple[str, Any], ...] = ()
+    identity: str = ""
+    brief: bool = False
+    matmul: str | None = field(
+        default_factory=lambda: jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    )
+
+    def __post_init__(self) -> None:
+        """Find the identity of experiment and loss."""
+        if not self.identity:
+            model = (self.experiment, self.choice, self.precision, self.static)
+            object.__setattr__(self, "identity", identity_of(*model))
+
+    @property
+    def measures(self) -> Measures:
+        """Return what is measured of the run."""
+        return Measures(Crossings(self.until), self.experiment.measures)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return the columns of a record, in order."""
+        return self.measures.columns
+
+    @property
+    def lanes(self) -> int | None:
+        """Return how many runs are advanced together; None: as many as suit a few numbers."""
+        return self.experiment.lanes or _lanes(self)
+
+    def _an_epoch(self, point: Point, data: list[Array]) -> PyTree:
+        """Return start and gradients of one run: what an epoch of it works on."""
+        experiment = with_arrays(self.experiment, data) if data else self.experiment
+        tolerance = jnp.zeros((), self.dtype)
+        problem = bind(experiment, {**point, **dict(self.static)}, self.choice, tolerance)
+        return problem.parameters, problem.slope(problem.parameters)
+
+    def a_point(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and dtypes of a point."""
+        return {
+            c.name: jax.ShapeDtypeStruct((), self.dtype if c.dtype is np.float64 else c.dtype)
+            for c in self.experiment.coordinates
+        }
+
+    @property
+    def dtype(self) -> Any:
+        """Return the dtype of the arithmetic."""
+        return PRECISIONS[self.precision].dtype
+
+    def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return points in the dtype of the arithmetic; whole numbers stay what they are."""
+        # A value beyond float32 becomes infinite, and its run `not_finite`.
+        with np.errstate(over="ignore"):
+            return {
+                name: np.asarray(value, None if np.asarray(value).dtype.kind == "i" else self.dtype)
+                for name, value in points.items()
+            }
+
+    def data(self) -> list[Array]:
+        """Return the arrays of the experiment, which all points share."""
+        return arrays_of(self.experiment, self.dtype)
+
+    @_traced_anew
+    def evaluate(self, point: Point, limits: Limits, data: list[Array]) -> Record:
+        """Return the record of one point: a scalar for each column.
+
+        Args:
+            point: a scalar for each coordinate.
+            limits: what ends the run from outside.
+            data: see `data`.
+        """
+        made = self._course(point, limits, data)
+        return self._record(made, *course.run(made))
+
+    @_traced_anew
+    def depart(self, point: Point, limits: Limits, data: list[Array]) -> Journey:
+        """Return the run of one point before its first step; see `training.search.depart`."""
+        return course.depart(self._course(point, limits, data))
+
+    @_traced_anew
+    def travel(
+        self,
+        point: Point,
+        limits: Limits,
+        data: list[Array],
+        journey: Journey,
+        until: Array,
+        unroll: int = 1,
+    ) -> Journey:
+        """Return a run that has been followed to an epoch; see `plateaumap.training.search.travel`.
+
+        Args:
+            point: a scalar for each coordinate.
+            limits: what ends the run from outside.
+            data: see `data`.
+            journey: the run so far.
+            until: an epoch, integer scalar of the dtype that counts epochs.
+            unroll: epochs in one turn of the compiled loop.
+        """
+        made = self._course(point, limits, data)._replace(unroll=unroll)
+        return course.travel(made, journey, until)
+
+    @_traced_anew
+    def arrive(
+        self, point: Point, limits: Limits, data: list[Array], journey: Journey, unroll: int = 1
+    ) -> Record:
+        """Return the record of a run that is no longer under way."""
+        made = self._course(point, limits, data)._replace(unroll=unroll)
+        return self._record(made, *course.arrive(made, journey))
+
+    def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
+        experiment = with_arrays(self.experiment, data) if data else self.experiment
+        full_point = {**point, **dict(self.static)}
+        problem = bind(experiment, full_point, self.choice, limits.tolerance)
+        precision = PRECISIONS[self.precision]
+        measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
+        strides = () if self.brief else precision.strides
+        return Course(problem, measures, precision.apply, limits.horizon, strides)
+
+    def _record(self, made: Course, begin: training.Start, state: training.RunState) -> Record:
+        assert isinstance(made.observer, Measures)
+        end = training.finish(made.problem, state)
+        return made.observer.finish(state.observed, begin, end)
+
+    def arrays(self, record: Mapping[str, Any]) -> Arrays:
+        """Return records as a chunk of results, negative integers as nulls.
+
+        Args:
+            record: for each column a NumPy array of shape (n,), as `finish` gives it.
+        """
+        return {
+            column.name: _array(column, np.asarray(record[column.name])) for column in self.columns
+        }
+
+
+@lru_cache(maxsize=256)
+def _lanes(evaluation: Evaluation) -> int | None:
+    with double_precision():
+        return lanes_for(evaluation._an_epoch, evaluation.a_point(), evaluation.data())
+
+
+def _array(column: Column, values: np.ndarray) -> np.ndarray:
+    if column.dtype == "category":
+        _require_codes(column, values)
+        values = np.maximum(values, -1)
+    values = values.astype(column.numpy_dtype, copy=False)
+    if column.dtype == "Int64":
+        return np.ma.MaskedArray(values, mask=values < 0)
+    return values
+
+
+def _require_codes(column: Column, codes: np.ndarray) -> None:
+    """Refuse indices beyond the categories before they are narrowed to int8, where they wrap."""
+    wrong = codes[codes >= len(column.categories)]
+    if wrong.size:
+        raise PlateaumapError(
+            f"the column {column.name!r}: its measure returned the category {wrong[0]}, and there "
+            f"are {len(column.categories)}; return the index of a category, or -1 for a null"
+        )

@@ -1,0 +1,1 @@
+"""What a user may give: the errors that refuse it, and the checks that raise them."""

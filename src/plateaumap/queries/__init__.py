@@ -1,0 +1,1 @@
+"""Answers about single neurons, curves, risks, folders and derivations."""

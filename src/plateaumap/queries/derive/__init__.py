@@ -1,0 +1,1 @@
+"""The derivation of the matching loss of an activation, step by step."""

@@ -1,0 +1,1 @@
+"""From a sweep to its table: evaluate the missing chunks and store them."""

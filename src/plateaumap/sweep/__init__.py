@@ -1,0 +1,1 @@
+"""The specification of a sweep: axes, grid, validation, fingerprint and chunks."""

@@ -1,0 +1,1 @@
+"""The table of results: its columns, and how values are shown."""

@@ -1,0 +1,1 @@
+"""One training run as pure functions: the step, the search for crossings, and the measures."""

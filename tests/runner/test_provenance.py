@@ -1,0 +1,65 @@
+"""A folder of results tells enough to make its rows again."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import plateaumap as pm
+from plateaumap.numerics.compiler import compiler_options
+
+SWEEP = pm.Sweep(
+    name="small",
+    losses="cross_entropy",
+    axes=[pm.linspace("w0", -1, 3, 5)],
+    fixed={"b0": 0.5, "lr": 0.1},
+    horizon=500,
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> pm.Results:
+    return pm.run(SWEEP, out=tmp_path_factory.mktemp("results") / "small")
+
+
+def test_the_sweep_that_a_folder_gives_back_gives_the_same_rows(results: pm.Results) -> None:
+    again = results.sweep
+    assert again.fingerprint == SWEEP.fingerprint
+    pd.testing.assert_frame_equal(pm.run(again), results.frame(), check_exact=True)
+
+
+def test_a_manifest_names_the_command_the_processor_and_the_compiler(results: pm.Results) -> None:
+    made = results.manifest["provenance"]
+    assert shlex.split(made["command"]) == sys.orig_argv
+    assert made["platform"]["cpu"]
+    assert made["compiler"]["options"] == compiler_options()
+    assert {"jax", "jaxlib", "numpy", "plateaumap"} <= set(made["versions"])
+
+
+def test_every_column_is_defined_in_the_manifest(results: pm.Results) -> None:
+    told = {column["name"]: column for column in results.manifest["columns"]}
+    assert list(told) == list(results.frame().columns)
+    assert all(column["meaning"] and column["unit"] for column in told.values())
+
+
+def test_the_command_line_is_told_as_it_was_typed(tmp_path: Path) -> None:
+    spec = tmp_path / "my sweep.toml"
+    spec.write_text('name = "mine"\nhorizon = 50\nfixed = { w0 = 1.0, b0 = 0.0, lr = 0.1 }\n')
+    command = [sys.executable, "-m", "plateaumap", "run", str(spec), "--out", str(tmp_path / "out")]
+    subprocess.run(command, check=True, capture_output=True)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert shlex.split(manifest["provenance"]["command"])[1:] == command[1:]
+
+
+def test_running_again_by_another_command_is_no_other_circumstance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    pm.run(SWEEP, out=out)
+    next((out / "parts").iterdir()).unlink()
+    monkeypatch.setattr(sys, "orig_argv", ["another", "command"])
+    assert pm.run(SWEEP, out=out).manifest["resumed"] == []
