@@ -8,7 +8,8 @@ import pytest
 from tests.theory import oracle
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.theory.descents import EpochState, Grid, descents
+from plateaumap.theory.cells import EpochState
+from plateaumap.theory.descents import Grid, descents
 from plateaumap.theory.epochs import _Counter, count_epochs, plateau_epochs, predict_epochs
 
 GOLDEN = Path(__file__).parents[1] / "golden"

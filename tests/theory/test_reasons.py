@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from plateaumap import PlateaumapError
-from plateaumap.theory.descents import EpochState
+from plateaumap.theory.cells import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs, predict_epochs
 
 LOSSES = ("quadratic", "cross_entropy")

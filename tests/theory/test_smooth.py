@@ -15,7 +15,7 @@ import plateaumap as pm
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron import activations
 from plateaumap.theory.batches import direct, planned, walked
-from plateaumap.theory.descents import EpochState
+from plateaumap.theory.cells import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
 from plateaumap.theory.expansion import abel_densities
 from plateaumap.theory.flow import Target, make_drop

@@ -12,7 +12,7 @@ from typing_extensions import get_protocol_members
 
 from plateaumap.experiment.coordinates import Coordinate, why_not_column_name
 from plateaumap.inputs.validation import show
-from plateaumap.table.columns import Column
+from plateaumap.table.columns import PREDICTION, UNCERTAIN, Column
 
 DeclarationFault = tuple[tuple[str | int, ...], str]
 """Where in an experiment something is wrong, such as `("coordinates", 0)`, and what."""
@@ -178,7 +178,6 @@ def _why_not_measure(measure: Any) -> str | None:
 
 def _fixed_columns() -> tuple[Column, ...]:
     """Return the columns of every table that no measure of an experiment fills."""
-    from plateaumap.runner.evaluator import PREDICTION, UNCERTAIN
     from plateaumap.training.measures import Crossings
 
     loss = Column("loss", "category", "1", "the loss that is trained", ("loss",))

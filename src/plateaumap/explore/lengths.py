@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.runner import run as runner
 from plateaumap.sweep.spec import Sweep
-from plateaumap.theory.descents import EpochState
+from plateaumap.theory.cells import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
 from plateaumap.theory.theory import case_of
 from plateaumap.training.measures import LEVELS, STATUSES

@@ -17,24 +17,12 @@ from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.reference import name_of
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.table import columns as table
-from plateaumap.table.columns import Arrays, Column
+from plateaumap.table.columns import PREDICTION, UNCERTAIN, Arrays, Column
 from plateaumap.theory import leap
 from plateaumap.theory.theory import Theory
 from plateaumap.training.descent import Stop
 from plateaumap.training.measures import LEVELS, NO_EPOCH, PLATEAU_DROP
 
-PREDICTION = Column(
-    "predicted_epochs",
-    "float64",
-    "epochs",
-    "length of the plateau by theory; NaN where none applies",
-)
-UNCERTAIN = Column(
-    "uncertain",
-    "bool",
-    "1",
-    "whether uncompensated rounding may have shifted a crossing by more than one epoch",
-)
 LARGEST_SHIFT = 1.0
 """Epochs by which rounding may shift a row that is not marked as uncertain."""
 

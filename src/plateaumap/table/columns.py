@@ -108,6 +108,20 @@ class Column:
         return cls(**{**data, "categories": tuple(data["categories"])})
 
 
+PREDICTION = Column(
+    "predicted_epochs",
+    "float64",
+    "epochs",
+    "length of the plateau by theory; NaN where none applies",
+)
+UNCERTAIN = Column(
+    "uncertain",
+    "bool",
+    "1",
+    "whether uncompensated rounding may have shifted a crossing by more than one epoch",
+)
+
+
 def check(columns: Sequence[Column], arrays: Mapping[str, np.ndarray], rows: int) -> None:
     """Raises unless `arrays` holds exactly `columns`, each of the right dtype and length.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.theory import prediction, walk
+from plateaumap.theory.cells import Columns, is_shared
 from plateaumap.theory.flow import Drop, Scalar, Target
 from plateaumap.theory.law import Estimate, Law
 
@@ -35,26 +36,6 @@ _ENDLESS = 1e299
 
 
 _Kernel = Callable[..., Any]
-
-
-class Columns(NamedTuple):
-    """Descents in canonical form, float64 of shape (n,): start, step and target.
-
-    ``z + z_low``, ``h + h_low`` and ``y + y_low``, ``q + q_low`` are double-double numbers.
-    """
-
-    z: Array
-    z_low: Array
-    h: Array
-    h_low: Array
-    y: Array
-    y_low: Array
-    q: Array
-    q_low: Array
-
-    def take(self, index: NDArray[Any] | slice) -> "Columns":
-        """Returns some of the descents."""
-        return Columns(*(_taken(column, index) for column in self))
 
 
 class Direct(NamedTuple):
@@ -283,20 +264,9 @@ def joined(parts: Sequence[Columns]) -> Columns:
 
 def _joined(columns: Sequence[Array]) -> Array:
     first = columns[0]
-    if all(_is_shared(column) and column[0] == first[0] for column in columns):
+    if all(is_shared(column) and column[0] == first[0] for column in columns):
         return np.broadcast_to(first[:1].reshape(()), sum(len(column) for column in columns))
     return np.concatenate(columns)
-
-
-def _taken(column: Array, index: NDArray[Any] | slice) -> Array:
-    if _is_shared(column) and not isinstance(index, slice):
-        return np.broadcast_to(column[:1].reshape(()), len(index))
-    return column[index]
-
-
-def _is_shared(column: Array) -> bool:
-    """Whether all cells share one number in memory."""
-    return column.strides == (0,) and len(column) > 0
 
 
 def _filled(column: Array, width: int) -> Array:

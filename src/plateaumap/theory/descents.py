@@ -5,7 +5,6 @@ the length changes by about ``N`` epochs for a unit of z0, so that both are kept
 A start below its target is mirrored, ``(z, y) -> (-z, 1 - y)``: every cell becomes a descent.
 """
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -20,39 +19,11 @@ from plateaumap.numerics.double_double import (
     two_product,
     two_sum,
 )
-from plateaumap.theory.batches import Columns
+from plateaumap.theory.cells import Columns, EpochState, Group
 
 _UNIT = 2.0**-53
 _NO_TARGET = 1e-290
 _LARGE_INPUT = 2.0**500
-
-
-class EpochState(IntEnum):
-    """How a cell was settled, or why it has no length.
-
-    The first three have one: settled in float64, in double-double, or by following every epoch.
-    """
-
-    FLOAT64 = 0
-    DOUBLE_DOUBLE = 1
-    SIMULATED = 2
-    BEYOND_INT64 = 3
-    NO_EXCESS = 4
-    NO_THEORY = 5
-    UNDECIDED = 6
-    INVALID = 7
-
-
-class Group(NamedTuple):
-    """Descents towards targets of zero, or towards others, and which cells they are."""
-
-    zero: bool
-    where: NDArray[np.int64]
-    cells: Columns
-
-    def take(self, index: NDArray[np.int64] | slice) -> "Group":
-        """Returns some of the descents."""
-        return Group(self.zero, self.where[index], self.cells.take(index))
 
 
 class Grid:

@@ -27,8 +27,8 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.activations import Activation
 from plateaumap.numerics.double_double import Array, DoubleDouble, double
 from plateaumap.theory import batches
-from plateaumap.theory.batches import Columns
-from plateaumap.theory.descents import EpochState, Grid, Group
+from plateaumap.theory.cells import Columns, EpochState, Group
+from plateaumap.theory.descents import Grid
 from plateaumap.theory.exact import (
     EXACT_LENGTHS,
     EXACT_TIMES,

@@ -9,17 +9,15 @@ whole columns.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from plateaumap.theory.cells import Group
 from plateaumap.theory.flow import Condition, Drop, Scalar, Target
-
-if TYPE_CHECKING:
-    from plateaumap.theory.descents import Group
 
 Point = Any
 """A place on a descent: at least its ``z`` and its error ``e``, positive before the target."""
@@ -102,7 +100,7 @@ class Law(ABC):
         lr: NDArray[np.float64],
         x: NDArray[np.float64],
         y: NDArray[np.float64],
-    ) -> tuple[NDArray[np.uint8], list["Group"]]:
+    ) -> tuple[NDArray[np.uint8], list[Group]]:
         """Returns the states of cells without a descent, and the descents of the others."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ import numpy as np
 
 from plateaumap.table import columns as table
 from plateaumap.table.columns import Arrays, Column
-from plateaumap.theory.descents import EpochState
+from plateaumap.theory.cells import EpochState
 from plateaumap.theory.epochs import EpochCounts
 from plateaumap.theory.theory import Theory
 from plateaumap.training.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from plateaumap.neuron import losses
 from plateaumap.neuron.activations import Activation
-from plateaumap.theory.descents import PLAIN, EpochState, Grid, neurons
+from plateaumap.theory.cells import EpochState
+from plateaumap.theory.descents import PLAIN, Grid, neurons
 from plateaumap.theory.laws import law_of
 
 _LONGEST_STEP = 1e100

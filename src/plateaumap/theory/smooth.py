@@ -33,8 +33,8 @@ from plateaumap.neuron.activations import Activation
 from plateaumap.neuron.losses import Loss
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.numerics.quadrature import double_exponential, legendre
-from plateaumap.theory.batches import Columns
-from plateaumap.theory.descents import EpochState, Group, neurons
+from plateaumap.theory.cells import Columns, EpochState, Group
+from plateaumap.theory.descents import neurons
 from plateaumap.theory.expansion import Terms, abel_densities
 from plateaumap.theory.flow import Condition, Drop, Scalar, Target
 from plateaumap.theory.law import Estimate, Landmarks, Law, Leap

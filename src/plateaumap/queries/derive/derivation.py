@@ -12,7 +12,6 @@ if one were not, `derive` would fail instead of telling it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,76 +19,11 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.activations import Activation, get
 from plateaumap.queries.derive import rendering
 from plateaumap.queries.derive.formulas import Formula, formula, import_sympy, symbols
+from plateaumap.queries.derive.rendering import Derivation, Equation, Step
 
 _CHECK_POINTS = (-8, -2, -0.5, 1, 3, 10)
 _CHECK_TARGET = 0.3
 _CHECK_DIGITS = 30
-
-
-@dataclass(frozen=True)
-class Equation:
-    """One equation of a derivation.
-
-    Attributes:
-        left: its left side, or all of a statement that is no equation.
-        rights: its right side, and what that is equal to in turn: SymPy expressions, or strings
-            where it is not an expression that is meant but how it comes about.
-    """
-
-    left: str
-    rights: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a derivation.
-
-    Attributes:
-        title: what is done, in a few words.
-        sentence: what it means; formulas in it stand between dollars.
-        equations: what comes out.
-    """
-
-    title: str
-    sentence: str
-    equations: tuple[Equation, ...] = ()
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """The derivation of the matching loss of one activation.
-
-    Attributes:
-        activation: the name of the activation.
-        steps: the steps, in order.
-        loss: the result as a SymPy expression in z and y.
-        loss_of_output: the same in a and y; None where it is not a function of a.
-        quadrature_error: largest difference between the result and the integral of its gradient
-            by quadrature, over max(1, |integral|), in arithmetic of 30 digits.
-    """
-
-    activation: str
-    steps: tuple[Step, ...]
-    loss: Any
-    loss_of_output: Any
-    quadrature_error: float
-
-    @property
-    def title(self) -> str:
-        """Return a heading."""
-        return f"The loss without slowdown: {self.activation}"
-
-    def to_text(self) -> str:
-        """Return the derivation as plain text, equations numbered, for a terminal."""
-        return rendering.to_text(self)
-
-    def to_latex(self) -> str:
-        """Return the derivation as the body of a LaTeX document (package amsmath)."""
-        return rendering.to_latex(self)
-
-    def to_markdown(self) -> str:
-        """Return the derivation as Markdown, with formulas between dollars."""
-        return rendering.to_markdown(self)
 
 
 def derive(activation: str) -> Derivation:
