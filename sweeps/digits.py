@@ -106,7 +106,7 @@ class TestAccuracy:
             for n, kept in zip(LOOKS, state, strict=True)
         )
 
-    def landmarks(self, state: Any) -> None:
+    def decisive_epochs(self, state: Any) -> None:
         """Return that every epoch has to be looked at."""
         return
 

@@ -74,7 +74,7 @@ class Trainability:
         """Return that there is more to be seen, up to the horizon."""
         return jnp.bool_(False)
 
-    def landmarks(self, state: Course) -> None:
+    def decisive_epochs(self, state: Course) -> None:
         """Return that every epoch counts."""
         return
 

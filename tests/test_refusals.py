@@ -370,7 +370,7 @@ class Reported:
     def step(self, state, start, now):
         return state
 
-    def landmarks(self, state):
+    def decisive_epochs(self, state):
         return self.epochs
 
     def finish(self, state, start, end, record):
@@ -398,7 +398,7 @@ def test_a_category_is_an_index_or_negative_for_null(code, read):
 def test_landmarks_are_a_tuple(landmarks):
     column = Column("number", "float64", "1", "a number")
     (message,) = refused(with_measures(Reported(column, 1.0, landmarks))).values()
-    assert "landmarks" in message
+    assert "decisive_epochs" in message
 
 
 @pytest.mark.parametrize("names", [(), ("one", "two")])

@@ -39,7 +39,7 @@ class LossAt:
     def done(self, state: Any) -> Any:
         return ~jnp.isnan(state)
 
-    def landmarks(self, state: Any) -> None:
+    def decisive_epochs(self, state: Any) -> None:
         return None
 
     def finish(self, state: Any, start: Any, end: Any, record: Any) -> Any:

@@ -50,14 +50,14 @@ class Evaluation(Protocol):
 
     def evaluate(self, point: Any, limits: Any, data: Any) -> dict[str, Array]: ...  # noqa: D102
 
-    def depart(self, point: Any, limits: Any, data: Any) -> Any: ...  # noqa: D102
+    def begin(self, point: Any, limits: Any, data: Any) -> Any: ...  # noqa: D102
 
-    def travel(  # noqa: D102
-        self, point: Any, limits: Any, data: Any, journey: Any, until: Any, unroll: int
+    def advance(  # noqa: D102
+        self, point: Any, limits: Any, data: Any, partial_run: Any, until: Any, unroll: int
     ) -> Any: ...
 
-    def arrive(  # noqa: D102
-        self, point: Any, limits: Any, data: Any, journey: Any, unroll: int
+    def finish(  # noqa: D102
+        self, point: Any, limits: Any, data: Any, partial_run: Any, unroll: int
     ) -> dict[str, Array]: ...
 
     @property
@@ -77,11 +77,11 @@ class Blocks:
         self._data = evaluation.data()
         # This is the one place where runs are vectorised; a GPU's threads are not.
         whole = jax.vmap(evaluation.evaluate, (0, None, None))
-        self._one_departs = jax.jit(evaluation.depart)
-        self._depart = jax.vmap(evaluation.depart, (0, None, None))
-        travel = partial(evaluation.travel, unroll=unroll)
-        self._travel = jax.vmap(travel, (0, None, None, 0, None))
-        self._arrive = jax.vmap(partial(evaluation.arrive, unroll=unroll), (0, None, None, 0))
+        self._begin_one = jax.jit(evaluation.begin)
+        self._begin = jax.vmap(evaluation.begin, (0, None, None))
+        advance = partial(evaluation.advance, unroll=unroll)
+        self._advance = jax.vmap(advance, (0, None, None, 0, None))
+        self._finish = jax.vmap(partial(evaluation.finish, unroll=unroll), (0, None, None, 0))
         options = compiler_options(own_threads=evaluation.lanes is not None)
         self.whole = _compiled_once(whole, self._data, options)
         self.round = _compiled_once(self._round, self._data, options)
@@ -91,22 +91,22 @@ class Blocks:
     ) -> tuple[Any, Array, Array, dict[str, Array]]:
         # All that runs in rounds need is in here, so that it is compiled once.
         stacking = self._stacking(points, limits)
-        journeys = jax.lax.cond(
+        partial_runs = jax.lax.cond(
             fresh,
-            lambda: self._depart(points, limits, data),
+            lambda: self._begin(points, limits, data),
             lambda: stacking.unstack(runs),
         )
-        journeys = self._travel(points, limits, data, journeys, until)
+        partial_runs = self._advance(points, limits, data, partial_runs, until)
 
         def conclude() -> dict[str, Array]:
-            return self._arrive(points, limits, data, journeys)
+            return self._finish(points, limits, data, partial_runs)
 
         def nothing() -> dict[str, Array]:
             shapes = jax.eval_shape(conclude)
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        records = jax.lax.cond(jnp.any(journeys.under_way), nothing, conclude)
-        return stacking.stack(journeys), journeys.under_way, journeys.left, records
+        records = jax.lax.cond(jnp.any(partial_runs.under_way), nothing, conclude)
+        return stacking.stack(partial_runs), partial_runs.under_way, partial_runs.left, records
 
     def blank(self, lane_points: Points, limits: Any, lanes: int) -> tuple[np.ndarray, ...]:
         """Return what has the form of runs in a block."""
@@ -114,7 +114,7 @@ class Blocks:
 
     def _stacking(self, lane_points: Points, limits: Any) -> Stacking:
         one = {name: array[0] for name, array in lane_points.items()}
-        return Stacking.of(jax.eval_shape(self._one_departs, one, limits, self._data))
+        return Stacking.of(jax.eval_shape(self._begin_one, one, limits, self._data))
 
 
 def _compiled_once(

@@ -209,7 +209,7 @@ class _Check:
             last = training.step(problem, observer, apply, begin, state, jnp.zeros((), counter))
             _require_same(self._name, named, state.observed[1:], last.observed[1:])
             for measure, observed in zip(named, last.observed[1:], strict=True):
-                _require_landmarks(self._name, measure, observed)
+                _require_decisive_epochs(self._name, measure, observed)
             record = observer.finish(last.observed, begin, training.finish(problem, last))
         for column in observer.columns:
             _require_fits(self._name, column, record.get(column.name))
@@ -269,12 +269,12 @@ def _require_same(owner: str, named: tuple[_Blamed, ...], before: Any, after: An
             )
 
 
-def _require_landmarks(owner: str, measure: _Blamed, state: Any) -> None:
-    landmarks = measure.landmarks(state)
-    if not (landmarks is None or isinstance(landmarks, tuple)):
+def _require_decisive_epochs(owner: str, measure: _Blamed, state: Any) -> None:
+    epochs = measure.decisive_epochs(state)
+    if not (epochs is None or isinstance(epochs, tuple)):
         raise PlateaumapError(
-            f"{owner}.measures: {measure}.landmarks returned {type(landmarks).__name__}; return a "
-            "tuple of epochs, () for none, or None for all of them"
+            f"{owner}.measures: {measure}.decisive_epochs returned {type(epochs).__name__}; return "
+            "a tuple of epochs, () for none, or None for all of them"
         )
 
 

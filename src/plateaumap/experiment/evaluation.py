@@ -22,10 +22,10 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Arrays, Column
 from plateaumap.training import descent as training
-from plateaumap.training import search as course
+from plateaumap.training import search
 from plateaumap.training.descent import Apply, CompensatedApply, PlainApply
 from plateaumap.training.measures import LEVELS, Crossings, Measures, Record
-from plateaumap.training.search import Course, Journey
+from plateaumap.training.search import PartialRun, Search
 
 PyTree = Any
 
@@ -38,13 +38,13 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of all numbers of a run.
         apply: how updates are added.
-        strides: how unimodal runs are looked at, see `course.run`; empty where rounding freezes
+        strides: how unimodal runs are looked at, see `search.run`; empty where rounding freezes
             parameters now and then, so that every epoch has to be seen.
     """
 
     dtype: Any
     apply: Apply
-    strides: tuple[int, ...] = course.STRIDES
+    strides: tuple[int, ...] = search.STRIDES
 
 
 PRECISIONS = {
@@ -172,58 +172,63 @@ class Evaluation:
             limits: what ends the run from outside.
             data: see `data`.
         """
-        made = self._course(point, limits, data)
-        return self._record(made, *course.run(made))
+        run = self._search(point, limits, data)
+        return self._record(run, *search.run(run))
 
     @_traced_anew
-    def depart(self, point: Point, limits: Limits, data: list[Array]) -> Journey:
-        """Return the run of one point before its first step; see `training.search.depart`."""
-        return course.depart(self._course(point, limits, data))
+    def begin(self, point: Point, limits: Limits, data: list[Array]) -> PartialRun:
+        """Return the run of one point before its first step; see `training.search.begin`."""
+        return search.begin(self._search(point, limits, data))
 
     @_traced_anew
-    def travel(
+    def advance(
         self,
         point: Point,
         limits: Limits,
         data: list[Array],
-        journey: Journey,
+        partial_run: PartialRun,
         until: Array,
         unroll: int = 1,
-    ) -> Journey:
-        """Return a run that has been followed to an epoch; see `plateaumap.training.search.travel`.
+    ) -> PartialRun:
+        """Return a run advanced to an epoch; see `plateaumap.training.search.advance`.
 
         Args:
             point: a scalar for each coordinate.
             limits: what ends the run from outside.
             data: see `data`.
-            journey: the run so far.
+            partial_run: the run so far.
             until: an epoch, integer scalar of the dtype that counts epochs.
             unroll: epochs in one turn of the compiled loop.
         """
-        made = self._course(point, limits, data)._replace(unroll=unroll)
-        return course.travel(made, journey, until)
+        run = self._search(point, limits, data)._replace(unroll=unroll)
+        return search.advance(run, partial_run, until)
 
     @_traced_anew
-    def arrive(
-        self, point: Point, limits: Limits, data: list[Array], journey: Journey, unroll: int = 1
+    def finish(
+        self,
+        point: Point,
+        limits: Limits,
+        data: list[Array],
+        partial_run: PartialRun,
+        unroll: int = 1,
     ) -> Record:
         """Return the record of a run that is no longer under way."""
-        made = self._course(point, limits, data)._replace(unroll=unroll)
-        return self._record(made, *course.arrive(made, journey))
+        run = self._search(point, limits, data)._replace(unroll=unroll)
+        return self._record(run, *search.finish(run, partial_run))
 
-    def _course(self, point: Point, limits: Limits, data: list[Array]) -> Course:
+    def _search(self, point: Point, limits: Limits, data: list[Array]) -> Search:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         full_point = {**point, **dict(self.static)}
         problem = bind(experiment, full_point, self.choice, limits.tolerance)
         precision = PRECISIONS[self.precision]
         measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
         strides = () if self.brief else precision.strides
-        return Course(problem, measures, precision.apply, limits.horizon, strides)
+        return Search(problem, measures, precision.apply, limits.horizon, strides)
 
-    def _record(self, made: Course, begin: training.Start, state: training.RunState) -> Record:
-        assert isinstance(made.observer, Measures)
-        end = training.finish(made.problem, state)
-        return made.observer.finish(state.observed, begin, end)
+    def _record(self, run: Search, begin: training.Start, state: training.RunState) -> Record:
+        assert isinstance(run.observer, Measures)
+        end = training.finish(run.problem, state)
+        return run.observer.finish(state.observed, begin, end)
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
         """Return records as a chunk of results, negative integers as nulls.

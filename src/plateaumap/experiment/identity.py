@@ -169,7 +169,7 @@ def _measured(measure: Any, start: Start, now: Observation, end: End, record: di
     state = measure.init(start)
     after = measure.step(_opaque(state), start, now)
     last = _opaque(after)
-    asked = (getattr(measure, name, None) for name in ("done", "landmarks"))
+    asked = (getattr(measure, name, None) for name in ("done", "decisive_epochs"))
     ended = [None if method is None else method(last) for method in asked]
     filled = measure.finish(last, start, end, dict(record))
     return state, after, ended, [filled.get(c.name) for c in measure.columns]

@@ -178,7 +178,7 @@ class Observer(Protocol):
         """Return whether the run has left its plateau, a boolean scalar."""
         ...
 
-    def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
+    def decisive_epochs(self, state: PyTree) -> tuple[Array, ...] | None:
         """Return the epochs that have made this state what it is, or None if all of them have.
 
         Of a unimodal run, the epochs next to its landmarks and those before its end are all that

@@ -68,10 +68,10 @@ class Measure(Protocol):
         """Return the state after the epoch `now`."""
         ...
 
-    def landmarks(self, state: PyTree) -> tuple[Array, ...] | None:
+    def decisive_epochs(self, state: PyTree) -> tuple[Array, ...] | None:
         """Return the epochs that have made this state what it is, or None if all of them have.
 
-        See `training.descent.Observer.landmarks`: with them, runs that are known to be
+        See `training.descent.Observer.decisive_epochs`: with them, runs that are known to be
         unimodal are observed only where something happens.
         """
         ...
@@ -171,11 +171,11 @@ class Measures:
         """Return whether T10 has come."""
         return state[0].epochs[0] != NO_EPOCH
 
-    def landmarks(self, state: tuple) -> tuple[Array, ...] | None:
+    def decisive_epochs(self, state: tuple) -> tuple[Array, ...] | None:
         """Return the landmarks of all measures, or None if one of them has to see every epoch."""
         found: tuple[Array, ...] = ()
         for measure, own in zip(self.all, state, strict=True):
-            more = measure.landmarks(own)
+            more = measure.decisive_epochs(own)
             if more is None:
                 return None
             found += more
@@ -281,7 +281,7 @@ class Crossings:
         last = state.epochs[0] if self.until == "plateau" else state.epochs[-1]
         return last != NO_EPOCH
 
-    def landmarks(self, state: CrossingState) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: CrossingState) -> tuple[Array, ...]:
         """Return the crossings but one that ends the run."""
         if self.until == "horizon":
             return state.epochs
@@ -386,7 +386,7 @@ class Acceleration(OfWholeRuns, EndsWithLearning):
             jnp.where(larger, size, state.gradient), jnp.where(larger, now.epoch, state.epoch)
         )
 
-    def landmarks(self, state: AccelerationState) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: AccelerationState) -> tuple[Array, ...]:
         """Return the epoch of the largest gradient."""
         return (state.epoch,)
 
@@ -445,7 +445,7 @@ class Steepest(OfWholeRuns, EndsWithLearning):
             jnp.where(steeper, now.fall_from, state.excess),
         )
 
-    def landmarks(self, state: SteepestState) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: SteepestState) -> tuple[Array, ...]:
         """Return the steepest epoch."""
         return (state.epoch,)
 
@@ -475,7 +475,7 @@ class Stateless:
         del start, now
         return state
 
-    def landmarks(self, state: tuple[()]) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: tuple[()]) -> tuple[Array, ...]:
         """Return none: nothing on the way matters."""
         del state
         return ()
@@ -634,7 +634,7 @@ class Displacement:
         left = state.left | (now.excess <= start.shares[0] * start.excess)
         return DisplacementState(moved, left)
 
-    def landmarks(self, state: DisplacementState) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: DisplacementState) -> tuple[Array, ...]:
         """Return none: T10 is a landmark of the crossings, or the end."""
         del state
         return ()
@@ -715,7 +715,7 @@ class Path(EndsWithLearning):
             state.rebounds | ((state.flips > 0) & ~flipped & grew),
         )
 
-    def landmarks(self, state: PathState) -> tuple[Array, ...]:
+    def decisive_epochs(self, state: PathState) -> tuple[Array, ...]:
         """Return none: a unimodal run does not go past its target."""
         del state
         return ()

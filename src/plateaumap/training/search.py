@@ -41,7 +41,7 @@ STRIDES = (64, 8)
 """Epochs between two looks at a unimodal run: a coarse search, then a finer one."""
 
 
-class Course(NamedTuple):
+class Search(NamedTuple):
     """All that a run depends on.
 
     Attributes:
@@ -61,7 +61,7 @@ class Course(NamedTuple):
     unroll: int = 1
 
 
-class Mark(NamedTuple):
+class Checkpoint(NamedTuple):
     """A place to come back to: an epoch, and where the run was."""
 
     epoch: Array
@@ -78,20 +78,20 @@ class Trail(NamedTuple):
         over: whether the search is over.
     """
 
-    before: Mark
+    before: Checkpoint
     updates: PyTree
-    marks: tuple[Mark, ...]
+    marks: tuple[Checkpoint, ...]
     over: Array
 
 
-class Search(NamedTuple):
-    """A search for landmarks: the run, and what has been found on its way."""
+class SearchState(NamedTuple):
+    """A search for epochs: the run, and what has been found on its way."""
 
     run: RunState
     trail: Trail
 
 
-class Journey(NamedTuple):
+class PartialRun(NamedTuple):
     """A run that is made in rounds; of its start nothing is kept, as it is soon made again.
 
     Attributes:
@@ -109,115 +109,115 @@ class Journey(NamedTuple):
     left: Array
 
 
-def run(course: Course) -> tuple[Start, RunState]:
+def run(search: Search) -> tuple[Start, RunState]:
     """Return the start of a run and its state where it stopped."""
-    begin, state = _start(course)
-    if not _may_be_unimodal(course, state):
-        return begin, _stepped(course, begin, state, _far(state.epoch))
-    marks = (*_no_landmarks(course, state), Mark(state.epoch, state.position))
-    return begin, _observed_around(course, begin, state, marks, first_level=0)
+    origin, state = _start(search)
+    if not _may_be_unimodal(search, state):
+        return origin, _stepped(search, origin, state, _far(state.epoch))
+    marks = (*_no_decisive_epochs(search, state), Checkpoint(state.epoch, state.position))
+    return origin, _observed_around(search, origin, state, marks, first_level=0)
 
 
-def depart(course: Course) -> Journey:
+def begin(search: Search) -> PartialRun:
     """Return a run that has not made its first step."""
-    begin, state = _start(course)
+    origin, state = _start(search)
     trail = None
-    if _may_be_unimodal(course, state):
-        trail = _unknown(course, state, _no_landmarks(course, state)).trail
-    return Journey(state, trail, state.stop == Stop.RUNNING, jnp.ones_like(begin.excess))
+    if _may_be_unimodal(search, state):
+        trail = _unknown(search, state, _no_decisive_epochs(search, state)).trail
+    return PartialRun(state, trail, state.stop == Stop.RUNNING, jnp.ones_like(origin.excess))
 
 
-def travel(course: Course, journey: Journey, until: Array) -> Journey:
+def advance(search: Search, partial_run: PartialRun, until: Array) -> PartialRun:
     """Return a run that has been followed to an epoch, or to its end if that comes first.
 
     Args:
-        course: what the run depends on.
-        journey: the run so far.
+        search: what the run depends on.
+        partial_run: the run so far.
         until: an epoch, integer scalar; a search may overtake it by less than a stride.
     """
-    begin, _ = _start(course)
-    run, trail, stepping = journey.run, journey.trail, jnp.bool_(True)
+    origin, _ = _start(search)
+    run, trail, stepping = partial_run.run, partial_run.trail, jnp.bool_(True)
     if trail is not None:
-        assert course.problem.unimodal is not None
-        stepping = ~course.problem.unimodal
+        assert search.problem.unimodal is not None
+        stepping = ~search.problem.unimodal
         run, trail = _while(
-            lambda search: ~search.trail.over & (search.run.epoch < until),
-            lambda search: _looked(course, begin, search, course.strides[0]),
-            Search(run, trail),
+            lambda progress: ~progress.trail.over & (progress.run.epoch < until),
+            lambda progress: _looked(search, origin, progress, search.strides[0]),
+            SearchState(run, trail),
         )
-    run = _stepped(course, begin, run, jnp.where(stepping, until, 0))
+    run = _stepped(search, origin, run, jnp.where(stepping, until, 0))
     under_way = (run.stop == Stop.RUNNING) & stepping
     if trail is not None:
         under_way |= ~trail.over
-    left = course.problem.excess(run.position.parameters) / begin.excess
-    return Journey(run, trail, under_way, left)
+    left = search.problem.excess(run.position.parameters) / origin.excess
+    return PartialRun(run, trail, under_way, left)
 
 
-def arrive(course: Course, journey: Journey) -> tuple[Start, RunState]:
+def finish(search: Search, partial_run: PartialRun) -> tuple[Start, RunState]:
     """Return the start of a run that is no longer under way, and its state where it stopped."""
-    begin, state = _start(course)
-    if journey.trail is None:
-        return begin, journey.run
-    assert course.problem.unimodal is not None
-    state = _where(course.problem.unimodal, state, journey.run)
-    return begin, _observed_around(course, begin, state, journey.trail.marks, first_level=1)
+    origin, state = _start(search)
+    if partial_run.trail is None:
+        return origin, partial_run.run
+    assert search.problem.unimodal is not None
+    state = _where(search.problem.unimodal, state, partial_run.run)
+    return origin, _observed_around(search, origin, state, partial_run.trail.marks, first_level=1)
 
 
-def _start(course: Course) -> tuple[Start, RunState]:
-    return start(course.problem, course.observer, course.apply, course.horizon.dtype)
+def _start(search: Search) -> tuple[Start, RunState]:
+    return start(search.problem, search.observer, search.apply, search.horizon.dtype)
 
 
-def _may_be_unimodal(course: Course, state: RunState) -> bool:
-    landmarks = course.observer.landmarks(state.observed)
-    return bool(course.strides) and course.problem.unimodal is not None and landmarks is not None
+def _may_be_unimodal(search: Search, state: RunState) -> bool:
+    epochs = search.observer.decisive_epochs(state.observed)
+    return bool(search.strides) and search.problem.unimodal is not None and epochs is not None
 
 
-def _no_landmarks(course: Course, state: RunState) -> tuple[Mark, ...]:
-    landmarks = course.observer.landmarks(state.observed)
-    assert landmarks is not None
-    return tuple(_nowhere(state) for _ in landmarks)
+def _no_decisive_epochs(search: Search, state: RunState) -> tuple[Checkpoint, ...]:
+    epochs = search.observer.decisive_epochs(state.observed)
+    assert epochs is not None
+    return tuple(_nowhere(state) for _ in epochs)
 
 
-def _stepped(course: Course, begin: Start, state: RunState, until: Array) -> RunState:
+def _stepped(search: Search, origin: Start, state: RunState, until: Array) -> RunState:
     """Make every step until an epoch or the end."""
     return _while(
         lambda state: (state.stop == Stop.RUNNING) & (state.epoch < until),
-        lambda state: _step(course, begin, state),
+        lambda state: _step(search, origin, state),
         state,
-        course.unroll,
+        search.unroll,
     )
 
 
-def _step(course: Course, begin: Start, state: RunState) -> RunState:
-    return step(course.problem, course.observer, course.apply, begin, state, course.horizon)
+def _step(search: Search, origin: Start, state: RunState) -> RunState:
+    return step(search.problem, search.observer, search.apply, origin, state, search.horizon)
 
 
 def _while(
-    goes_on: Callable[[Any], Array], advance: Callable[[Any], Any], state: Any, unroll: int = 1
+    goes_on: Callable[[Any], Array], body: Callable[[Any], Any], state: Any, unroll: int = 1
 ) -> Any:
     """Advance a state as long as a condition holds, which is looked at again for each advance."""
     if unroll == 1:
-        return jax.lax.while_loop(goes_on, advance, state)
+        return jax.lax.while_loop(goes_on, body, state)
 
     def several(state: Any) -> Any:
         for _ in range(unroll):
-            state = _where(goes_on(state), advance(state), state)
+            state = _where(goes_on(state), body(state), state)
         return state
 
     return jax.lax.while_loop(goes_on, several, state)
 
 
 def _observed_around(
-    course: Course, begin: Start, state: RunState, marks: tuple[Mark, ...], first_level: int
+    search: Search, origin: Start, state: RunState, marks: tuple[Checkpoint, ...], first_level: int
 ) -> RunState:
     """Come closer to the marks with each finer stride, and make every step around them."""
-    scales = jnp.asarray(course.strides, state.epoch.dtype)
-    reaches = 2 * jnp.asarray((0, *course.strides), state.epoch.dtype)
+    scales = jnp.asarray(search.strides, state.epoch.dtype)
+    reaches = 2 * jnp.asarray((0, *search.strides), state.epoch.dtype)
 
-    def closer(level: Array, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-        return _search(course, begin, state, marks, reaches[level], scales[level])
+    def closer(level: Array, marks: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+        return _search(search, origin, state, marks, reaches[level], scales[level])
 
-    marks = jax.lax.fori_loop(first_level, len(course.strides), closer, marks)
+    marks = jax.lax.fori_loop(first_level, len(search.strides), closer, marks)
     return _visit(
         marks,
         reaches[-1],
@@ -225,18 +225,18 @@ def _observed_around(
         epoch=lambda state: state.epoch,
         running=lambda state: state.stop == Stop.RUNNING,
         go_to=lambda mark, state: state._replace(epoch=mark.epoch, position=mark.position),
-        advance=lambda state: _step(course, begin, state),
+        body=lambda state: _step(search, origin, state),
     )
 
 
 def _search(
-    course: Course,
-    begin: Start,
+    search: Search,
+    origin: Start,
     state: RunState,
-    marks: tuple[Mark, ...],
+    marks: tuple[Checkpoint, ...],
     reach: Array,
     stride: Array,
-) -> tuple[Mark, ...]:
+) -> tuple[Checkpoint, ...]:
     """Look at a run every `stride` epochs within `reach` of marks; return closer marks.
 
     A mark is the last look before the one that has moved a landmark, so the landmark's true
@@ -245,48 +245,52 @@ def _search(
     found = _visit(
         marks,
         reach,
-        _unknown(course, state, tuple(_nowhere(state) for _ in marks[:-1])),
-        epoch=lambda search: search.run.epoch,
-        running=lambda search: ~search.trail.over,
-        go_to=lambda mark, search: Search(
-            search.run._replace(epoch=mark.epoch, position=mark.position),
-            search.trail._replace(before=mark),
+        _unknown(search, state, tuple(_nowhere(state) for _ in marks[:-1])),
+        epoch=lambda progress: progress.run.epoch,
+        running=lambda progress: ~progress.trail.over,
+        go_to=lambda mark, progress: SearchState(
+            progress.run._replace(epoch=mark.epoch, position=mark.position),
+            progress.trail._replace(before=mark),
         ),
-        advance=lambda search: _looked(course, begin, search, stride),
+        body=lambda progress: _looked(search, origin, progress, stride),
     )
     return found.trail.marks
 
 
-def _unknown(course: Course, state: RunState, nowhere: tuple[Mark, ...]) -> Search:
+def _unknown(search: Search, state: RunState, nowhere: tuple[Checkpoint, ...]) -> SearchState:
     """Return a search that has found nothing yet."""
-    assert course.problem.unimodal is not None
-    here = Mark(state.epoch, state.position)
-    over = (state.stop != Stop.RUNNING) | ~course.problem.unimodal
+    assert search.problem.unimodal is not None
+    here = Checkpoint(state.epoch, state.position)
+    over = (state.stop != Stop.RUNNING) | ~search.problem.unimodal
     # Of the look before the first one nothing is known, and nothing can have frozen since.
     updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.position.parameters)
-    return Search(state, Trail(before=here, updates=updates, marks=(*nowhere, here), over=over))
+    return SearchState(
+        state, Trail(before=here, updates=updates, marks=(*nowhere, here), over=over)
+    )
 
 
-def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -> Search:
+def _looked(
+    search: Search, origin: Start, progress: SearchState, stride: Array | int
+) -> SearchState:
     """Look at a run, and go on by a stride."""
-    problem, observer, run = course.problem, course.observer, search.run
-    seen = look(problem, observer, course.apply, begin, run)
-    old, new = observer.landmarks(run.observed), observer.landmarks(seen.observed)
+    problem, observer, run = search.problem, search.observer, progress.run
+    seen = look(problem, observer, search.apply, origin, run)
+    old, new = observer.decisive_epochs(run.observed), observer.decisive_epochs(seen.observed)
     assert old is not None
     assert new is not None
-    here = Mark(run.epoch, run.position)
+    here = Checkpoint(run.epoch, run.position)
     over = (
         ~seen.finite
         | observer.done(seen.observed)
         | seen.stalls()
-        | _may_have_frozen(course, search, seen)
-        | (run.epoch + stride > course.horizon)
+        | _may_have_frozen(search, progress, seen)
+        | (run.epoch + stride > search.horizon)
     )
     moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
-    before, marks = search.trail.before, search.trail.marks
-    return Search(
+    before, marks = progress.trail.before, progress.trail.marks
+    return SearchState(
         run=run._replace(
-            position=_unobserved(course, run.position, stride),
+            position=_unobserved(search, run.position, stride),
             epoch=run.epoch + stride,
             observed=seen.observed,
         ),
@@ -299,73 +303,73 @@ def _looked(course: Course, begin: Start, search: Search, stride: Array | int) -
     )
 
 
-def _may_have_frozen(course: Course, search: Search, seen: Seen) -> Array:
+def _may_have_frozen(search: Search, progress: SearchState, seen: Seen) -> Array:
     """Return whether rounding may have frozen a parameter between the look before and this one.
 
     Updates of a unimodal run rise to one peak, and its parameters go one way. So between two
     looks no update is smaller than at one of them, and no parameter larger.
     """
-    before, after = search.trail.before.position.parameters, search.run.position.parameters
+    before, after = progress.trail.before.position.parameters, progress.run.position.parameters
 
     def of_leaf(old: Array, new: Array, first: Array, last: Array) -> Array:
         smallest = jnp.minimum(jnp.abs(first), jnp.abs(last))
         largest = jnp.maximum(jnp.abs(old), jnp.abs(new))
-        return (smallest != 0) & (smallest <= course.apply.smallest_update(largest))
+        return (smallest != 0) & (smallest <= search.apply.smallest_update(largest))
 
-    leaves = jax.tree.map(of_leaf, before, after, search.trail.updates, seen.updates)
+    leaves = jax.tree.map(of_leaf, before, after, progress.trail.updates, seen.updates)
     return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(leaves)])
 
 
-def _unobserved(course: Course, position: Position, epochs: Array | int) -> Position:
+def _unobserved(search: Search, position: Position, epochs: Array | int) -> Position:
     """Return the position after so many updates that nobody observes."""
     packing = Packing.of(position)
     # XLA's CPU compiler makes a loop of its own for each array that is carried, and computes in
     # each what it needs: hence one packed array, or arrays that need but a carried gradient.
     if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(position)):
-        return _with_gradients(course, position, epochs)
+        return _with_gradients(search, position, epochs)
 
     def one(_: Array, packed: tuple[Array, ...]) -> tuple[Array, ...]:
         position = packing.unpack(packed)
-        return packing.pack(_updated(course, position, _gradients(course, position)))
+        return packing.pack(_updated(search, position, _gradients(search, position)))
 
     packed = jax.lax.fori_loop(
-        0, epochs, one, packing.pack(position), unroll=_unroll(course, epochs)
+        0, epochs, one, packing.pack(position), unroll=_unroll(search, epochs)
     )
     return packing.unpack(packed)
 
 
-def _with_gradients(course: Course, position: Position, epochs: Array | int) -> Position:
+def _with_gradients(search: Search, position: Position, epochs: Array | int) -> Position:
     def one(_: Array, now: tuple[Position, PyTree]) -> tuple[Position, PyTree]:
-        ahead = _updated(course, *now)
-        return ahead, _gradients(course, ahead)
+        ahead = _updated(search, *now)
+        return ahead, _gradients(search, ahead)
 
-    now = (position, _gradients(course, position))
-    return jax.lax.fori_loop(0, epochs, one, now, unroll=_unroll(course, epochs))[0]
-
-
-def _gradients(course: Course, position: Position) -> PyTree:
-    return course.problem.slope(position.parameters)[1]
+    now = (position, _gradients(search, position))
+    return jax.lax.fori_loop(0, epochs, one, now, unroll=_unroll(search, epochs))[0]
 
 
-def _updated(course: Course, position: Position, gradients: PyTree) -> Position:
+def _gradients(search: Search, position: Position) -> PyTree:
+    return search.problem.slope(position.parameters)[1]
+
+
+def _updated(search: Search, position: Position, gradients: PyTree) -> Position:
     # Plain gradient descent is the only optimizer of which unimodal runs are known: no loss.
-    value = jnp.zeros_like(course.problem.floor)
-    return update(course.problem, course.apply, position, value, gradients)[1]
+    value = jnp.zeros_like(search.problem.floor)
+    return update(search.problem, search.apply, position, value, gradients)[1]
 
 
-def _unroll(course: Course, epochs: Array | int) -> int | None:
-    return course.unroll if isinstance(epochs, int) else None
+def _unroll(search: Search, epochs: Array | int) -> int | None:
+    return search.unroll if isinstance(epochs, int) else None
 
 
 def _visit(
-    marks: tuple[Mark, ...],
+    marks: tuple[Checkpoint, ...],
     reach: Array,
     state: Any,
     *,
     epoch: Callable[[Any], Array],
     running: Callable[[Any], Array],
-    go_to: Callable[[Mark, Any], Any],
-    advance: Callable[[Any], Any],
+    go_to: Callable[[Checkpoint, Any], Any],
+    body: Callable[[Any], Any],
 ) -> Any:
     """Advance a state within `reach` of each mark in order of epochs, and from the last to the end.
 
@@ -389,7 +393,7 @@ def _visit(
         ahead = (first != far) & (first > epoch(state)) & running(state)
         state = _where(ahead, go_to(mark, state), state)
         state = jax.lax.while_loop(
-            lambda state: running(state) & (epoch(state) < until), advance, state
+            lambda state: running(state) & (epoch(state) < until), body, state
         )
         return tuple(reversed(left)), state
 
@@ -402,8 +406,8 @@ def _far(epoch: Array) -> Array:
     return jnp.full_like(epoch, jnp.iinfo(epoch.dtype).max)
 
 
-def _nowhere(state: RunState) -> Mark:
-    return Mark(_far(state.epoch), state.position)
+def _nowhere(state: RunState) -> Checkpoint:
+    return Checkpoint(_far(state.epoch), state.position)
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
