@@ -4,11 +4,16 @@
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import pandas as pd
 
 import plateaumap as pm
-from plateaumap.report.laws import laws_by_rate
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sweeps.learning_rate import laws_by_rate
 
 WORDS = {
     "lr": "learning rate",

@@ -42,7 +42,9 @@ sweep = sweep_of("tanh")
 
 
 def draw(*results: pm.Results) -> None:
-    """Draw the plateau map of each activation into its folder, and one figure of them all."""
+    """Draw the plateau map of each activation into its folder, and one figure of all."""
+    from figures.activations import activation_lines
+
     frames = []
     for result in results:
         frame = result.frame()
@@ -51,7 +53,7 @@ def draw(*results: pm.Results) -> None:
         figures.mkdir(exist_ok=True)
         pm.figures.save(pm.figures.plateau_map(frame), figures / "plateau_map.png")
     together = results[0].path.parent / "activations.png"
-    pm.figures.save(pm.figures.activation_lines(pd.concat(frames)), together)
+    pm.figures.save(activation_lines(pd.concat(frames)), together)
     print(f"figures are {together} and {results[0].path.parent}/*/figures")
 
 

@@ -157,14 +157,14 @@ def slowdown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def show(results: pm.Results) -> None:
-    """Draw the figure into the folder of results, and tell the slowdown."""
+    """Draw the figure into the folder of results and print the slowdown."""
+    from figures.confidently_wrong import confidently_wrong
+
     frame = results.frame()
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)
     lone = alone(frame)
-    pm.figures.save(
-        pm.figures.confidently_wrong(frame, alone=lone), figures / "confidently_wrong.png"
-    )
+    pm.figures.save(confidently_wrong(frame, alone=lone), figures / "confidently_wrong.png")
     print(slowdown(frame).to_string(float_format="{:.3g}".format))
     for start, length in lone.items():
         print(f"one wrong sample alone, z0 = {start:g}: {length:,} epochs (quadratic)")

@@ -219,13 +219,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     them is infinite. `rank_correlation` is Spearman's, between the share of outputs that start
     confidently wrong and T50.
     """
+    from figures.digits import accuracies
+
     lengths = frame[["plateau_epochs", "half_epochs"]].astype("Float64").fillna(np.inf)
     frame = frame.assign(
         plateau_epochs=lengths["plateau_epochs"].astype(float),
         half=lengths["half_epochs"].astype(float),
         on_plateau=~frame["status"].isin(["escaped", "converged_at_start", "not_finite"]),
         diverged=frame["status"] == "not_finite",
-        final=pm.figures.accuracies(frame)[1][:, -1],
+        final=accuracies(frame)[1][:, -1],
     )
     groups = frame.groupby(["loss", "scale", "lr"], observed=True)
     medians = groups[["saturated", "confidently_wrong", "plateau_epochs", "half", "final"]].median()
@@ -283,15 +285,17 @@ def _epochs(median: float) -> str:
 
 
 def show(results: pm.Results) -> None:
-    """Draw the figures into the folder of results, and tell what they show."""
+    """Draw the figures into the folder of results and print what they show."""
+    from figures.digits import accuracy_curves, starts_against_plateaus
+
     frame = results.frame()
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)
     slow = frame[frame["lr"] == frame["lr"].min()]
     for name, figure in {
-        "starts_against_plateaus": pm.figures.starts_against_plateaus(frame),
+        "starts_against_plateaus": starts_against_plateaus(frame),
         "survival": pm.figures.survival(slow, by="scale"),
-        "accuracy_curves": pm.figures.accuracy_curves(frame),
+        "accuracy_curves": accuracy_curves(frame),
     }.items():
         pm.figures.save(figure, figures / f"{name}.png")
     table = summary(frame)

@@ -28,6 +28,9 @@ INSIDE = 0.1
 STABLE = 10
 """The largest rate of the sweep at which both losses come to rest at that target."""
 
+ROUNDING = 1e-9
+"""The relative amount by which rounding may raise a plateau fraction above its bound."""
+
 
 def equal_rate(rows: pd.DataFrame) -> np.ndarray:
     """Return 1: the comparison of apples with oranges."""
@@ -109,10 +112,62 @@ def collapsed(frame: pd.DataFrame) -> pd.DataFrame:
     return by.agg(["median", "max"]).assign(unknown=by.size() - by.count())
 
 
+def laws_by_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the extremes of fraction and acceleration for each loss and learning rate.
+
+    Only runs that were followed to T90 count; the others have neither measure.
+
+    Args:
+        frame: a table of results.
+
+    Returns:
+        One row per loss and learning rate with the columns `loss`, `lr`, `runs`,
+        `largest_fraction`, `within_bound`, `least_acceleration`, `largest_acceleration` and
+        `off_theory`. `within_bound` is whether the largest fraction is at most (1 + 10⁻⁹)/9, which
+        is the law of a matching loss for the targets 0 and 1, or while η (1 + x²) ≤ 4.
+        `off_theory` is the largest relative deviation of the acceleration of the quadratic loss at
+        y = 0 from (4/27)/(a₀² (1 − a₀)), or from 1 if a₀ is below 2/3. It is NaN for other losses
+        and targets.
+
+    Raises:
+        PlateaumapError: The table lacks a column.
+    """
+    from plateaumap.report.lattice import require
+
+    columns = ("loss", "lr", "y", "initial_output", "plateau_fraction", "acceleration")
+    require(frame, (*columns, "tenth_epochs"), "laws_by_rate")
+    followed = frame[frame["tenth_epochs"].notna()]
+    groups = followed.groupby(["loss", "lr"], observed=True, sort=True)
+    return pd.DataFrame(
+        [{"loss": loss, "lr": lr, **_extremes(str(loss), rows)} for (loss, lr), rows in groups]
+    )
+
+
+def _extremes(loss: str, rows: pd.DataFrame) -> dict[str, object]:
+    from plateaumap.report.dynamics import MATCHING_FRACTION
+
+    largest, acceleration = rows["plateau_fraction"].max(), rows["acceleration"]
+    return {
+        "runs": len(rows),
+        "largest_fraction": largest,
+        "within_bound": bool(largest <= (1 + ROUNDING) * MATCHING_FRACTION),
+        "least_acceleration": acceleration.min(),
+        "largest_acceleration": acceleration.max(),
+        "off_theory": _off_theory(rows) if loss == "quadratic" else np.nan,
+    }
+
+
+def _off_theory(rows: pd.DataFrame) -> float:
+    from plateaumap.report.dynamics import quadratic_acceleration
+
+    if (rows["y"] != 0).any():
+        return np.nan
+    theory = quadratic_acceleration(rows["initial_output"].to_numpy(np.float64))
+    return float(np.abs(rows["acceleration"] / theory - 1).max())
+
+
 def show(results: pm.Results) -> None:
     """Write the tables and figures into the folder of results."""
-    from plateaumap.report.laws import laws_by_rate
-
     frame = results.frame()
     comparisons = {
         f"{basis.__name__}_y_{y:g}": compared(frame, basis, y)
@@ -124,11 +179,10 @@ def show(results: pm.Results) -> None:
             (equal_at_the_target, INSIDE),
         )
     }
-    told = {name: ratios(table) for name, table in comparisons.items()}
     tables = {
         "laws": laws_by_rate(frame).set_index("loss"),
         "collapse": collapsed(frame),
-        "ratios": pd.DataFrame(told).T,
+        "ratios": pd.DataFrame({name: ratios(t) for name, t in comparisons.items()}).T,
     }
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)

@@ -87,14 +87,15 @@ def compared(frame: pd.DataFrame, epochs: int) -> pd.DataFrame:
 
 def show(results: pm.Results) -> None:
     """Write the table and the figure into the folder of results."""
+    from figures.premature_saturation import premature_saturation
+
     epochs = results.sweep.horizon
     table = compared(results.frame(), epochs)
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)
     table.to_csv(results.path / "premature_saturation.csv", index=False)
-    pm.figures.save(
-        pm.figures.premature_saturation(table, epochs=epochs), figures / "premature_saturation.png"
-    )
+    figure = premature_saturation(table, epochs=epochs)
+    pm.figures.save(figure, figures / "premature_saturation.png")
     error = np.sqrt(table["formula"] * (1 - table["formula"]) / DRAWS)
     off = (table["drawn"] - table["formula"]).abs()
     print(table.to_string(float_format="{:.4g}".format))

@@ -164,13 +164,15 @@ detail = region("trainability_detail", hidden=(8.0, 200.0), output=(25.0, 63.0),
 
 
 def show(whole: pm.Results, part: pm.Results) -> None:
-    """Draw both regions into one figure, and tell how rough the boundary is."""
+    """Draw both regions into one figure and print the dimensions of the boundary."""
+    from figures.trainability import boundary_boxes, converged_grid, trainability_map
+
     frames = whole.frame(), part.frame()
     folder = whole.path.parent
-    figure = pm.figures.trainability_map(frames[0], detail=frames[1])
+    figure = trainability_map(frames[0], detail=frames[1])
     pm.figures.save(figure, folder / "trainability.png")
     for results, frame in zip((whole, part), frames, strict=True):
-        boxes = pm.figures.boundary_boxes(pm.figures.converged_grid(frame))
+        boxes = boundary_boxes(converged_grid(frame))
         print(
             f"{results.path.name}: {frame['converged'].mean():.1%} of {len(frame):,} runs "
             f"converge; {boxes.counts[0]:,} places on the boundary, box-counting dimension "

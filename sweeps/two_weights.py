@@ -61,11 +61,13 @@ sweep = pm.Sweep(
 
 
 def show(results: pm.Results) -> None:
-    """Draw the surfaces into the folder of results, and tell how the plateaus differ."""
+    """Draw the surfaces into the folder of results and print how the plateaus differ."""
+    from figures.two_weights import loss_surface
+
     frame = results.frame()
     figures = results.path / "figures"
     figures.mkdir(exist_ok=True)
-    pm.figures.save(pm.figures.loss_surface(frame), figures / "loss_surface.png")
+    pm.figures.save(loss_surface(frame), figures / "loss_surface.png")
     for loss, rows in frame.groupby("loss", observed=True):
         # A run that did not leave is longer than every other: all had the same horizon.
         lengths = rows["plateau_epochs"].astype("Float64").fillna(np.inf).astype(float)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from plateaumap.report.surface import loss_surface
 from tests.report.folders import fill
 from tests.report.tables import table
 
@@ -25,7 +26,6 @@ from plateaumap.report.lattice import direction, read
 from plateaumap.report.lines import plateau_points
 from plateaumap.report.page.picture import picture_of
 from plateaumap.report.scales import in_unit, power_of, scale_of
-from plateaumap.report.surface import loss_surface
 from plateaumap.report.write import write_report
 
 EXTREME = {

@@ -1,12 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.figures.trainability import boundary_boxes, converged_grid, ranks, trainability_map
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import table
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.boundary import ranks
-from plateaumap.report.figures import boundary_boxes, converged_grid, trainability_map
 
 X, Y = np.geomspace(1, 100, 24), np.geomspace(0.1, 10, 16)
 
@@ -45,8 +44,8 @@ def test_a_koch_curve_lies_in_between() -> None:
     assert 1.02 < boundary_boxes(under).dimension < 1.3
 
 
-def test_boundaries_that_are_not_there_are_told() -> None:
-    with pytest.raises(PlateaumapError, match="no boundary"):
+def test_a_grid_without_a_boundary_is_refused() -> None:
+    with pytest.raises(PlateaumapError, match="all cells are equal"):
         boundary_boxes(np.ones((16, 16)))
     with pytest.raises(PlateaumapError, match="at least 8 by 8"):
         boundary_boxes(np.ones((4, 16)))

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.figures.confidently_wrong import confidently_wrong
 from tests.report.layout import legend_labels, problems
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.figures import confidently_wrong
 
 SHARES = np.linspace(0.125, 1, 8)
 STARTS = (2.0, 8.0)

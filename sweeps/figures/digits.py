@@ -1,4 +1,4 @@
-"""Networks trained many times over: how the starts differ, and what becomes of them."""
+"""Draw how many networks train from different initialisations: plateaus and test accuracy."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ from plateaumap.report.style import (
 
 _LEVELS = {"plateau_epochs": "$T_{10}$ (epochs)", "half_epochs": "$T_{50}$ (epochs)"}
 _ACCURACY = re.compile(r"accuracy_(\d+)")
-_OWN_BEST = "own best $\\eta$"
+_BEST_TITLE = "own best $\\eta$"
 
 
 @styled
 def starts_against_plateaus(
     frame: pd.DataFrame, *, share: str = "confidently_wrong", size: SizeName = "page"
 ) -> Figure:
-    """Draws how long each network takes against how badly it starts, a panel for each loss.
+    """Draw T10 and T50 of each network against the share of bad outputs, one panel per loss.
 
-    Above the plateau length T10, below T50, the epochs until half of the loss is gone. A dot is a
-    run: its colour the learning rate, its shape the width of the weights. Runs that did not come
-    so far are hollow, at the epochs that they were followed; crosses if they diverged. Runs that
-    never leave (stationary or stalled) are symbols of that status along the upper edge.
+    The upper row shows the plateau length T10; the lower row shows T50, the epoch at which half of
+    the loss excess is gone. Each dot is a run: its colour is the learning rate, its shape the
+    width of the initial weights. A run that did not get so far is a hollow symbol at the epochs
+    that it was run, or a cross if it diverged. A run that never leaves its plateau (stationary or
+    stalled) has the symbol of its status at the upper edge.
 
     Args:
         frame: a table of results with the coordinates `scale` and `lr` and the column `share`.
-        share: the column that tells how badly a run starts.
+        share: the column with the initial share of bad outputs.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: the table lacks a column.
+        PlateaumapError: The table lacks a column.
     """
     require(
         frame, ("loss", "scale", "lr", "status", "epochs_run", share, *_LEVELS),
@@ -86,9 +87,9 @@ def starts_against_plateaus(
         panel.set_yscale("log")
         panel.grid(True)
         panel.tick_params(which="both", labelsize=room.font)
-    told = _fitted(f"{plain(share.replace('_', ' '))} at the start", room, len(losses))
+    label = _fitted(f"{plain(share.replace('_', ' '))} at the start", room, len(losses))
     for panel in panels[-1]:
-        panel.set_xlabel(told, fontsize=room.font)
+        panel.set_xlabel(label, fontsize=room.font)
     for row, label in zip(panels, _LEVELS.values(), strict=True):
         row[0].set_ylabel(label, fontsize=room.font)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 3}
@@ -106,14 +107,14 @@ def starts_against_plateaus(
     hollow = {**dot, "marker": "o", "markerfacecolor": "none"}
     handles.append(Line2D([], [], label="not within the horizon", **hollow))
     handles.append(Line2D([], [], label="diverged", marker="x", **dot))
-    found = set(frame["status"].astype(str))
-    handles += edge_samples(status for status in NEVER if status in found)
+    statuses = set(frame["status"].astype(str))
+    handles += edge_samples(status for status in NEVER if status in statuses)
     legend_below(figure, room, handles)
     return figure
 
 
 def _fitted(text: str, room: Size, panels: int) -> str:
-    """Text on lines that are no wider than one of so many panels beside each other."""
+    """Wrap text to the width of one of `panels` panels in a row."""
     return wrapped(text, int(4.5 * room.width / room.font / panels))
 
 
@@ -127,32 +128,32 @@ def _scatter(panel: Axes, rows: pd.DataFrame, share: str, level: str, look: dict
     for status in NEVER:
         draw_at_edge(panel, shares[(rows["status"] == status).to_numpy()], status)
     size: dict[str, Any] = {"linestyle": "none", "markersize": 1.6, "markeredgewidth": 0.4}
-    for chosen, heights, own in (
+    for selected, heights, change in (
         (reached, epochs, {"alpha": 0.6}),
         (~reached & ~diverged & ~never, stops, {"markerfacecolor": "none"}),
         (~reached & diverged, stops, {"marker": "x"}),
     ):
-        # A logarithmic scale has no place for what is there at once.
-        places = np.maximum(heights[chosen], 1)
-        panel.plot(shares[chosen], places, rasterized=True, **{**size, **look, **own})
+        # A logarithmic scale cannot show an epoch of 0.
+        epochs_shown = np.maximum(heights[selected], 1)
+        panel.plot(shares[selected], epochs_shown, rasterized=True, **{**size, **look, **change})
 
 
 @styled
 def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
-    """Draws the test accuracy on the way, loss against loss, and at each one's best rate.
+    """Draw the test accuracy over the epochs, at each learning rate and at the best rate per loss.
 
-    A column of panels for each width of the weights; a row for each learning rate, and a last one
-    in which every loss has the rate that gives it the best median at the end (see `own_best`).
-    Lines are medians over the runs, shades reach from the first to the third quartile. A run that
-    ended early keeps the accuracy that it had.
+    The panels have one column per width of the initial weights and one row per learning rate. In
+    the last row every loss has the rate with the best final median (see `best_rates`). Lines are
+    medians over the runs; shaded bands range from the first to the third quartile. A run that
+    ended early keeps its last accuracy.
 
     Args:
-        frame: a table of results with the coordinates `scale` and `lr`, and with accuracies in
+        frame: a table of results with the coordinates `scale` and `lr`, and with the accuracies in
             the columns `accuracy_0`, `accuracy_10`, ... by epoch, and `final_accuracy`.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: the table lacks a column.
+        PlateaumapError: The table lacks a column.
     """
     require(
         frame, ("loss", "scale", "lr", "epochs_run", "accuracy_0", "final_accuracy"),
@@ -162,7 +163,7 @@ def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
     losses = _losses(frame)
     rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
     groups = [(equation("lr", rate), frame[frame["lr"] == rate]) for rate in rates]
-    groups.append((_OWN_BEST, own_best(frame)))
+    groups.append((_BEST_TITLE, best_rates(frame)))
     epochs, accuracy = accuracies(frame)
     height = (0.2 * len(groups) if size == "page" else 0.36 * len(groups)) * room.width + 16
     figure = new_figure(room, height, layout="constrained")
@@ -172,8 +173,8 @@ def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
         for column, scale in enumerate(scales):
             panel = panels[row][column]
             for place, loss in enumerate(losses):
-                own = rows[(rows["scale"] == scale) & (rows["loss"].astype(str) == loss)]
-                _draw_accuracy(panel, epochs, accuracy[frame.index.get_indexer(own.index)], place)
+                runs = rows[(rows["scale"] == scale) & (rows["loss"].astype(str) == loss)]
+                _draw_accuracy(panel, epochs, accuracy[frame.index.get_indexer(runs.index)], place)
             _dress(panel, epochs, room, len(scales))
     for column, scale in enumerate(scales):
         title = _fitted(f"weights of width {number(scale)}", room, len(scales))
@@ -187,33 +188,35 @@ def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
     return figure
 
 
-def own_best(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return, of each loss and width, the runs at the rate with the best median at the end."""
+def best_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at the rate with the best final median, for each loss and width."""
     filled = frame.assign(final_accuracy=accuracies(frame)[1][:, -1])
     keys = ["loss", "scale", "lr"]
     medians = filled.groupby(keys, observed=True)["final_accuracy"].median()
     best = medians.groupby(level=keys[:2], observed=True).idxmax()
-    chosen = pd.MultiIndex.from_frame(frame[keys].astype({"loss": str}))
-    wanted = [(str(loss), scale, rate) for loss, scale, rate in best]
-    return frame[chosen.isin(wanted)]
+    settings = pd.MultiIndex.from_frame(frame[keys].astype({"loss": str}))
+    return frame[settings.isin([(str(loss), scale, rate) for loss, scale, rate in best])]
 
 
 def accuracies(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the epochs at which the accuracy is known, and the accuracies of each row then.
+    """Return the epochs at which the accuracy is known, and the accuracies of each row.
 
-    A run that ended early keeps the accuracy that it had at its end.
+    A run that ended early keeps its last accuracy.
 
     Returns:
-        Epochs of shape (looks,), ascending, and accuracies of shape (rows, looks).
+        The epochs of shape (n,), ascending, and the accuracies of shape (rows, n).
+
+    Raises:
+        PlateaumapError: The table lacks a column.
     """
+    require(frame, ("epochs_run", "final_accuracy"), "accuracies")
     horizon = float(frame["epochs_run"].max())
-    looks = sorted(
-        (int(found[1]), name) for name in frame.columns if (found := _ACCURACY.fullmatch(name))
-    )
-    looks = [(epoch, name) for epoch, name in looks if epoch < horizon]
-    values = frame[[name for _, name in looks] + ["final_accuracy"]].to_numpy(float)
-    known = pd.DataFrame(values).ffill(axis=1).to_numpy()
-    return np.array([*(epoch for epoch, _ in looks), horizon], float), known
+    columns = {
+        int(match[1]): match[0] for match in map(_ACCURACY.fullmatch, frame.columns) if match
+    }
+    epochs = sorted(epoch for epoch in columns if epoch < horizon)
+    values = frame[[*(columns[epoch] for epoch in epochs), "final_accuracy"]].astype(float)
+    return np.array([*epochs, horizon], float), values.ffill(axis=1).to_numpy()
 
 
 def _draw_accuracy(

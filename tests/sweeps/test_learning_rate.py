@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.learning_rate import laws_by_rate
 
 import plateaumap as pm
-from plateaumap.report.laws import laws_by_rate
 
 
 def table(**columns) -> pd.DataFrame:

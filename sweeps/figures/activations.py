@@ -1,4 +1,4 @@
-"""Every activation in one figure: plateau lengths along the pre-activation, loss by loss."""
+"""Draw the plateau lengths of every activation of `sweeps/activations.py` in one figure."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ _NEEDED = ("activation", "loss", "w0", "b0", "lr", "x", "status", "plateau_epoch
 
 @styled
 def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
-    """Draws the plateau lengths T10 of several activations against the first pre-activation.
+    """Draw the plateau lengths T10 of several activations against the first pre-activation.
 
-    A neuron's plateau depends on its start through `z0 = w0 x + b0` alone, so that a whole map of
-    w0 and b0 is one line. A line is broken where a start has no length; a triangle there, at the
-    epochs that were run, marks a censored run, and a symbol at the upper edge one that never
-    leaves (stationary or stalled), diverged or has no number.
+    The plateau of a neuron depends on its initial point only through `z0 = w0 x + b0`, so one line
+    shows a whole map of w0 and b0. A line is interrupted where a run has no plateau length. A
+    triangle at the epochs that were run marks a censored run. A symbol at the upper edge marks a
+    run that never leaves its plateau (stationary or stalled), that diverged, or whose length is no
+    int64 number.
 
     Args:
-        frame: tables of results of several activations below each other, each told by a column
-            `activation`; each with one learning rate, input and target.
+        frame: the concatenated tables of several activations, with a column `activation`. Each
+            table has one learning rate, one input and one target.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
-        The figure, a panel for each loss; the lines' labels are the activations.
+        The figure, with one panel per loss. The labels of the lines are the activations.
 
     Raises:
-        PlateaumapError: the table lacks a column.
+        PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "activation_lines")
     room = size_named(size)
@@ -68,13 +69,15 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
         panel.set_yscale("log")
         panel.set_xlabel(scale.label("first pre-activation $z_0$"), fontsize=room.font)
         for name in names:
-            ours = (frame["activation"].astype(str) == name) & (frame["loss"].astype(str) == loss)
-            _draw(panel, frame[ours], name, looks[name])
+            selected = (frame["activation"].astype(str) == name) & (
+                frame["loss"].astype(str) == loss
+            )
+            _draw(panel, frame[selected], name, looks[name])
         scale.set_ticks(panel.xaxis, most_ticks(room, len(panels)))
     panels[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
     handles = _handles(looks, bool((frame["status"] == "censored").any()))
-    found = set(frame["status"].astype(str))
-    handles += edge_samples(status for status in EDGE_STATUSES if status in found)
+    statuses = set(frame["status"].astype(str))
+    handles += edge_samples(status for status in EDGE_STATUSES if status in statuses)
     legend_below(figure, room, handles)
     return figure
 

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.figures.premature_saturation import premature_saturation
 from tests.report.layout import legend_labels, problems
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.figures import premature_saturation
 
 WIDTHS = np.geomspace(0.1, 3, 5)
 TABLE = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""How much slower a neuron is for the samples that it is confidently wrong about."""
+"""Draw how much confidently wrong samples slow a neuron down."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ _LONE: dict[str, Any] = {"color": "0.5", "linestyle": "--", "linewidth": 0.9, "m
 def confidently_wrong(
     frame: pd.DataFrame, *, alone: Mapping[float, float] | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws plateau lengths against the share of samples that are wrong, and against confidence.
+    """Draw plateau lengths against the share of wrong samples and against the confidence.
 
-    First panel: T10 over the share, a colour for each `z0`, a dash for each loss. Second: how many
-    times longer the first loss takes than the last one. Third: T10 over `z0` at the share closest
-    to one half. Dotted: theory's lengths, or their ratio.
+    The first panel shows T10 over the share, with one colour per `z0` and one dash pattern per
+    loss. The second panel shows the ratio of the lengths of the first and the last loss. The third
+    panel shows T10 over `z0` at the share closest to one half. Dotted lines are theory's lengths,
+    or their ratio.
 
     Args:
-        frame: rows of two losses with the columns `share` of wrong samples at the start and `z0`,
-            how large the largest pre-activation is.
-        alone: for some `z0`, how many epochs one wrong sample takes by itself under the first
-            loss.
+        frame: rows of two losses with the columns `share`, the initial share of wrong samples, and
+            `z0`, the largest initial pre-activation.
+        alone: the plateau length in epochs of a single wrong sample under the first loss, for some
+            values of `z0`.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: the table lacks a column.
+        PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "confidently_wrong")
     room = size_named(size)
@@ -106,15 +107,15 @@ def _draw_ratio(panel: Axes, rows: pd.DataFrame, losses: list[str], colour: Any)
 
 
 def _lengths(rows: pd.DataFrame, column: str) -> Any:
-    """Return a column as floats, NaN for runs that did not leave their plateau."""
+    """Return a column as floats, with NaN for runs that did not leave their plateau."""
     values = rows[column].to_numpy(float, na_value=np.nan)
     escaped = rows["status"].astype(str).to_numpy() == "escaped"
     return np.where(escaped | (column != "plateau_epochs"), values, np.nan)
 
 
-def _closest(values: pd.Series, wanted: float) -> float:
+def _closest(values: pd.Series, target: float) -> float:
     distinct = np.sort(values.unique())
-    return float(distinct[np.argmin(np.abs(distinct - wanted))])
+    return float(distinct[np.argmin(np.abs(distinct - target))])
 
 
 def _dress(panel: Axes, font: float, x: str, y: str, title: str) -> None:

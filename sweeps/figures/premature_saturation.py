@@ -1,4 +1,4 @@
-"""How likely a random start is bad: drawn shares beside their formulas."""
+"""Draw the probability that a random initialisation is bad: sampled shares and formulas."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ _TITLES = {
 
 @styled
 def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "page") -> Figure:
-    """Draw the chances of a saturated, a stuck and a near unit against its weights' range.
+    """Draw the probability of a saturated, a stuck and a near unit against the range of weights.
 
-    Lines are the formula, marks the shares of drawn weights with two standard errors; a colour
-    for each fan-in, dashes for each slope. The first panel is the start, the same for all losses.
-    For each loss there is one of units that start wrong and have a plateau of more than `epochs`
-    epochs, and, if the table has them, one of units that start near the target and take as long.
+    Lines are the formula; marks are the shares of sampled weights, with two standard errors. Each
+    fan-in has a colour and each slope a dash pattern. The first panel shows the initialisation,
+    which is the same for all losses. Each loss has a panel of the units that start wrong and whose
+    plateau is longer than `epochs` epochs. If the table has them, each loss has another panel of
+    the units that start near the target and whose plateau is as long.
 
     Args:
-        frame: a row for each loss, fan-in, half width of the weights, slope and event ("wrong"
-            for saturated at the wrong end, "stuck", "near") with the columns `drawn` and
-            `formula`, probabilities, and `draws`, how many weights were drawn.
-        epochs: how long a stuck plateau is, for its title.
+        frame: one row per loss, fan-in, half width of the weights, slope and event ("wrong" for
+            saturated at the wrong end, "stuck", "near"), with the columns `drawn` and `formula`
+            (probabilities) and `draws` (the number of sampled weights).
+        epochs: the length of a stuck plateau, for the titles.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: the table lacks a column.
+        PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "premature_saturation")
     room = size_named(size)
@@ -67,8 +68,8 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
     panels = _panels(room, size == "column", len(losses), len(events), len(contents))
     for place, (panel, (title, event, loss)) in enumerate(zip(panels, contents, strict=True)):
         rows = frame[(frame["event"] == event) & (frame["loss"].astype(str) == loss)]
-        for key, own in rows.groupby(["fan_in", "slope"]):
-            _draw(panel, own.sort_values("half_width"), looks[key])
+        for key, line in rows.groupby(["fan_in", "slope"]):
+            _draw(panel, line.sort_values("half_width"), looks[key])
         panel.set(xscale="log", ylim=(-0.02, 0.6))
         panel.set_title(title, loc="center", fontsize=room.font, fontweight="bold")
         _dress(panel, room, 1 if size == "column" else 1 + len(losses))
@@ -81,14 +82,14 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
 
 
 def _panels(room: Size, stacked: bool, losses: int, events: int, contents: int) -> list[Axes]:
-    """Return the panels: the start, then the losses beside it; a row for each event."""
+    """Return the panel of the initialisation and the panels of the losses, one row per event."""
     columns, rows = (1, contents) if stacked else (1 + losses, max(events, 1))
     height = (0.6 if stacked else 0.36) * rows * room.width + 28
     figure = new_figure(room, height, layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     if stacked:
         return list(grid.ravel())
-    for panel in grid[1:, 0]:  # The start has a panel in the first row only.
+    for panel in grid[1:, 0]:  # The initialisation has a panel in the first row only.
         panel.remove()
     return [grid[0, 0], *grid[:, 1:].ravel()]
 

@@ -1,4 +1,4 @@
-"""Which learning rates of two layers converge, and how rough the boundary of that region is."""
+"""Draw which learning rates of two layers converge, and measure the boundary of that region."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from plateaumap.report.style import (
 
 _COLOURS = "RdYlBu"
 _PALEST = 0.25
-"""How far from the middle of the colours the palest ones are, so that both sides stand apart."""
+"""The distance of the palest colours from the middle of the colour map, which keeps sides apart."""
 
 _LOOKS = {
     "converges fast": _PALEST,
@@ -42,12 +42,12 @@ _TICKS = 5
 
 
 class BoxCounts(NamedTuple):
-    """How many boxes a boundary runs through, for boxes of several sizes.
+    """The number of boxes that a boundary crosses, for several sizes of the boxes.
 
     Attributes:
-        sizes: sides of the boxes in cells, powers of two, of shape (n,).
-        counts: boxes with a piece of the boundary inside, of shape (n,).
-        dimension: minus the slope of the counts over the sizes, in logarithms.
+        sizes: the sides of the boxes in cells, powers of two, of shape (n,).
+        counts: the number of boxes that contain a piece of the boundary, of shape (n,).
+        dimension: the box-counting dimension: minus the slope of log(counts) over log(sizes).
     """
 
     sizes: NDArray[np.int64]
@@ -56,28 +56,31 @@ class BoxCounts(NamedTuple):
 
 
 def boundary_boxes(inside: ArrayLike) -> BoxCounts:
-    """Counts boxes along the boundary of a region on a grid, for its box-counting dimension.
+    """Return the box counts of the boundary of a region on a grid.
 
-    A place between four cells belongs to the boundary where not all four are alike. Boxes reach
-    from one such place to an eighth of the grid. A smooth line has the dimension 1, a region
-    that is boundary everywhere 2; on a grid of n² cells the estimate is rough.
+    A corner between four cells belongs to the boundary if the four cells differ. The sides of the
+    boxes range from one corner to an eighth of the grid. The dimension of a smooth line is 1; the
+    dimension of a region that consists of boundary only is 2. On a grid of n² cells the estimate
+    is rough.
 
     Args:
         inside: whether each cell belongs to the region, of shape (rows, columns).
 
     Raises:
-        PlateaumapError: the grid is too small, or there is no boundary.
+        PlateaumapError: The grid is too small, or all cells are equal.
     """
     cells = np.asarray(inside, bool)
     if cells.ndim != 2 or min(cells.shape) < _SMALLEST_GRID:
         raise PlateaumapError(
-            f"a boundary needs a grid of at least {_SMALLEST_GRID} by {_SMALLEST_GRID} cells, "
-            f"this one has the shape {cells.shape}"
+            f"inside has the shape {cells.shape}: a boundary needs a grid of at least "
+            f"{_SMALLEST_GRID} by {_SMALLEST_GRID} cells; choose a finer grid"
         )
     corners = np.stack([cells[1:, 1:], cells[1:, :-1], cells[:-1, 1:], cells[:-1, :-1]])
     edge = np.asarray(corners.any(axis=0) & ~corners.all(axis=0))
     if not edge.any():
-        raise PlateaumapError("all cells are alike: there is no boundary to count")
+        raise PlateaumapError(
+            "inside: all cells are equal, so they have no boundary; choose a larger region"
+        )
     largest = max(2, min(edge.shape) // 8)
     sizes = 2 ** np.arange(int(np.log2(largest)) + 1)
     counts = np.array([_boxes(edge, int(side)) for side in sizes])
@@ -97,20 +100,21 @@ def _boxes(edge: NDArray[np.bool_], side: int) -> int:
 def trainability_map(
     frame: pd.DataFrame, *, detail: pd.DataFrame | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws which points of a grid converge and how fast, and a detail beside it.
+    """Draw which points of a grid converge and how fast, and optionally a detail of the grid.
 
-    Colours are ranks: among the runs that converge from fast (pale) to slow (dark), among those
-    that diverge likewise; so the dark sides meet at the boundary. With a detail a frame shows
-    where it lies, and a third panel counts the boxes along its boundary.
+    Colours are ranks. The runs that converge are ranked from fast (pale) to slow (dark), and so
+    are the runs that diverge; the dark colours meet at the boundary. With a detail, a frame shows
+    its position, and a third panel shows the box counts of its boundary.
 
     Args:
-        frame: a table of results with two axes, and the columns `converged` and `intensity`: the
-            sum of the losses over the epochs if converged, and of their inverses if not.
+        frame: a table of results with two axes and the columns `converged` and `intensity`.
+            `intensity` is the sum of the losses over the epochs for a run that converged, and the
+            sum of their inverses for a run that did not.
         detail: a table of a smaller region, or None.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: a table lacks a column, or has not just two axes.
+        PlateaumapError: A table lacks a column, or does not have exactly two axes.
     """
     room = size_named(size)
     tables = [frame] if detail is None else [frame, detail]
@@ -133,15 +137,15 @@ def trainability_map(
 
 
 def converged_grid(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Returns which cells converged, of shape (y, x), as `trainability_map` draws them."""
+    """Return which cells converged, of shape (y, x), as `trainability_map` draws them."""
     chosen = _stack(frame)
     return np.asarray(chosen.take(frame["converged"].to_numpy(bool))[0, 0].filled(False))
 
 
 def ranks(converged: NDArray[np.bool_], intensity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns for each run its colour: 0.25 to 1 if it converges, -0.25 to -1 if not.
+    """Return the colour of each run: 0.25 to 1 if it converges, -0.25 to -1 if it does not.
 
-    The fastest have ±0.25. Runs of equal intensity share the mean of their ranks.
+    The fastest runs have ±0.25. Runs of equal intensity share the mean of their ranks.
     """
     painted = np.empty(len(converged))
     for side, sign in ((converged, 1.0), (~converged, -1.0)):
@@ -180,7 +184,7 @@ def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
 
 
 def _tick(axis: Any, along: Direction) -> None:
-    """Labels both ends and the middle: less than two decades have hardly a power of ten."""
+    """Label both ends and the middle, because two decades contain few powers of ten."""
     places = along.centres[[0, len(along.centres) // 2, -1]]
     axis.set_ticks(places, [number(float(f"{place:.2g}")) for place in places])
     axis.set_ticks([], minor=True)

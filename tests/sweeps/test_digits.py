@@ -3,11 +3,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.figures.digits import accuracies, accuracy_curves, best_rates, starts_against_plateaus
 from tests.report.layout import legend_labels, problems
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.figures import accuracy_curves, starts_against_plateaus
-from plateaumap.report.networks import accuracies, own_best
 
 LOSSES = ("quadratic", "cross_entropy", "linear")
 SCALES, RATES = (0.3, 1.0, 3.0), (0.1, 1.0, 10.0)
@@ -99,9 +98,9 @@ def test_lines_are_medians_and_shades_quartiles() -> None:
                     assert np.isclose(shade, point).all(axis=1).any()
 
 
-def test_the_last_row_holds_each_loss_at_its_own_best_rate() -> None:
+def test_the_last_row_holds_each_loss_at_its_best_rates_rate() -> None:
     frame = made_up()
-    best = own_best(frame)
+    best = best_rates(frame)
     assert {(row.loss, row.lr) for row in best.itertuples()} == set(BEST.items())
     assert len(best) == len(LOSSES) * len(SCALES) * 6
     _, known = accuracies(frame)

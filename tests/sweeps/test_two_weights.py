@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
+from sweeps.figures.two_weights import loss_surface
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import table
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.figures import loss_surface
 from plateaumap.report.style import colours
 
 W, B = np.linspace(-3, 3, 7), np.linspace(-2, 2, 5)

@@ -1,4 +1,4 @@
-"""A loss as a surface over two weights, coloured by how long its plateaus last."""
+"""Draw a loss as a surface over two weights, coloured by its plateau lengths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.cells import draw_region, draw_values
@@ -41,10 +40,11 @@ def loss_surface(
     y: str | None = None,
     size: SizeName = "page",
 ) -> Figure:
-    """Draws the loss at the start over two coordinates, coloured by the plateau length from there.
+    """Draw the initial loss over two coordinates, coloured by the plateau length.
 
-    Above, for each loss, the surface in perspective; below the same from above: colours are the
-    plateau lengths T10 on one logarithmic scale for all losses, lines the loss at the start.
+    The upper row shows each loss as a surface in perspective; the lower row shows it from above.
+    Colours are the plateau lengths T10 on one logarithmic scale for all losses; lines are contours
+    of the initial loss.
 
     Args:
         frame: a table of results with two axes and `initial_loss`.
@@ -53,44 +53,44 @@ def loss_surface(
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
-        The figure: a surface for each loss, then a map for each loss, then the colour bar.
+        The figure. Its axes are a surface for each loss, a map for each loss, and the colour bar.
 
     Raises:
-        PlateaumapError: the table lacks a column, has not just two axes, or its losses are larger
-            than can be drawn.
+        PlateaumapError: The table lacks a column or does not have exactly two axes, or its losses
+            are too large to be drawn.
     """
     require(frame, ("initial_loss",), "loss_surface")
     room = size_named(size)
     lattice = read(frame, "loss_surface")
-    chosen = stack(lattice, choose(lattice, None, "loss_surface"), x, y, "loss_surface", 1)
-    heights = np.ma.masked_invalid(chosen.take(lattice.numbers("initial_loss")))[:, 0]
+    maps = stack(lattice, choose(lattice, None, "loss_surface"), x, y, "loss_surface", 1)
+    heights = np.ma.masked_invalid(maps.take(lattice.numbers("initial_loss")))[:, 0]
     if power_of(heights.compressed()):
         raise PlateaumapError(
-            f"loss_surface: initial_loss reaches {abs(heights).max():.3g}, which no surface can "
-            "show beside smaller losses; select fewer rows"
+            f"loss_surface: initial_loss reaches {abs(heights).max():.3g}: a surface cannot show "
+            "such a loss beside smaller ones; select fewer rows"
         )
-    lengths = np.ma.masked_invalid(chosen.take(lattice.lengths))[:, 0]
-    statuses = chosen.take(lattice.status_codes)[:, 0]
+    lengths = np.ma.masked_invalid(maps.take(lattice.lengths))[:, 0]
+    statuses = maps.take(lattice.status_codes)[:, 0]
     norm, cmap = _scale(lengths), colours(LENGTHS)
-    count = len(chosen.losses)
+    count = len(maps.losses)
     figure = new_figure(room, 0.84 * room.width + 10, layout="constrained")
     shape = (2, count)
     above = [figure.add_subplot(*shape, 1 + i, projection="3d") for i in range(count)]
     below = [figure.add_subplot(*shape, 1 + count + i) for i in range(count)]
     looks = _looks(statuses)
-    for place, loss in enumerate(chosen.losses):
+    for place, loss in enumerate(maps.losses):
         shown = heights[place], lengths[place]
-        _draw_surface(above[place], chosen, *shown, norm, cmap, room.font)
+        _draw_surface(above[place], maps, *shown, norm, cmap, room.font)
         above[place].set_title(
             loss_words(loss), fontsize=room.font, fontweight="bold", loc="center"
         )
-        _draw_map(below[place], chosen, *shown, norm, cmap, room.font)
+        _draw_map(below[place], maps, *shown, norm, cmap, room.font)
         for code, look in looks:
-            draw_region(below[place], (chosen.x, chosen.y), statuses[place] == code, look)
+            draw_region(below[place], (maps.x, maps.y), statuses[place] == code, look)
     bar = figure.colorbar(ScalarMappable(norm, cmap), ax=[*above, *below], shrink=0.5)
     bar.set_label(LENGTH_LABEL, fontsize=room.font)
     bar.ax.tick_params(labelsize=room.font)
-    legend_below(figure, room, _patches(looks))
+    legend_below(figure, room, [look.patch() for _, look in looks])
     return figure
 
 
@@ -102,36 +102,29 @@ def _scale(lengths: np.ma.MaskedArray) -> LogNorm:
 
 
 def _looks(statuses: np.ma.MaskedArray) -> list[tuple[int, Look]]:
-    found = set(np.unique(statuses.compressed()).tolist())
-    return [
-        (STATUSES.index(name), look)
-        for name, look in STATUS_LOOKS.items()
-        if STATUSES.index(name) in found
-    ]
-
-
-def _patches(looks: list[tuple[int, Look]]) -> list[Patch]:
-    return [look.patch() for _, look in looks]
+    codes = {STATUSES.index(name): look for name, look in STATUS_LOOKS.items()}
+    present = set(np.unique(statuses.compressed()).tolist())
+    return [(code, look) for code, look in codes.items() if code in present]
 
 
 def _draw_surface(
     panel: Any,
-    chosen: Stack,
+    maps: Stack,
     heights: np.ma.MaskedArray,
     lengths: np.ma.MaskedArray,
     norm: LogNorm,
     cmap: Colormap,
     font: float,
 ) -> None:
-    across, up = np.meshgrid(chosen.x.centres, chosen.y.centres)
+    across, up = np.meshgrid(maps.x.centres, maps.y.centres)
     painted = cmap(norm(lengths))
     painted[np.ma.getmaskarray(lengths)] = (0.6, 0.6, 0.6, 1.0)
     panel.plot_surface(
         across, up, heights.filled(np.nan), facecolors=painted, rstride=1, cstride=1,
         shade=False, linewidth=0, antialiased=False, rasterized=True,
     )  # fmt: skip
-    panel.set_xlabel(chosen.x.scale.label(short(chosen.x.name)), fontsize=font, labelpad=-6)
-    panel.set_ylabel(chosen.y.scale.label(short(chosen.y.name)), fontsize=font, labelpad=-6)
+    panel.set_xlabel(maps.x.scale.label(short(maps.x.name)), fontsize=font, labelpad=-6)
+    panel.set_ylabel(maps.y.scale.label(short(maps.y.name)), fontsize=font, labelpad=-6)
     panel.tick_params(labelsize=font, pad=-2)
     panel.locator_params(nbins=5)
     panel.view_init(elev=28, azim=-125)
@@ -140,19 +133,19 @@ def _draw_surface(
 
 def _draw_map(
     panel: Any,
-    chosen: Stack,
+    maps: Stack,
     heights: np.ma.MaskedArray,
     lengths: np.ma.MaskedArray,
     norm: LogNorm,
     cmap: Colormap,
     font: float,
 ) -> None:
-    draw_values(panel, (chosen.x, chosen.y), lengths, norm, cmap)
+    draw_values(panel, (maps.x, maps.y), lengths, norm, cmap)
     lines = panel.contour(
-        chosen.x.centres, chosen.y.centres, heights, levels=_CONTOURS, colors="white",
+        maps.x.centres, maps.y.centres, heights, levels=_CONTOURS, colors="white",
         linewidths=0.6,
     )  # fmt: skip
     panel.clabel(lines, lines.levels[1::2], fontsize=font - 1)
-    panel.set_xlabel(chosen.x.label, fontsize=font)
-    panel.set_ylabel(chosen.y.label, fontsize=font)
+    panel.set_xlabel(maps.x.label, fontsize=font)
+    panel.set_ylabel(maps.y.label, fontsize=font)
     panel.tick_params(labelsize=font)

@@ -1,11 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps.figures.activations import activation_lines
 from tests.report.layout import legend_labels, problems
 from tests.report.tables import HORIZON, LOSSES, table
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.figures import activation_lines
 
 GRID = np.linspace(-4, 4, 17)
 FACTORS = {"tanh": 1.0, "atan": 3.0, "exp": 20.0}
