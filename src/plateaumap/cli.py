@@ -237,7 +237,7 @@ def _run(
     if dry_run:
         from plateaumap.runner.estimate import estimate
 
-        typer.echo(estimate(sweep, folder, backend.threads).to_text())
+        typer.echo(estimate(sweep, folder, backend.threads, mix_versions).to_text())
         return None
 
     from plateaumap.runner.run import run

@@ -55,20 +55,23 @@ class Estimate:
         )
 
 
-def estimate(sweep: Sweep, folder: Path, threads: int | None = None) -> Estimate:
+def estimate(
+    sweep: Sweep, folder: Path, threads: int | None = None, mix_versions: bool = False
+) -> Estimate:
     """Return what running a sweep into a folder would take; nothing is written.
 
     Args:
         sweep: the sweep.
         folder: where it would go; what it holds of this sweep counts as done.
         threads: as for `run`.
+        mix_versions: as for `run`.
 
     Raises:
         PlateaumapError: the folder is not this sweep's, or the sweep cannot be run.
     """
     folder = local_path(folder)
     rows = Rows(sweep)
-    store = find_store(rows, folder)
+    store = find_store(rows, folder, mix_versions)
     plan = rows.plan if store is None else store.plan
     missing = list(range(len(plan))) if store is None else store.missing()
     left = sum(plan[index].rows for index in missing)

@@ -1,39 +1,55 @@
-"""The table as an xarray dataset. Imported only where xarray is asked for."""
+"""The table as an xarray dataset. Only `Results.to_xarray` imports this module."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from plateaumap.sweep.spec import Sweep
 from plateaumap.table.columns import Arrays, Column
 
 _EXACT = 2**53  # the largest magnitude up to which float64 holds every whole number
 
 
-def dataset(sweep: Sweep, columns: Sequence[Column], arrays: Arrays) -> xr.Dataset:
-    """The rows of a whole sweep by loss and axes; see `Results.to_xarray`."""
+def dataset(
+    spec: Mapping[str, Any], fingerprint: str, columns: Sequence[Column], arrays: Arrays
+) -> xr.Dataset:
+    """Return the rows of a whole sweep by loss and axes; see `Results.to_xarray`.
+
+    Args:
+        spec: the sweep as the manifest holds it. No code of the sweep's author is needed.
+        fingerprint: the fingerprint of the sweep.
+        columns: the columns of the table.
+        arrays: the rows of the table, by column.
+    """
     loss = next(column for column in columns if column.name == "loss")
-    dims = ("loss", *("_".join(axis.names) for axis in sweep.axes))
-    shape = (len(loss.categories), *(axis.size for axis in sweep.axes))
+    axes = [values_on(axis) for axis in spec["axes"]]
+    dims = ("loss", *("_".join(axis) for axis in axes))
+    shape = (len(loss.categories), *(len(next(iter(axis.values()))) for axis in axes))
     coords: dict[str, Any] = {"loss": ("loss", list(loss.categories))}
-    coordinates = {coordinate.name: coordinate for coordinate in sweep.experiment.coordinates}
-    for dim, axis in zip(dims[1:], sweep.axes, strict=True):
-        for name, values in sweep.grid.columns_of(axis).items():
-            coords[name] = (dim, coordinates[name].values(values))
-    given = {*coords, *(f"{name}_index" for name in coords)}
+    for dim, axis in zip(dims[1:], axes, strict=True):
+        coords |= {name: (dim, np.asarray(values)) for name, values in axis.items()}
+    skipped = {*coords, *(f"{name}_index" for name in coords)}
     data = {}
     for column in columns:
-        if column.name in given:
+        if column.name in skipped:
             continue
         attributes = {"units": column.unit, "long_name": column.meaning}
         values = _values(column, arrays[column.name])
-        if column.name in sweep.fixed:
+        if column.name in spec["fixed"]:
             coords[column.name] = ((), values[0], attributes)
         else:
             data[column.name] = (dims, values.reshape(shape), attributes)
-    return xr.Dataset(data, coords, {"name": sweep.name, "fingerprint": sweep.fingerprint})
+    return xr.Dataset(data, coords, {"name": spec["name"], "fingerprint": fingerprint})
+
+
+def values_on(axis: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each coordinate on an axis, from the axis as a manifest holds it."""
+    if axis["kind"] == "points":
+        return dict(axis["values"])
+    if axis["kind"] == "zip":
+        return {name: v for part in axis["axes"] for name, v in values_on(part).items()}
+    return {axis["name"]: axis["values"]}
 
 
 def _values(column: Column, array: np.ndarray) -> np.ndarray:

@@ -243,7 +243,8 @@ class Results:
             ) from error
         from plateaumap.storage.dataset import dataset
 
-        return dataset(self.sweep, self.columns, self._arrays(self.columns, partial=False))
+        arrays = self._arrays(self.columns, partial=False)
+        return dataset(self._manifest.spec, self._manifest.fingerprint, self.columns, arrays)
 
     def verify(self) -> list[str]:
         """Reads everything and says what is damaged, one line each; empty if nothing is."""
