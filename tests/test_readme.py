@@ -1,4 +1,4 @@
-"""The README tells what is there."""
+"""README.md: its table has exactly the columns of a sweep, and its links lead to files."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_every_column_of_the_table_is_explained_and_no_other() -> None:
-    section = README.split("## What the columns mean")[1].split("\n## ")[0]
+    section = README.split("## Columns of the table")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     sweep = pm.Sweep(axes=[pm.values("w0", [1])], fixed={"b0": 1, "lr": 1})
