@@ -46,7 +46,7 @@ class Network(pm.Experiment):
         """Start at normal weights."""
         return start(point, self.inputs.shape[1], self.width)
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         """Return the cross-entropy."""
         return loss(parameters, self.inputs, self.targets)
 

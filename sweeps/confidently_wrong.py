@@ -78,19 +78,19 @@ class SamplesOnACircle(Experiment):
         angle = jnp.pi * point["share"]
         return point["z0"] * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
-    def loss(self, parameters: Array, point: Point, choice: Any) -> Array:
+    def loss(self, parameters: Array, point: Point, loss_name: Any) -> Array:
         """Return the mean loss of the samples."""
         inputs, targets = circle(self.samples, parameters.dtype)
-        return jnp.mean(getattr(pm.losses, choice)(parameters @ inputs, targets))
+        return jnp.mean(getattr(pm.losses, loss_name)(parameters @ inputs, targets))
 
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Return the standard measures, and how wrong the start is."""
         return (*super().measures, Mistakes(self.samples))
 
-    def theory(self, choice: Any) -> "FlowOnACircle":
+    def theory(self, loss_name: Any) -> "FlowOnACircle":
         """Return the length along the gradient flow for many samples."""
-        return FlowOnACircle(choice)
+        return FlowOnACircle(loss_name)
 
 
 @dataclass(frozen=True)

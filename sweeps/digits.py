@@ -160,12 +160,12 @@ class Network(Experiment):
         parts = jnp.split(drawn, np.cumsum(sizes)[:-1])
         return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
-    def loss(self, parameters: dict[str, Array], point: Point, choice: Any) -> Array:
+    def loss(self, parameters: dict[str, Array], point: Point, loss_name: Any) -> Array:
         """Return the mean over samples of the loss of all outputs."""
         answers, targets = logits(parameters, self.pixels).T, self.targets.T
-        if choice == "cross_entropy":
+        if loss_name == "cross_entropy":
             return pm.losses.binary_cross_entropy(answers, targets)
-        activation = "identity" if choice == "linear" else "sigmoid"
+        activation = "identity" if loss_name == "linear" else "sigmoid"
         return pm.losses.l2_loss(answers, targets, activation)
 
     @property

@@ -114,7 +114,7 @@ class TwoRates(Experiment):
         """Start all runs at the same weights."""
         return {"first": jnp.asarray(self.first), "second": jnp.asarray(self.second)}
 
-    def loss(self, parameters: dict[str, Array], point: Point, choice: Any) -> Array:
+    def loss(self, parameters: dict[str, Array], point: Point, loss_name: Any) -> Array:
         """Return the mean squared error of all samples."""
         width = self.inputs.shape[1]
         hidden = jnp.tanh(self.inputs @ parameters["first"] * np.sqrt(2 / width))

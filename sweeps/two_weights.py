@@ -40,12 +40,12 @@ class TwoWeights(Experiment):
         """Start at the two weights."""
         return {"w": point["w"], "v": point["v"]}
 
-    def loss(self, parameters: dict[str, Array], point: Point, choice: Any) -> Array:
+    def loss(self, parameters: dict[str, Array], point: Point, loss_name: Any) -> Array:
         """Return the mean loss of the samples."""
         inputs = jnp.asarray(signal(self.samples, self.seed), parameters["w"].dtype)
         logits = parameters["v"] * jnp.tanh(parameters["w"] * inputs)
         targets = (inputs > 0).astype(inputs.dtype)
-        return jnp.mean(getattr(pm.losses, choice)(logits, targets))
+        return jnp.mean(getattr(pm.losses, loss_name)(logits, targets))
 
 
 sweep = pm.Sweep(

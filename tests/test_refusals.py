@@ -27,7 +27,7 @@ class Bowl(pm.Experiment):
     def init(self, point):
         return {"w": point["w0"]}
 
-    def loss(self, parameters, point, choice):
+    def loss(self, parameters, point, loss_name):
         return parameters["w"] ** 2
 
     def optimizer(self, point):
@@ -147,7 +147,7 @@ def test_an_experiment_without_coordinates_is_told_what_is_missing():
         def init(self, point):
             return {"w": 1.0}
 
-        def loss(self, parameters, point, choice):
+        def loss(self, parameters, point, loss_name):
             return parameters["w"] ** 2
 
     assert "is missing" in refused(Bare())["experiment.coordinates"]
@@ -353,7 +353,7 @@ def test_an_optimizer_may_count_in_python_numbers(start):
 
 
 def test_a_loss_that_is_a_python_number_is_stationary():
-    frame = pm.run(swept(bowl(loss=lambda self, w, point, choice: 3.0)), progress=False)
+    frame = pm.run(swept(bowl(loss=lambda self, w, point, loss_name: 3.0)), progress=False)
     assert frame["status"].tolist() == ["stationary"]
     assert frame["final_loss"].tolist() == [3.0]
 

@@ -78,7 +78,7 @@ class Line(pm.Experiment):
     targets = np.linspace(-1, 1, 5)
     def init(self, point):
         return {"p": jax.random.normal(jax.random.key(point["seed"]), (5,))}
-    def loss(self, parameters, point, choice):
+    def loss(self, parameters, point, loss_name):
         return jnp.mean((parameters["p"] - self.targets) ** 2)
 neuron = {"axes": [pm.values("w0", [2.0, -9.0, 800.0])], "fixed": {"b0": 2.0, "lr": 0.15}}
 line = {"experiment": Line(), "axes": [pm.values("lr", [0.0, 0.1, 1e300])], "fixed": {"seed": 3}}

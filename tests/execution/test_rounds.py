@@ -35,9 +35,9 @@ class Silent(NeuronTheory):
 class Unpredicted(SingleNeuron):
     """A neuron of which nobody knows how long it takes."""
 
-    def theory(self, choice: Any) -> Silent:
+    def theory(self, loss_name: Any) -> Silent:
         """Return what is known but the prediction."""
-        known = super().theory(choice)
+        known = super().theory(loss_name)
         return Silent(known.activation, known.loss, known.name)
 
 
@@ -115,9 +115,9 @@ class Counted(Experiment):
         self.traces.append(1)
         return point["start"]
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> jax.Array:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> jax.Array:
         """Return half the square."""
-        del point, choice
+        del point, loss_name
         return jnp.square(parameters) / 2
 
 

@@ -264,13 +264,13 @@ def test_a_usual_network_is_compiled_with_options(caplog: pytest.LogCaptureFixtu
         def init(self, point: Any) -> Any:
             return {"w": jax.random.normal(jax.random.key(point["seed"]), (2, 3))}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             logits = jnp.tanh(jnp.ones((4, 2)) @ parameters["w"])
             return pm.losses.softmax_cross_entropy(logits, jnp.eye(3)[jnp.array([0, 1, 2, 0])])
 
-        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
+        def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
             key = jax.random.fold_in(jax.random.key(point["seed"]), epoch)
-            return self.loss(parameters, point, choice) * jax.random.uniform(key)
+            return self.loss(parameters, point, loss_name) * jax.random.uniform(key)
 
         def optimizer(self, point: Any) -> Any:
             return optax.adam(point["lr"])

@@ -19,24 +19,24 @@ SHARES_LEFT = {"plateau_epochs": 0.9, "half_epochs": 0.5, "tenth_epochs": 0.1}
 def train(
     experiment: Any,
     point: Mapping[str, Any],
-    choice: Any,
+    loss_name: Any,
     horizon: int,
     until: str = "tenth",
     tolerance: float = 0.01,
 ) -> dict[str, Any]:
     """Return status, crossings, epochs run and losses of one run; None for a null."""
     with jax.enable_x64(True):
-        return _train(experiment, point, choice, horizon, until, tolerance)
+        return _train(experiment, point, loss_name, horizon, until, tolerance)
 
 
-def _train(experiment, point, choice, horizon, until, tolerance):
+def _train(experiment, point, loss_name, horizon, until, tolerance):
     point = {name: jnp.asarray(value) for name, value in point.items()}
-    floor = float(experiment.floor(point, choice))
+    floor = float(experiment.floor(point, loss_name))
     optimizer = optax.with_extra_args_support(experiment.optimizer(point))
     if experiment.descent is None:
-        slope = jax.value_and_grad(lambda p, n: experiment.loss(p, point, choice))
+        slope = jax.value_and_grad(lambda p, n: experiment.loss(p, point, loss_name))
     else:
-        slope = jax.value_and_grad(lambda p, n: experiment.descent(p, point, choice, n))
+        slope = jax.value_and_grad(lambda p, n: experiment.descent(p, point, loss_name, n))
 
     @jax.jit
     def look(parameters, state, epoch):
@@ -45,7 +45,7 @@ def _train(experiment, point, choice, horizon, until, tolerance):
             gradients, state, parameters, value=value, grad=gradients, value_fn=None
         )
         ahead = optax.apply_updates(parameters, updates)
-        return experiment.loss(parameters, point, choice), gradients, ahead, after
+        return experiment.loss(parameters, point, loss_name), gradients, ahead, after
 
     parameters = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), experiment.init(point))
     state = optimizer.init(parameters)

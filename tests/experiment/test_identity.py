@@ -44,7 +44,7 @@ class Base(pm.Experiment):
     def init(self, point: Any) -> Any:
         return {"w": point["w0"], "v": 0.5 * point["w0"]}
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return parameters["w"] ** 2 + jnp.sin(parameters["v"]) ** 2
 
     def optimizer(self, point: Any) -> Any:
@@ -187,11 +187,11 @@ FAMILY: dict[str, dict[str, Any]] = {
     "measure": measured(Extra()),
     "other measure": measured(Extra(2.0)),
     "converged": {"converged": lambda self, p, q, t: jnp.abs(p["w"]) < 1.5},
-    "speed": {**measured(Speed()), "speed": lambda self, g: g["w"]},
-    "other speed": {**measured(Speed()), "speed": lambda self, g: g["v"]},
+    "speed": {**measured(Speed()), "gradient_scalar": lambda self, g: g["w"]},
+    "other speed": {**measured(Speed()), "gradient_scalar": lambda self, g: g["v"]},
     "output": {**measured(Outputs()), "output": lambda self, p, q: p["w"]},
     "output of the point": {**measured(Outputs()), "output": lambda self, p, q: q["w0"]},
-    "fall": {"fall": lambda self, q, c: lambda p, u: jnp.sum(p["w"] * u["w"])},
+    "fall": {"decrease": lambda self, q, c: lambda p, u: jnp.sum(p["w"] * u["w"])},
 }
 """Models of which no two compute the same."""
 
@@ -260,7 +260,7 @@ class Kept(Base):
         setattr(self, name, data)
         self._name = name
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         data = getattr(self, self._name)
         return jnp.mean(data * parameters["w"] ** 2) + parameters["v"] ** 2
 
@@ -271,7 +271,7 @@ class Counted(Base):
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return jnp.mean(jnp.asarray(self.table["a"].to_numpy())) * read(parameters)
 
 
@@ -334,7 +334,7 @@ def test_losses_of_the_neuron_are_known_by_their_programs_and_names() -> None:
         loss_named("square", kits[1]),
         loss_named("other", square),
         loss_named("square", square, floor=lambda y: 0 * y - 1),
-        loss_named("square", square, fall=lambda z, s, y: (z - y) ** 2 - (z + s - y) ** 2),
+        loss_named("square", square, decrease=lambda z, s, y: (z - y) ** 2 - (z + s - y) ** 2),
     ]
     prints = [pm.Sweep(losses=[loss], **NEURON).fingerprint for loss in different]
     assert len(set(prints)) == len(prints)
@@ -392,7 +392,7 @@ class Grows(Base):
 
     calls = 0
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         type(self).calls += 1
         return type(self).calls * read(parameters)
 

@@ -57,7 +57,7 @@ class Well(Experiment):
     def init(self, point: Any) -> Any:
         return point["w0"]
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return parameters**2 / 2
 
     @property

@@ -48,7 +48,7 @@ class TwoLayers(pm.Experiment):
         hidden = jnp.tanh(self.inputs @ parameters["hidden"] + parameters["bias"])
         return hidden @ parameters["out"]
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return pm.losses.binary_cross_entropy(self.logits(parameters), self.targets)
 
     def optimizer(self, point: Any) -> Any:
@@ -203,11 +203,11 @@ def test_data_have_the_precision_of_the_sweep() -> None:
 class Batches(TwoLayers):
     """Each update follows three samples, drawn anew."""
 
-    def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
+    def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
         key = jax.random.fold_in(jax.random.key(point["seed"]), epoch)
         some = jax.random.choice(key, len(self.inputs), (3,), replace=False)
         batch = replace(self, inputs=self.inputs[some], targets=self.targets[some])
-        return batch.loss(parameters, point, choice)
+        return batch.loss(parameters, point, loss_name)
 
 
 def test_minibatches_are_those_of_a_plain_loop() -> None:
@@ -238,7 +238,7 @@ class Chosen(pm.Experiment):
     def init(self, point: Any) -> Any:
         return jnp.ones(point["width"])
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return jnp.sum(parameters**2) / 2
 
     def optimizer(self, point: Any) -> Any:

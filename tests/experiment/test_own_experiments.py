@@ -38,7 +38,7 @@ class Well(Experiment):
     def init(self, point):
         return point["w0"]
 
-    def loss(self, parameters, point, choice):
+    def loss(self, parameters, point, loss_name):
         return {depth} * self.depth * parameters**2
 
     @property
@@ -146,7 +146,7 @@ class Plain(Experiment):
     def init(self, point: Any) -> Any:
         return point["w0"]
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return self.depth * parameters**2
 
     @cached_property

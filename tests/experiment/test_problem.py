@@ -25,7 +25,7 @@ class Bowl(pm.Experiment):
     def init(self, point: Any) -> Any:
         return {"p": point["scale"] * jnp.arange(1.0, 4.0), "extra": self.extra}
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return jnp.sum((parameters["p"] - 1.0) ** 2)
 
     def optimizer(self, point: Any) -> Any:
@@ -93,9 +93,9 @@ def test_keys_and_empty_arrays_are_carried_along(precision: str) -> None:
             keys = jax.random.split(jax.random.key(3), 2)
             return {**super().init(point), "extra": {"keys": keys, "none": jnp.zeros((0, 2))}}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             drawn = jax.random.uniform(parameters["extra"]["keys"][1])
-            return super().loss(parameters, point, choice) * (1 + drawn)
+            return super().loss(parameters, point, loss_name) * (1 + drawn)
 
     plain, keyed = row_of(Bowl(), precision=precision), row_of(Keyed(), precision=precision)
     bits = precision == "float64"
@@ -118,7 +118,7 @@ def test_an_equinox_model_keeps_its_key() -> None:
         def init(self, point: Any) -> Any:
             return Noisy(jnp.ones(3), jax.random.key(point["seed"]))
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             inputs = jax.random.normal(parameters.key, (3,))
             return (jnp.dot(parameters.weight, inputs) - 1.0) ** 2
 
@@ -140,7 +140,7 @@ def test_data_of_any_byte_order_are_those_numbers(kind: str, precision: str) -> 
         def init(self, point: Any) -> Any:
             return point["w0"]
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             return jnp.sum(self.data * parameters**2)
 
     row = row_of(Fit(np.array([1, 2, 5], kind)), fixed={"w0": 0.5}, precision=precision)
@@ -165,7 +165,7 @@ def test_a_float32_sweep_draws_what_jax_draws_by_default() -> None:
         def init(self, point: Any) -> Any:
             return {"w": jax.random.normal(jax.random.key(point["seed"]), (3,))}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             return jnp.mean(parameters["w"] ** 2)
 
     sweep = pm.Sweep(

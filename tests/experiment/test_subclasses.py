@@ -53,25 +53,25 @@ class Bowl(pm.Experiment):
     def init(self, point: Any) -> Any:
         return {"p": point["w0"], "q": 0.0 * point["b0"]}
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return self.depth * parameters["p"] ** 2 + 0.0 * parameters["q"] + 0.25
 
-    def floor(self, point: Any, choice: Any) -> Any:
+    def floor(self, point: Any, loss_name: Any) -> Any:
         return 0.25
 
-    def excess(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def excess(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return self.depth * parameters["p"] ** 2 + 0.0 * parameters["q"]
 
-    def fall(self, point: Any, choice: Any) -> Any:
+    def decrease(self, point: Any, loss_name: Any) -> Any:
         return lambda p, u: -self.depth * u["p"] * (2 * p["p"] + u["p"])
 
-    def speed(self, gradients: Any) -> Any:
+    def gradient_scalar(self, gradients: Any) -> Any:
         return gradients["p"]
 
     def output(self, parameters: Any, point: Any) -> Any:
         return parameters["p"]
 
-    def theory(self, choice: Any) -> Halving:
+    def theory(self, loss_name: Any) -> Halving:
         return Halving()
 
 
@@ -103,7 +103,7 @@ def with_polyak(base: type) -> type:
 
 def with_another_loss(base: type) -> type:
     class Changed(base):
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             w, b = jax.tree.leaves(parameters)
             return jnp.sqrt(1 + (w - 0.3) ** 2) - 1 + 0.1 * b**2
 
@@ -112,7 +112,7 @@ def with_another_loss(base: type) -> type:
 
 def with_another_floor(base: type) -> type:
     class Changed(base):
-        def floor(self, point: Any, choice: Any) -> Any:
+        def floor(self, point: Any, loss_name: Any) -> Any:
             return -0.75
 
     return Changed
@@ -129,8 +129,8 @@ def with_another_init(base: type) -> type:
 
 def with_batches(base: type) -> type:
     class Changed(base):
-        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
-            return (1 + 0.5 * jnp.cos(1.0 * epoch)) * self.loss(parameters, point, choice)
+        def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
+            return (1 + 0.5 * jnp.cos(1.0 * epoch)) * self.loss(parameters, point, loss_name)
 
     return Changed
 
@@ -288,10 +288,10 @@ class Guess(pm.Theory):
 class Model(pm.Experiment):
     coordinates = (pm.Coordinate("lr", minimum=0),)
     def init(self, point): return {"p": 1.0 + 0 * point["lr"]}
-    def loss(self, parameters, point, choice): return parameters["p"] ** 2
-    def theory(self, choice): return Guess()
+    def loss(self, parameters, point, loss_name): return parameters["p"] ** 2
+    def theory(self, loss_name): return Guess()
 class Changed(Model):
-    def loss(self, parameters, point, choice): return parameters["p"] ** 4
+    def loss(self, parameters, point, loss_name): return parameters["p"] ** 4
 sys.stdout.buffer.write(cloudpickle.dumps([Model(), Changed()]))
 """
 
@@ -321,13 +321,13 @@ def test_a_patched_neuron_is_another_model(monkeypatch: pytest.MonkeyPatch) -> N
 class Stated:
     """Special knowledge in a plain mixin, for a loss that it does not define."""
 
-    def floor(self, point: Any, choice: Any) -> Any:
+    def floor(self, point: Any, loss_name: Any) -> Any:
         return 0.25
 
-    def excess(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def excess(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return parameters["p"] ** 2
 
-    def theory(self, choice: Any) -> Halving:
+    def theory(self, loss_name: Any) -> Halving:
         return Halving()
 
 
@@ -339,7 +339,7 @@ class Mixed(Stated, pm.Experiment):
     def init(self, point: Any) -> Any:
         return {"p": point["w0"]}
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return self.energy(parameters["p"]) + self(parameters["p"]) + 0.25
 
     def energy(self, p: Any) -> Any:
@@ -354,7 +354,7 @@ class Mixed(Stated, pm.Experiment):
 
 
 OF_A_LOSS = {
-    "loss": lambda self, parameters, point, choice: jnp.cosh(parameters["p"] - 0.3) - 1,
+    "loss": lambda self, parameters, point, loss_name: jnp.cosh(parameters["p"] - 0.3) - 1,
     "energy": lambda self, p: jnp.abs(p) ** 1.5,
     "__call__": lambda self, p: jnp.abs(p) ** 1.5,
     "half": cached_property(lambda self: 0.75),
@@ -387,7 +387,7 @@ def test_what_a_mixin_states_holds_where_it_is_taken_in() -> None:
 
 def test_a_static_method_states_a_floor() -> None:
     class Changed(pm.SingleNeuron):
-        floor = staticmethod(lambda point, choice: -0.1)
+        floor = staticmethod(lambda point, loss_name: -0.1)
 
     compare(
         Changed(),
@@ -405,7 +405,7 @@ def test_arrays_of_size_zero_and_random_keys_are_held_like_others() -> None:
         def init(self, point: Any) -> Any:
             return {**super().init(point), "none": jnp.zeros((0, 3))}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             factor = 1 + jax.random.uniform(self.key, dtype=parameters["p"].dtype)
             return factor * parameters["p"] ** 2
 

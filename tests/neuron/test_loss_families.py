@@ -173,7 +173,7 @@ def test_falls_agree_with_mpmath(name, family):
         )
     )
     exact = exactly(lambda z, s, y: value(z, y) - value(z + s, y), z, step, y, digits=120)
-    values = compute(loss.fall, z, step, y)
+    values = compute(loss.decrease, z, step, y)
 
     def scale(z, s, y):
         """Return the size of the terms of which a fall is the difference."""
@@ -205,7 +205,7 @@ def test_everything_is_finite_up_to_ten_thousand(name, dtype):
         found = []
         for loss in (quadratic_of(name), matching_of(name)):
             excess, gradient = jax.value_and_grad(loss.above_floor)(z, y)
-            found += [loss(z, y), excess, gradient, loss.fall(z, -z / 3, y)]
+            found += [loss(z, y), excess, gradient, loss.decrease(z, -z / 3, y)]
         return jnp.stack(found)
 
     z, y = np.meshgrid(either_sign(np.geomspace(1e-8, limit, 40)), targets(name))

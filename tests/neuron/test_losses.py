@@ -119,7 +119,7 @@ def test_everything_is_finite_up_to_ten_thousand(name, dtype, y):
     for function in (loss, loss.above_floor, gradient, jax.grad(gradient)):
         assert np.isfinite(compute(function, z, ys, dtype=dtype)).all()
     for step in (-1e4, -1e-3, 1e-12, 3.0, 1e9):
-        falls = compute(loss.fall, z, np.full_like(z, step), ys, dtype=dtype)
+        falls = compute(loss.decrease, z, np.full_like(z, step), ys, dtype=dtype)
         assert np.isfinite(falls).all()
 
 
@@ -210,7 +210,7 @@ def test_falls_agree_with_mpmath_for_tiny_and_huge_steps(name, dtype):
         )
     ]
     errors = errors_in_eps(
-        compute(loss.fall, *columns, dtype=dtype),
+        compute(loss.decrease, *columns, dtype=dtype),
         exactly(lambda z, s, y: value(z, y) - value(z + s, y), *columns, dtype=dtype),
         exactly(FALL_SCALES[name], *columns, dtype=dtype),
     )
@@ -223,7 +223,7 @@ def test_falls_mirror(name):
     random = np.random.default_rng(0)
     z, step = random.uniform(-700, 700, 500), random.normal(0, 1, 500) ** 9
     y = random.integers(0, 65, 500) / 64
-    fall = LOSSES[name][0].fall
+    fall = LOSSES[name][0].decrease
     np.testing.assert_allclose(
         compute(fall, z, step, y), compute(fall, -z, -step, 1 - y), rtol=1e-12, atol=1e-300
     )
@@ -259,7 +259,7 @@ def test_a_plain_function_is_a_loss():
     assert isinstance(loss, Loss)
     assert loss.name == "hinge"
     assert loss(0.5, 1.0) == loss.above_floor(jnp.float32(0.5), jnp.float32(1.0)) == 0.5
-    assert loss.fall is None
+    assert loss.decrease is None
     assert as_loss(quadratic) is quadratic
 
 
@@ -308,7 +308,7 @@ def test_nothing_underflows_above_the_smallest_normal_number(name, y, dtype):
     found = (
         compute(loss.value, z, targets, dtype=dtype),
         compute(jax.grad(loss.value), z, targets, dtype=dtype),
-        compute(loss.fall, z, step, targets, dtype=dtype),
+        compute(loss.decrease, z, step, targets, dtype=dtype),
     )
     with mpmath.workdps(60):
         exact = (

@@ -229,7 +229,7 @@ from plateaumap.runner.evaluator import Task
 begin = Task.begin
 
 def begins(self, lanes, points):
-    if "POISON" in os.environ and self.evaluation.choice == "quadratic":
+    if "POISON" in os.environ and self.evaluation.loss == "quadratic":
         raise ValueError("the well is poisoned")
     return begin(self, lanes, points)
 

@@ -43,7 +43,7 @@ class Bowl(pm.Experiment):
     def init(self, point):
         return {"p": jnp.ones(point["width"])}
 
-    def loss(self, parameters, point, choice):
+    def loss(self, parameters, point, loss_name):
         return jnp.mean(parameters["p"] ** 2)
 
     def optimizer(self, point):

@@ -29,7 +29,7 @@ class Unit(pm.Experiment):
     def output(self, parameters: Any, point: Any) -> Any:
         return jax.nn.relu(parameters["w"]) * jnp.sum(parameters["v"])
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return (self.output(parameters, point) - 1.0) ** 2
 
     def optimizer(self, point: Any) -> Any:
@@ -50,7 +50,7 @@ class Polynomial(pm.Experiment):
     def init(self, point: Any) -> Any:
         return {"p": point["p0"]}
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         square = parameters["p"] ** 2
         return square**2 - square + 0.25
 
@@ -130,8 +130,8 @@ def test_a_unit_that_a_schedule_moves_later_is_not_stationary() -> None:
 
 def test_what_has_no_first_gradient_has_no_acceleration() -> None:
     class Late(Unit):
-        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
-            return jnp.where(epoch > 2, 1.0, 0.0) * self.loss(parameters, point, choice)
+        def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
+            return jnp.where(epoch > 2, 1.0, 0.0) * self.loss(parameters, point, loss_name)
 
     row = run(experiment=Late(), fixed={"w0": 0.2, "lr": 0.1}, horizon=300).iloc[0]
     assert row["status"] == "escaped"
@@ -156,8 +156,8 @@ def test_a_gradient_that_underflows_is_stalled_by_rounding() -> None:
 
 def test_gradients_of_batches_make_nothing_stationary() -> None:
     class Batches(Unit):
-        def descent(self, parameters: Any, point: Any, choice: Any, epoch: Any) -> Any:
-            return jnp.where(epoch % 3 == 2, 1.0, 0.0) * self.loss(parameters, point, choice)
+        def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
+            return jnp.where(epoch % 3 == 2, 1.0, 0.0) * self.loss(parameters, point, loss_name)
 
     fixed = {"w0": 0.2, "lr": 0.05, "method": "sgd"}
     row = run(experiment=Batches(), fixed=fixed, horizon=300).iloc[0]
@@ -212,7 +212,7 @@ class Written(pm.Experiment):
     def output(self, parameters: Any, point: Any) -> Any:
         return pm.neuron.sigmoid(parameters[0] * point["x"] + parameters[1])
 
-    def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+    def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
         return (self.output(parameters, point) - point["y"]) ** 2 / 2
 
 
@@ -259,7 +259,7 @@ def test_until_the_horizon_a_run_goes_on_though_rounding_takes_from_it() -> None
         def init(self, point: Any) -> Any:
             return {"large": jnp.asarray(1e6), "small": jnp.asarray(1.0)}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             return (parameters["large"] - 1e6 + parameters["small"]) ** 2
 
         @property
@@ -283,7 +283,7 @@ def test_a_run_that_left_its_plateau_and_diverged_has_escaped() -> None:
         def init(self, point: Any) -> Any:
             return {"p": point["p0"]}
 
-        def loss(self, parameters: Any, point: Any, choice: Any) -> Any:
+        def loss(self, parameters: Any, point: Any, loss_name: Any) -> Any:
             return parameters["p"] ** 2
 
         def optimizer(self, point: Any) -> Any:

@@ -33,14 +33,14 @@ class Evaluation(Protocol):
 
     `limits` is a pytree of scalars, `data()` one of arrays that all points share. Equal
     evaluations must have equal hashes. `lanes` bounds the runs in one block, if it is not None;
-    `brief` tells that all runs last a few epochs only.
+    `every_epoch` says that every epoch of a run is observed, as all runs are short.
     """
 
     @property
     def lanes(self) -> int | None: ...  # noqa: D102
 
     @property
-    def brief(self) -> bool: ...  # noqa: D102
+    def every_epoch(self) -> bool: ...  # noqa: D102
 
     def __hash__(self) -> int: ...  # noqa: D105
 

@@ -35,7 +35,7 @@ Of fewer, smaller ones lanes wait less for each other, as runs of more alike len
 WIDE = 131_072
 """The same where XLA compiles them for an accelerator, which wants all of them at once."""
 
-BRIEF_LANES = 8192
+EVERY_EPOCH_LANES = 8192
 """Runs in one block that last a few epochs only: no lane waits for another, and calls cost most."""
 
 FEWEST_LANES = 64
@@ -129,7 +129,7 @@ class LocalExecutor:
         lanes = self.block_lanes(evaluation, count)
         if length is None or self.unroll > 1:
             return self._simulate_in_rounds(evaluation, points, limits, lanes).result
-        order = None if evaluation.brief else _longest_first(length)
+        order = None if evaluation.every_epoch else _longest_first(length)
         if order is not None:
             points = {name: array[order] for name, array in points.items()}
         blocks = [slice(at, min(at + lanes, count)) for at in range(0, count, lanes)]
@@ -144,8 +144,8 @@ class LocalExecutor:
         if evaluation.lanes is not None:
             # Of a model with arrays every block has the same lanes: one compilation, the same bits.
             return min(evaluation.lanes, self.lanes)
-        if evaluation.brief and count >= BRIEF_LANES:
-            return max(self.lanes, BRIEF_LANES)
+        if evaluation.every_epoch and count >= EVERY_EPOCH_LANES:
+            return max(self.lanes, EVERY_EPOCH_LANES)
         lanes = self.lanes if count >= ENOUGH_BLOCKS * self.lanes else self._few_lanes
         return min(_padded(count), lanes)
 

@@ -17,14 +17,14 @@ from typing import Any
 DERIVED_FROM: Mapping[str, tuple[str, ...] | None] = {
     "floor": ("loss",),
     "excess": ("loss", "floor"),
-    "speed": ("loss", "floor", "excess", "descent"),
+    "gradient_scalar": ("loss", "floor", "excess", "descent"),
     "direction": ("loss", "floor", "excess", "descent", "output"),
-    "fall": ("loss", "floor", "excess"),
+    "decrease": ("loss", "floor", "excess"),
     "theory": None,
 }
 """Members that state special knowledge, and what each was derived from; None: from everything."""
 
-_COMPUTED = ("excess", "fall")
+_COMPUTED = ("excess", "decrease")
 """Members that restate a computation, and so depend on the helpers that `loss` may call, too."""
 
 _CALLS = ("__call__", "__getitem__", "__getattribute__", "__getattr__")

@@ -53,19 +53,21 @@ class _Check:
 
     def run(self) -> None:
         """Trace each method by itself, so that it can be named; then the measures."""
-        choice, dtype = self._evaluation.choice, self._evaluation.dtype
+        loss_name, dtype = self._evaluation.loss, self._evaluation.dtype
         parameters = self._traced("init", lambda e, p: self._floats(e.init(p)))
         parameters = jax.tree.map(
             lambda leaf: leaf if is_key(leaf) else jax.ShapeDtypeStruct(leaf.shape, dtype),
             parameters,
         )
-        loss = self._traced("loss", lambda e, p, w: e.loss(w, p, choice), parameters)
+        loss = self._traced("loss", lambda e, p, w: e.loss(w, p, loss_name), parameters)
         self._require_scalar("loss", loss)
-        self._require_scalar("floor", self._traced("floor", lambda e, p: e.floor(p, choice)), False)
+        self._require_scalar(
+            "floor", self._traced("floor", lambda e, p: e.floor(p, loss_name)), False
+        )
         if self._experiment.descent is not None:
             step = jax.ShapeDtypeStruct((), self._evaluation.counter)
             slope = self._traced(
-                "descent", lambda e, p, w, n: e.descent(w, p, choice, n), parameters, step
+                "descent", lambda e, p, w, n: e.descent(w, p, loss_name, n), parameters, step
             )
             self._require_scalar("descent", slope)
         if self._experiment.output is not None:
@@ -141,7 +143,7 @@ class _Check:
     def _updated(self, experiment: Any, point: Any) -> PyTree:
         """Return one update, to see that the optimizer can make it."""
         problem = bind(
-            experiment, point, self._evaluation.choice, jnp.zeros((), self._evaluation.dtype)
+            experiment, point, self._evaluation.loss, jnp.zeros((), self._evaluation.dtype)
         )
         state = problem.optimizer.init(problem.parameters)
         gradients = jax.tree.map(jnp.zeros_like, problem.parameters)
@@ -200,7 +202,7 @@ class _Check:
         """Return the record of a run of no length, each measure blamed for what it raises."""
         with jax.enable_x64(True):
             evaluation = self._evaluation
-            problem = bind(experiment, point, evaluation.choice, jnp.zeros((), evaluation.dtype))
+            problem = bind(experiment, point, evaluation.loss, jnp.zeros((), evaluation.dtype))
             named = tuple(_Blamed(self._name, measure) for measure in experiment.measures)
             observer = Measures(Crossings(evaluation.until), named)
             apply = PRECISIONS[evaluation.precision].apply

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array
 
 from plateaumap.experiment.data import arrays_of, with_arrays
-from plateaumap.experiment.footprint import lanes_for
 from plateaumap.experiment.identity import identity_of
+from plateaumap.experiment.lanes import lanes_for_cache
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import program_context
-from plateaumap.experiment.protocol import Experiment, LossChoice, Point
+from plateaumap.experiment.protocol import Experiment, LossLike, Point
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Arrays, Column
@@ -88,24 +88,24 @@ class Evaluation:
 
     Attributes:
         experiment: what is trained.
-        choice: the loss, a name or a function.
+        loss: the loss, a name or a function.
         precision: a key of `PRECISIONS`.
         until: "tenth", "plateau" or "horizon".
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
         identity: see `plateaumap.experiment.identity.identity_of`; found here if empty.
-        brief: whether runs are so short that every epoch is looked at at once.
+        every_epoch: whether every epoch is observed, as suits short runs.
         matmul: JAX's setting for products of matrices, in whatever thread or process runs it.
     """
 
     experiment: Experiment = field(compare=False)
-    choice: LossChoice = field(compare=False)
+    loss: LossLike = field(compare=False)
     precision: str = "float64"
     until: str = "tenth"
     counter: str = "int32"
     static: tuple[tuple[str, Any], ...] = ()
     identity: str = ""
-    brief: bool = False
+    every_epoch: bool = False
     matmul: str | None = field(
         default_factory=lambda: jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     )
@@ -113,7 +113,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         """Find the identity of experiment and loss."""
         if not self.identity:
-            model = (self.experiment, self.choice, self.precision, self.static)
+            model = (self.experiment, self.loss, self.precision, self.static)
             object.__setattr__(self, "identity", identity_of(*model))
 
     @property
@@ -135,7 +135,7 @@ class Evaluation:
         """Return start and gradients of one run: what an epoch of it works on."""
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         tolerance = jnp.zeros((), self.dtype)
-        problem = bind(experiment, {**point, **dict(self.static)}, self.choice, tolerance)
+        problem = bind(experiment, {**point, **dict(self.static)}, self.loss, tolerance)
         return problem.parameters, problem.slope(problem.parameters)
 
     def a_point(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -219,10 +219,10 @@ class Evaluation:
     def _search(self, point: Point, limits: Limits, data: list[Array]) -> Search:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         full_point = {**point, **dict(self.static)}
-        problem = bind(experiment, full_point, self.choice, limits.tolerance)
+        problem = bind(experiment, full_point, self.loss, limits.tolerance)
         precision = PRECISIONS[self.precision]
         measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
-        strides = () if self.brief else precision.strides
+        strides = () if self.every_epoch else precision.strides
         return Search(problem, measures, precision.apply, limits.horizon, strides)
 
     def _record(self, run: Search, begin: training.Start, state: training.RunState) -> Record:
@@ -244,7 +244,7 @@ class Evaluation:
 @lru_cache(maxsize=256)
 def _lanes(evaluation: Evaluation) -> int | None:
     with double_precision():
-        return lanes_for(evaluation._an_epoch, evaluation.a_point(), evaluation.data())
+        return lanes_for_cache(evaluation._an_epoch, evaluation.a_point(), evaluation.data())
 
 
 def _array(column: Column, values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from plateaumap.experiment.data import arrays_of, held_by, with_arrays
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import Program, digest_of, named_errors, require_pure
-from plateaumap.experiment.protocol import Experiment, LossChoice
+from plateaumap.experiment.protocol import Experiment, LossLike
 from plateaumap.experiment.single_neuron import is_plain_neuron
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Column
@@ -38,7 +38,7 @@ def is_custom(experiment: object) -> bool:
 
 def identity_of(
     experiment: Experiment,
-    choice: LossChoice,
+    loss: LossLike,
     precision: str,
     static: Static = (),
     sample: Points | None = None,
@@ -47,7 +47,7 @@ def identity_of(
 
     Args:
         experiment: the experiment.
-        choice: a loss, a name or a function.
+        loss: a loss, a name or a function.
         precision: of the sweep.
         static: names and values of coordinates with choices.
         sample: some points, arrays of shape (n,), for which a user's theory is asked: it is not
@@ -57,10 +57,10 @@ def identity_of(
         PlateaumapError: a part that a user wrote cannot be traced, is not pure, or calls code
             that JAX cannot see.
     """
-    if isinstance(choice, str) and not is_custom(experiment):
-        return json.dumps([experiment.describe(), choice], sort_keys=True)
-    program = _program(experiment, choice, precision, static)
-    answers = _answers(experiment.theory(choice), sample)
+    if isinstance(loss, str) and not is_custom(experiment):
+        return json.dumps([experiment.describe(), loss], sort_keys=True)
+    program = _program(experiment, loss, precision, static)
+    answers = _answers(experiment.theory(loss), sample)
     return digest_of(program._replace(header=[*program.header, answers]))
 
 
@@ -81,17 +81,17 @@ def _answers(theory: Theory | None, sample: Points | None) -> list[Any]:
 
 
 def require_traceable(
-    experiment: Experiment, choice: LossChoice, precision: str, static: Static = ()
+    experiment: Experiment, loss: LossLike, precision: str, static: Static = ()
 ) -> None:
     """Refuse a model that has no identity, at a tenth of the cost; see `identity_of`."""
-    require_pure(_program(experiment, choice, precision, static))
+    require_pure(_program(experiment, loss, precision, static))
 
 
 _WHOLE = ("epoch", "epochs", "fall_epoch", "stop")
 """Fields that a measure sees and that are whole numbers."""
 
 
-def _program(experiment: Experiment, choice: LossChoice, precision: str, static: Static) -> Program:
+def _program(experiment: Experiment, loss: LossLike, precision: str, static: Static) -> Program:
     dtype = np.dtype(np.float64 if precision == "float64" else np.float32)
     number, whole = (jax.ShapeDtypeStruct((), kind) for kind in (dtype, np.dtype(np.int32)))
     with double_precision(), named_errors(type(experiment).__name__):
@@ -120,7 +120,7 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
     def parts(given: dict[str, Any]) -> Iterator[tuple[str, PyTree]]:
         model = with_arrays(experiment, given["data"]) if given["data"] else experiment
         point = {**given["point"], **dict(static)}
-        problem = bind(model, point, choice, given["tolerance"])
+        problem = bind(model, point, loss, given["tolerance"])
         here = _opaque(problem.parameters)
         yield "init", problem.parameters
         excess, gradients = problem.slope(here)
@@ -132,13 +132,13 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
             yield "descent", problem.descent(here, given["epoch"])
         yield "output", None if problem.output is None else problem.output(here)
         slope = _opaque(gradients)
-        yield "speed", problem.speed(slope)
+        yield "speed", problem.gradient_scalar(slope)
         direction = problem.direction(here, slope)
         yield "direction", direction
         state = problem.optimizer.init(here)
         updates, after = problem.optimizer.update(slope, _opaque(state), here, value=excess)
         yield "optimizer", (state, updates, after)
-        yield "fall", None if problem.fall is None else problem.fall(here, _opaque(updates))
+        yield "fall", None if problem.decrease is None else problem.decrease(here, _opaque(updates))
 
         def seen(kind: Any, parameters: PyTree) -> Any:
             numbers = dict(given[kind.__name__])
@@ -149,7 +149,7 @@ def _program(experiment: Experiment, choice: LossChoice, precision: str, static:
             if "shares" in numbers:
                 numbers["shares"] = (numbers["shares"],) * len(measures.LEVELS)
             if "fall_is_known" in numbers:
-                numbers["fall_is_known"] = problem.fall is not None
+                numbers["fall_is_known"] = problem.decrease is not None
             return kind(**{**numbers, "parameters": problem.whole(parameters)})
 
         later = _opaque(here)

@@ -19,19 +19,19 @@ from jax import Array
 from plateaumap.training.descent import Problem
 
 if TYPE_CHECKING:
-    from plateaumap.experiment.protocol import Experiment, LossChoice, Point
+    from plateaumap.experiment.protocol import Experiment, LossLike, Point
 
 PyTree = Any
 _Call = Callable[..., Any]
 
 
-def bind(experiment: Experiment, point: Point, choice: LossChoice, tolerance: Array) -> Problem:
+def bind(experiment: Experiment, point: Point, loss_name: LossLike, tolerance: Array) -> Problem:
     """Return the training problem of one point.
 
     Args:
         experiment: what is trained.
         point: a scalar for each coordinate.
-        choice: the loss, as the sweep names it.
+        loss_name: the loss, as the sweep names it.
         tolerance: a start with |output − target| up to this is converged; its dtype is that of
             the arithmetic.
     """
@@ -43,25 +43,25 @@ def bind(experiment: Experiment, point: Point, choice: LossChoice, tolerance: Ar
     @user
     def excess(parameters: PyTree) -> Array:
         # A loss without parameters may be a Python number, which has no dtype.
-        return jnp.asarray(experiment.excess(whole(parameters), point, choice))
+        return jnp.asarray(experiment.excess(whole(parameters), point, loss_name))
 
     @user
     def descent(parameters: PyTree, epoch: Array) -> Array:
         assert experiment.descent is not None
-        return experiment.descent(whole(parameters), point, choice, epoch)
+        return experiment.descent(whole(parameters), point, loss_name, epoch)
 
     @user
     def loss(parameters: PyTree) -> Array:
-        return experiment.loss(whole(parameters), point, choice)
+        return experiment.loss(whole(parameters), point, loss_name)
 
     @user
     def output(parameters: PyTree) -> Array:
         assert experiment.output is not None
         return experiment.output(whole(parameters), point)
 
-    theory = experiment.theory(choice)
+    theory = experiment.theory(loss_name)
     changes = experiment.descent is not None
-    fall = user(experiment.fall)(point, choice)
+    decrease = user(experiment.decrease)(point, loss_name)
     return Problem(
         parameters=trained,
         whole=whole,
@@ -69,11 +69,11 @@ def bind(experiment: Experiment, point: Point, choice: LossChoice, tolerance: Ar
         excess=excess,
         slope=user(jax.value_and_grad(excess)),
         descent=user(jax.value_and_grad(descent)) if changes else None,
-        floor=jnp.asarray(user(experiment.floor)(point, choice), dtype),
-        speed=user(lambda gradients: experiment.speed(gradients)),
+        floor=jnp.asarray(user(experiment.floor)(point, loss_name), dtype),
+        gradient_scalar=user(lambda gradients: experiment.gradient_scalar(gradients)),
         direction=_direction(experiment, output, user),
-        fall=None if fall is None else user(lambda p, u: fall(whole(p), u)),
-        unimodal=None if theory is None or fall is None else theory.unimodal(point),
+        decrease=None if decrease is None else user(lambda p, u: decrease(whole(p), u)),
+        unimodal=None if theory is None or decrease is None else theory.unimodal(point),
         never_flat=theory is not None and theory.never_flat,
         converged=user(experiment.converged)(whole(trained), point, tolerance),
         output=None if experiment.output is None else output,

@@ -25,7 +25,7 @@ from plateaumap.training.measures import ENDINGS, STANDARD, InitialGradient, Los
 
 PyTree = Any
 Point = Mapping[str, Any]
-LossChoice = str | Callable
+LossLike = str | Callable
 
 
 class Experiment(ABC):
@@ -60,10 +60,10 @@ class Experiment(ABC):
     that fewer runs are lost where a sweep of long runs is interrupted.
     """
 
-    descent: Callable[[PyTree, Point, LossChoice, Array], Array] | None = None
+    descent: Callable[[PyTree, Point, LossLike, Array], Array] | None = None
     """What an update descends where that is not `loss`, such as the loss of a minibatch.
 
-    `descent(parameters, point, choice, epoch)`, a differentiable scalar; `epoch` is an integer
+    `descent(parameters, point, loss_name, epoch)`, a differentiable scalar; `epoch` is an integer
     scalar, 0 for the first update, to draw a batch by `jax.random.fold_in`. `loss` is what is
     measured all the same, and the gradients of the measures are those of `descent`.
     """
@@ -82,27 +82,27 @@ class Experiment(ABC):
         """
 
     @abstractmethod
-    def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
-        """Return the raw loss, a differentiable scalar; `choice` is what the sweep names."""
+    def loss(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
+        """Return the raw loss, a differentiable scalar; `loss_name` is what the sweep names."""
 
     def optimizer(self, point: Point) -> optax.GradientTransformation:
         """Return the optimizer of a run; by default gradient descent with rate `lr`."""
         return optax.sgd(point["lr"])
 
-    def floor(self, point: Point, choice: LossChoice) -> ArrayLike:
+    def floor(self, point: Point, loss_name: LossLike) -> ArrayLike:
         """Return the least that the loss can be; measures see the excess over it.
 
         It belongs to the `loss` beside which it is defined: a subclass with another loss states
         its floor, too, or has 0.
         """
-        del point, choice
+        del point, loss_name
         return 0.0
 
-    def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+    def excess(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
         """Return the loss above its floor, without cancellation if that is possible."""
-        return self.loss(parameters, point, choice) - self.floor(point, choice)
+        return self.loss(parameters, point, loss_name) - self.floor(point, loss_name)
 
-    def speed(self, gradients: PyTree) -> Array:
+    def gradient_scalar(self, gradients: PyTree) -> Array:
         """Return the scalar that measures take for the gradient; by default its norm."""
         return optax.tree.norm(gradients)
 
@@ -114,9 +114,11 @@ class Experiment(ABC):
         del gradients
         return None
 
-    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
+    def decrease(
+        self, point: Point, loss_name: LossLike
+    ) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss as a function of parameters and updates, if known."""
-        del point, choice
+        del point, loss_name
         return None
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
@@ -132,31 +134,31 @@ class Experiment(ABC):
         """
         return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 
-    def theory(self, choice: LossChoice) -> Theory | None:
+    def theory(self, loss_name: LossLike) -> Theory | None:
         """Return what is known of this experiment under a loss, or None.
 
         A theory applies to the class that defines this method and to instances of a subclass that
         overrides nothing but measures: for any other subclass this method returns None unless the
         subclass states a theory of its own (see `plateaumap.experiment.attachment`).
         """
-        del choice
+        del loss_name
         return None
 
-    def why_not_loss(self, choice: LossChoice) -> str | None:
+    def why_not_loss(self, loss_name: LossLike) -> str | None:
         """Return why this experiment refuses a loss, or None; an unknown name is told anyway."""
-        if callable(choice):
+        if callable(loss_name):
             return "this experiment takes no function as its loss; name one of its own"
         return None
 
-    def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
+    def why_not_values(self, loss_name: LossLike, name: str, values: np.ndarray) -> str | None:
         """Return why a loss cannot have one of some values of a coordinate, or None.
 
         Args:
-            choice: what the sweep names.
+            loss_name: what the sweep names.
             name: a coordinate.
             values: those that the coordinate allows, float64 or strings of shape (n,).
         """
-        del choice, name, values
+        del loss_name, name, values
         return None
 
     def describe(self) -> dict[str, Any]:

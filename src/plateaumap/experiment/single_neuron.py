@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.experiment.protocol import Experiment, LossChoice, Point, PyTree
+from plateaumap.experiment.protocol import Experiment, LossLike, Point, PyTree
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron import activations, losses
 from plateaumap.neuron.formulas import Parameters, pre_activation
@@ -74,56 +74,60 @@ class SingleNeuron(Experiment):
         matching = "cross_entropy" if self.activation == "sigmoid" else "matching"
         return tuple(name for name in ("quadratic", matching) if name in self.known_losses)
 
-    def why_not_loss(self, choice: LossChoice) -> str | None:
+    def why_not_loss(self, loss_name: LossLike) -> str | None:
         """Return why the neuron cannot be trained with a loss, or None."""
-        if isinstance(choice, str):
-            return losses.why_not(choice, self.activation) if losses.is_name(choice) else None
-        return _why_not_differentiable(choice)
+        if isinstance(loss_name, str):
+            return losses.why_not(loss_name, self.activation) if losses.is_name(loss_name) else None
+        return _why_not_differentiable(loss_name)
 
-    def why_not_values(self, choice: LossChoice, name: str, values: np.ndarray) -> str | None:
+    def why_not_values(self, loss_name: LossLike, name: str, values: np.ndarray) -> str | None:
         """Return why a loss cannot have one of some targets, or None."""
-        if name != "y" or not isinstance(choice, str):
+        if name != "y" or not isinstance(loss_name, str):
             return None
-        return losses.why_not_target(choice, self.activation, values)
+        return losses.why_not_target(loss_name, self.activation, values)
 
     def init(self, point: Point) -> Parameters:
         """Start at weight w0 and bias b0."""
         return Parameters(point["w0"], point["b0"])
 
-    def loss(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+    def loss(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
         """Return the raw loss from the pre-activation."""
-        return self._loss(choice)(pre_activation(parameters, point["x"]), point["y"])
+        return self._loss(loss_name)(pre_activation(parameters, point["x"]), point["y"])
 
-    def floor(self, point: Point, choice: LossChoice) -> Array:
+    def floor(self, point: Point, loss_name: LossLike) -> Array:
         """Return the least loss for the target of a point."""
-        return self._loss(choice).floor(point["y"])
+        return self._loss(loss_name).floor(point["y"])
 
-    def excess(self, parameters: PyTree, point: Point, choice: LossChoice) -> Array:
+    def excess(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
         """Return the loss above its floor."""
-        return self._loss(choice).above_floor(pre_activation(parameters, point["x"]), point["y"])
+        return self._loss(loss_name).above_floor(pre_activation(parameters, point["x"]), point["y"])
 
-    def speed(self, gradients: PyTree) -> Array:
+    def gradient_scalar(self, gradients: PyTree) -> Array:
         """Return dC/dz, which is the gradient of the bias."""
-        return gradients.b if isinstance(gradients, Parameters) else super().speed(gradients)
+        return (
+            gradients.b if isinstance(gradients, Parameters) else super().gradient_scalar(gradients)
+        )
 
-    def fall(self, point: Point, choice: LossChoice) -> Callable[[PyTree, PyTree], Array] | None:
+    def decrease(
+        self, point: Point, loss_name: LossLike
+    ) -> Callable[[PyTree, PyTree], Array] | None:
         """Return the drop of the loss by one update of z, if the loss can tell it."""
-        fall = self._loss(choice).fall
-        if fall is None:
+        decrease = self._loss(loss_name).decrease
+        if decrease is None:
             return None
         x, y = point["x"], point["y"]
-        return lambda p, u: fall(pre_activation(p, x), pre_activation(u, x), y)
+        return lambda p, u: decrease(pre_activation(p, x), pre_activation(u, x), y)
 
     def direction(self, gradients: PyTree) -> Array | None:
         """Return dC/dz, which has the sign of dC/da as no activation falls where it learns."""
         return gradients.b if isinstance(gradients, Parameters) else None
 
-    def theory(self, choice: LossChoice) -> Theory | None:
+    def theory(self, loss_name: LossLike) -> Theory | None:
         """Return what is known of this activation and loss under plain gradient descent."""
-        name = choice if isinstance(choice, str) else None
+        name = loss_name if isinstance(loss_name, str) else None
         if name is not None and name not in self.known_losses:
             return None
-        return NeuronTheory(self.activation, self._loss(choice), name)
+        return NeuronTheory(self.activation, self._loss(loss_name), name)
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
         """Return whether the output is within the tolerance of the target."""
@@ -137,10 +141,10 @@ class SingleNeuron(Experiment):
         """Return the output of the neuron."""
         return activations.get(self.activation)(pre_activation(parameters, point["x"]))
 
-    def _loss(self, choice: LossChoice) -> Loss:
-        if isinstance(choice, str):
-            return losses.resolve(choice, self.activation)
-        return losses.as_loss(choice)
+    def _loss(self, loss_name: LossLike) -> Loss:
+        if isinstance(loss_name, str):
+            return losses.resolve(loss_name, self.activation)
+        return losses.as_loss(loss_name)
 
     @property
     def measures(self) -> tuple[Measure, ...]:

@@ -114,7 +114,7 @@ class _Row(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _compiled(
-    experiment: SingleNeuron, choice: Any, precision: str, identity: str
+    experiment: SingleNeuron, loss_name: Any, precision: str, identity: str
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the compiled start of a curve, and its continuation by `STRETCH` rows.
 
@@ -125,12 +125,12 @@ def _compiled(
     dtype, apply, _ = PRECISIONS[precision]
 
     def begin(point: dict[str, Array]) -> Any:
-        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, loss_name, jnp.zeros((), dtype))
         start = problem.parameters
         return start, problem.optimizer.init(start), apply.init(start)
 
     def advance(point: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        problem = bind(experiment, point, choice, jnp.zeros((), dtype))
+        problem = bind(experiment, point, loss_name, jnp.zeros((), dtype))
 
         def step(carry: Any, _: None) -> tuple[Any, _Row]:
             parameters, optimizer, compensation = carry
@@ -140,12 +140,12 @@ def _compiled(
                 b=parameters.b,
                 z=pre_activation(parameters, point["x"]),
                 output=experiment.output(parameters, point),
-                loss=experiment.loss(parameters, point, choice),
-                gradient=problem.speed(gradients),
+                loss=experiment.loss(parameters, point, loss_name),
+                gradient=problem.gradient_scalar(gradients),
                 gradient_w=gradients.w,
                 gradient_b=gradients.b,
             )
-            loss = experiment.loss(parameters, point, choice)
+            loss = experiment.loss(parameters, point, loss_name)
             updates, optimizer = problem.optimizer.update(
                 gradients, optimizer, parameters, value=loss
             )

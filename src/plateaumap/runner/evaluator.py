@@ -144,7 +144,7 @@ class Task:
         return replace(self, evaluation=replace(self.evaluation, static=chosen, identity=identity))
 
     def _begin(self, lanes: Lanes, points: Points) -> Callable[[], Arrays]:
-        theory = self._experiment.theory(self.evaluation.choice)
+        theory = self._experiment.theory(self.evaluation.loss)
         predicted = self._predict(theory, points, PLATEAU_DROP)
         if self.method == "leap":
             wait = self._leap(lanes, points, theory, predicted)
@@ -173,7 +173,9 @@ class Task:
         horizon: int,
     ) -> Callable[[], Arrays]:
         length = predicted
-        if predicted is not None and (self._brief(horizon) or self.evaluation.until == "horizon"):
+        if predicted is not None and (
+            self._every_epoch(horizon) or self.evaluation.until == "horizon"
+        ):
             length = np.zeros_like(predicted)
         elif predicted is not None and self.evaluation.until == "tenth" and lanes.waits:
             length = self._predict(theory, points, LEVELS["tenth_epochs"])
@@ -223,8 +225,8 @@ class Task:
         coordinates = self._experiment.coordinates
         return {c.name: c.values(points[c.name]) for c in coordinates}
 
-    def _brief(self, horizon: int) -> bool:
-        """Return whether runs are brief; those of models with arrays all share one compilation."""
+    def _every_epoch(self, horizon: int) -> bool:
+        """Return whether every epoch is observed; models with arrays share one compilation."""
         return horizon <= _BRIEF_HORIZON and self.evaluation.lanes is None
 
     def _evaluate(
@@ -235,7 +237,7 @@ class Task:
         length: np.ndarray | None = None,
         nudges: Sequence[float] = (0.0,) * len(LEVELS),
     ) -> Callable[[], Records]:
-        evaluation = replace(self.evaluation, brief=self._brief(horizon))
+        evaluation = replace(self.evaluation, every_epoch=self._every_epoch(horizon))
         limits = Limits(
             np.asarray(horizon, evaluation.counter),
             np.asarray(self.tolerance, evaluation.dtype),
@@ -256,7 +258,7 @@ class Task:
         first = below[0]
         values = self._values(points)
         where = ", ".join(f"{name} = {column[first]}" for name, column in values.items())
-        loss = self.evaluation.choice
+        loss = self.evaluation.loss
         name = loss if isinstance(loss, str) else name_of(loss)
         low, floor = (records[key][first] for key in ("final_loss", "loss_floor"))
         if not np.isfinite(floor):

@@ -51,7 +51,7 @@ class Rows:
             Task(
                 Evaluation(
                     sweep.experiment,
-                    choice,
+                    loss,
                     sweep.precision,
                     sweep.until,
                     counter,
@@ -62,7 +62,7 @@ class Rows:
                 sweep.tolerance,
                 tuple(programs.items()),
             )
-            for choice, programs in zip(sweep.losses, sweep.identify(), strict=True)
+            for loss, programs in zip(sweep.losses, sweep.identify(), strict=True)
         )
         self.measured = self.tasks[0].columns
         self.columns = (*_identity(sweep), *self.measured)

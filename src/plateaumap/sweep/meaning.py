@@ -18,7 +18,7 @@ from plateaumap.inputs.errors import Fault, advice
 from plateaumap.inputs.validation import MAX_COUNT, as_item, as_real, path_of, show
 from plateaumap.sweep.axes import AxisModel
 
-LossChoice = str | Callable[..., Any] | FunctionReference
+LossLike = str | Callable[..., Any] | FunctionReference
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ from plateaumap.sweep.circumstances import comparable, version_differences
 from plateaumap.sweep.meaning import (
     Draft,
     ExperimentDescription,
-    LossChoice,
+    LossLike,
     cross_faults,
     loss_name,
 )
@@ -119,7 +119,7 @@ def _default_experiment() -> ExperimentDescription:
     return SingleNeuron()
 
 
-def _as_loss(value: Any) -> LossChoice:
+def _as_loss(value: Any) -> LossLike:
     if isinstance(value, FunctionReference) or (isinstance(value, str) and value):
         return value
     try:

@@ -30,7 +30,7 @@ class NeuronTheory(Theory):
 
     Attributes:
         activation: the name of its activation.
-        loss: the loss; of one that has no name of its own only `steady` is known.
+        loss: the loss; of one that has no name of its own only `unimodal` is known.
         name: the name under which the sweep trains it, None for a user's function.
     """
 
@@ -75,9 +75,9 @@ class NeuronTheory(Theory):
 
     def unimodal(self, point: Mapping[str, Any]) -> Array | None:
         """Return whether z is known to run down its loss without going past the target."""
-        if self.loss.steady is None or self.loss.fall is None:
+        if self.loss.unimodal is None or self.loss.decrease is None:
             return None
-        return self.loss.steady(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
+        return self.loss.unimodal(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
 
     def rounding_shift(
         self, points: Points, measured: Mapping[str, np.ndarray], digits: int

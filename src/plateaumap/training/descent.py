@@ -47,18 +47,18 @@ class Problem(NamedTuple):
         excess: the loss above `floor`, a differentiable scalar function of the parameters.
         slope: value and gradients of `excess`.
         floor: the least value of the loss, scalar.
-        speed: the scalar that stands for a gradient, from the pytree of gradients.
+        gradient_scalar: the scalar that stands for a gradient, from the pytree of gradients.
         direction: a scalar whose sign is that of the derivative of the loss by the model's one
             output, from parameters and gradients, or None.
-        fall: the drop of the loss by one update, from parameters and updates, without
+        decrease: the drop of the loss by one update, from parameters and updates, without
             cancellation; None to take the difference of two losses.
         converged: whether the start is already good enough, boolean scalar.
         output: what the model puts out, scalar, from its parameters; None if it has no one output.
         descent: value and gradients of what an update descends, from parameters and epoch, if
             that is not `excess`.
-        unimodal: whether it is known that from epoch to epoch the loss falls, and that `speed` and
-            `fall` rise to one peak at most, boolean scalar; None if nothing is known. Without
-            `fall` it must be None.
+        unimodal: whether it is known that from epoch to epoch the loss falls, and that
+            `gradient_scalar` and `decrease` rise to one peak at most, boolean scalar; None if
+            nothing is known. Without `decrease` it must be None.
         never_flat: whether a gradient of zero, with an excess, can only be an underflow.
     """
 
@@ -68,9 +68,9 @@ class Problem(NamedTuple):
     excess: Callable[[PyTree], Array]
     slope: Callable[[PyTree], tuple[Array, PyTree]]
     floor: Array
-    speed: Callable[[PyTree], Array]
+    gradient_scalar: Callable[[PyTree], Array]
     direction: Callable[[PyTree, PyTree], Array | None]
-    fall: Callable[[PyTree, PyTree], Array] | None
+    decrease: Callable[[PyTree, PyTree], Array] | None
     converged: Array
     output: Callable[[PyTree], Array] | None = None
     descent: Callable[[PyTree, Array], tuple[Array, PyTree]] | None = None
@@ -85,13 +85,13 @@ class Observation(NamedTuple):
         epoch: updates made so far, integer scalar.
         parameters: the parameters after that many updates.
         excess: the loss above its floor, scalar.
-        gradient: the problem's `speed`, scalar.
+        gradient: the problem's `gradient_scalar`, scalar.
         direction: its sign is that of dC/da, a the model's output; None if there is none.
         lost: epochs that rounding has swallowed before this one, float scalar.
         fall: drop of the loss in the step that begins at `fall_epoch`.
-        fall_is_known: whether the problem knows `fall`; if not it is a difference of losses.
+        fall_is_known: whether the problem knows `decrease`; if not it is a difference of losses.
         fall_from: the loss excess at `fall_epoch`.
-        fall_epoch: this epoch where the problem knows `fall` in advance, else the one before.
+        fall_epoch: this epoch where the problem knows `decrease` in advance, else the one before.
     """
 
     epoch: Array
@@ -113,7 +113,7 @@ class Start(NamedTuple):
         epoch: zero, in the integer dtype that counts epochs.
         parameters: the parameters at the start.
         excess: the loss above its floor, scalar.
-        gradient: the problem's `speed`, scalar.
+        gradient: the problem's `gradient_scalar`, scalar.
         floor: the least value of the loss, scalar.
         output: the model's output, scalar, or None.
         shares: the shares of the excess at which the observer ends the plateau, and what follows.
@@ -296,7 +296,7 @@ def start(
         epoch=zero,
         parameters=problem.whole(problem.parameters),
         excess=excess,
-        gradient=problem.speed(gradients),
+        gradient=problem.gradient_scalar(gradients),
         floor=problem.floor,
         output=_output(problem, problem.parameters),
         shares=observer.shares(excess.dtype),
@@ -315,7 +315,7 @@ def start(
         position=position,
         epoch=zero,
         observed=observer.init(begin),
-        previous_excess=excess if problem.fall is None else None,
+        previous_excess=excess if problem.decrease is None else None,
         lost=jnp.zeros_like(excess),
         stop=_first(reasons, zero),
     )
@@ -370,7 +370,7 @@ def step(
         position=seen.ahead,
         epoch=state.epoch + 1,
         observed=seen.observed,
-        previous_excess=seen.excess if problem.fall is None else None,
+        previous_excess=seen.excess if problem.decrease is None else None,
         lost=lost,
         stop=_first(reasons, state.stop),
     )
@@ -633,21 +633,21 @@ def _observe(
     updates: PyTree,
 ) -> Observation:
     parameters = state.position.parameters
-    if problem.fall is None:
+    if problem.decrease is None:
         assert state.previous_excess is not None
         before = state.previous_excess
         fall, since, epoch = before - excess, before, state.epoch - 1
     else:
-        fall, since, epoch = problem.fall(parameters, updates), excess, state.epoch
+        fall, since, epoch = problem.decrease(parameters, updates), excess, state.epoch
     return Observation(
         epoch=state.epoch,
         parameters=problem.whole(parameters),
         excess=excess,
-        gradient=problem.speed(gradients),
+        gradient=problem.gradient_scalar(gradients),
         direction=problem.direction(parameters, gradients),
         lost=state.lost,
         fall=fall,
-        fall_is_known=problem.fall is not None,
+        fall_is_known=problem.decrease is not None,
         fall_from=since,
         fall_epoch=epoch,
     )

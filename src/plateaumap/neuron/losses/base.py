@@ -25,19 +25,19 @@ class Loss:
         floor: `floor(y)`, the smallest value that the loss can take for a target.
         excess: `excess(z, y)`, the loss above its floor, with the same gradient in z; None for
             `value − floor`, which is exact enough where the floor is zero.
-        fall: `fall(z, step, y)`, the amount `value(z, y) − value(z + step, y)` without
+        decrease: `decrease(z, step, y)`, the amount `value(z, y) − value(z + step, y)` without
             cancellation; None if only the difference of two values is to be had.
-        steady: `steady(rate, y)`, whether gradient descent of z with this rate is known to
+        unimodal: `unimodal(rate, y)`, whether gradient descent of z with this rate is known to
             lower the loss in every epoch, with one peak of gradient and fall at most; None if
-            nothing is known. It needs `fall`.
+            nothing is known. It needs `decrease`.
     """
 
     name: str
     value: LossFunction
     floor: Callable[[Array], Array] = jnp.zeros_like
     excess: LossFunction | None = None
-    fall: Callable[[Array, Array, Array], Array] | None = None
-    steady: Callable[[Array, Array], Array] | None = None
+    decrease: Callable[[Array, Array, Array], Array] | None = None
+    unimodal: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, z: ArrayLike, y: ArrayLike) -> Array:
         """Return the raw loss of each pre-activation; `y` broadcasts to the shape of `z`.

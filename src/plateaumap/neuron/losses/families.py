@@ -50,11 +50,11 @@ def _quadratic_of(activation: Activation) -> Loss:
     def value(z: Array, y: Array) -> Array:
         return jnp.square(activation.error(z, y)) / 2
 
-    def fall(z: Array, step: Array, y: Array) -> Array:
+    def decrease(z: Array, step: Array, y: Array) -> Array:
         rise = _rise(activation, z, step)
         return -rise * (activation.error(z, y) + rise / 2)
 
-    return Loss("quadratic", value, fall=fall)
+    return Loss("quadratic", value, decrease=decrease)
 
 
 def matching_of(activation: Activation | str) -> Loss:
@@ -79,7 +79,7 @@ def _matching_of(activation: Activation) -> Loss:
         partial(_matching_value, activation),
         floor=partial(_matching_floor, activation),
         excess=partial(_matching_excess, activation),
-        fall=partial(_matching_fall, activation),
+        decrease=partial(_matching_decrease, activation),
     )
 
 
@@ -183,7 +183,7 @@ def _pieces(activation: Activation, start: Array, width: Array) -> list[tuple[Ar
     ]
 
 
-def _matching_fall(activation: Activation, z: Array, step: Array, y: Array) -> Array:
+def _matching_decrease(activation: Activation, z: Array, step: Array, y: Array) -> Array:
     near = jnp.abs(step) < _FALL_RADII[is_double(step)]
     width = jnp.where(near, step, 0)
     small = -_area(activation, z, width, y, activation.error(z, y))

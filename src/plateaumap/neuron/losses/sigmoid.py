@@ -48,7 +48,7 @@ def _quadratic_value(z: Array, y: Array) -> Array:
 
 
 @traced_once
-def _quadratic_fall(z: Array, step: Array, y: Array) -> Array:
+def _quadratic_decrease(z: Array, step: Array, y: Array) -> Array:
     # C(z) − C(z + step) is −rise times the mean of the two errors, which is e + rise/2.
     rise = sigmoid_rise(z, step)
     return -rise * (sigmoid_error(z, y) + rise / 2)
@@ -115,7 +115,7 @@ def _cross_entropy_excess_jvp(
 
 
 @traced_once
-def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
+def _cross_entropy_decrease(z: Array, step: Array, y: Array) -> Array:
     """Return the fall in two parts: of the straight asymptotes, and of `ln(1 + exp(−|z|))`.
 
     The second is the logarithm of `(1 + e)/(1 + e′)`. For a small step `e − e′` comes from
@@ -136,8 +136,8 @@ def _cross_entropy_fall(z: Array, step: Array, y: Array) -> Array:
     return linear + log_ratio(difference / (1 + e / 2 + e_after / 2))
 
 
-def _steady_up_to(rate_allowed: float) -> Callable[[Array, Array], Array]:
-    """Return `steady` of a loss whose curvature is at most `1 / rate_allowed`.
+def _unimodal_up_to(rate_allowed: float) -> Callable[[Array, Array], Array]:
+    """Return `unimodal` of a loss whose curvature is at most `1 / rate_allowed`.
 
     Up to that rate the update of z is increasing in z, so z never passes its target. A target of
     0 or 1 lies at infinity and cannot be passed at any rate.
@@ -145,7 +145,9 @@ def _steady_up_to(rate_allowed: float) -> Callable[[Array, Array], Array]:
     return lambda rate, y: (rate <= rate_allowed) | (y == 0) | (y == 1)
 
 
-quadratic = Loss("quadratic", _quadratic_value, fall=_quadratic_fall, steady=_steady_up_to(12.9))
+quadratic = Loss(
+    "quadratic", _quadratic_value, decrease=_quadratic_decrease, unimodal=_unimodal_up_to(12.9)
+)
 """`C = (σ(z) − y)² / 2`, with the one half; its gradient in z is `(a − y) a (1 − a)`."""
 
 cross_entropy = Loss(
@@ -153,8 +155,8 @@ cross_entropy = Loss(
     _cross_entropy_value,
     floor=_entropy,
     excess=_cross_entropy_excess,
-    fall=_cross_entropy_fall,
-    steady=_steady_up_to(4.0),
+    decrease=_cross_entropy_decrease,
+    unimodal=_unimodal_up_to(4.0),
 )
 """`C = −(y ln a + (1 − y) ln(1 − a))` in nats; its gradient in z is `a − y`.
 

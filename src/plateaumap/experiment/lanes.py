@@ -17,7 +17,7 @@ FEWEST, MOST = 8, 64
 """Runs in a block of a model with arrays: what keeps vectors full, and what hides a call's cost."""
 
 
-def lanes_for(function: Callable[..., Any], *arguments: Any) -> int | None:
+def lanes_for_cache(function: Callable[..., Any], *arguments: Any) -> int | None:
     """Return how many runs to advance together, a power of two.
 
     Args:
