@@ -43,8 +43,8 @@ def version() -> str:
     found = compiler()
     if found is None:
         return "none"
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.splitlines()[0]
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
+    return version.stdout.splitlines()[0]
 
 
 @cache

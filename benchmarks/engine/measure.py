@@ -62,7 +62,7 @@ def measure(
         job: the job.
         threads: how many each program is given.
         rounds: how often; slow programs take part in the first `SLOW_ROUNDS` only.
-        tell: is told what is going on.
+        tell: receives messages about the progress.
     """
     programs = [program for program in PROGRAMS if program.does(job, threads)]
     runs = {
@@ -100,11 +100,11 @@ def measure(
         if isinstance(run, Apart):
             run.close()
     for timing in timings.values():
-        told = "; ".join(timing.faults) or "answers agree"
+        agreement = "; ".join(timing.faults) or "answers agree"
         tell(
             f"  {timing.program:<26} {threads} threads "
             f"{timing.rate() / 1e9:8.3f}e9 epochs/s by the clock, "
-            f"{timing.rate('cpu') / 1e9:8.3f}e9 by processor time; {told}"
+            f"{timing.rate('cpu') / 1e9:8.3f}e9 by processor time; {agreement}"
         )
     return list(timings.values())
 

@@ -48,7 +48,7 @@ def whole_processes(
     Args:
         sizes: keys of `scripts.SIZES`.
         rounds: how often each is run, after once to warm the caches.
-        tell: is told what is going on.
+        tell: receives messages about the progress.
 
     Returns:
         By size and program: wall and processor seconds, and whether the answers agree.
@@ -139,9 +139,9 @@ print(json.dumps({"import": imported, "run": ran, **seconds}))
 def startup(rounds: int) -> dict[str, Mapping[str, float]]:
     """Return what a first and a second start spend on importing and compiling, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        told = [json.loads(process(["-c", _STARTUP], Path(folder))[2]) for _ in range(rounds + 1)]
-    later = told[1:]
+        starts = [json.loads(process(["-c", _STARTUP], Path(folder))[2]) for _ in range(rounds + 1)]
+    later = starts[1:]
     return {
-        "first": told[0],
-        "second": {name: statistics.median(one[name] for one in later) for name in told[0]},
+        "first": starts[0],
+        "second": {name: statistics.median(one[name] for one in later) for name in starts[0]},
     }
