@@ -1,9 +1,10 @@
 # Two commands are enough: `make run` for the map, `make test` for the tests.
-# Both set up `.venv` first; Python 3.11 or newer and make must be there.
+# Both install into `.venv` first. They need Python 3.11 or newer and make.
 
 PYTHON ?= python3
-PY := .venv/bin/python
-INSTALLED := .venv/.installed
+VENV ?= .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
 
 .PHONY: install run test test-all bench lint format lock headline clean
 .DEFAULT_GOAL := install
@@ -11,8 +12,8 @@ INSTALLED := .venv/.installed
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("plateaumap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=/path/to/python")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("plateaumap needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; use make PYTHON=/path/to/python")'
+	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lint]"
 	@touch $@
 
@@ -20,7 +21,7 @@ run: install
 	$(PY) sweeps/plateau_atlas.py
 	$(PY) -m plateaumap report results/plateau_atlas
 
-# Two processes: most of the time goes into compiling, which uses one core.
+# Two processes: most of the time is spent on compilation, which uses one core.
 test: install
 	$(PY) -m pytest -n 2
 
@@ -47,4 +48,4 @@ lock: install
 	  --no-emit-index-url --no-header --no-annotate --quiet -o constraints.txt
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
