@@ -27,3 +27,12 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
     missing = [link for link in links if "://" not in link and not (root / link).exists()]
     assert len(links) > 5
     assert not missing
+
+
+def test_the_tested_versions_of_jax_are_those_of_the_constraints() -> None:
+    constraints = (Path(__file__).parent.parent / "constraints.txt").read_text()
+    versions = re.findall(r"^jax==(\S+)", constraints, re.MULTILINE)
+    section = README.split("## Versions")[1]
+    assert versions
+    for version in versions:
+        assert f"JAX {version}" in section
