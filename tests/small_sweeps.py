@@ -1,6 +1,6 @@
-"""Runs the README's examples and every script in `sweeps/` at small sizes.
+"""Run the examples of the README and every script in `sweeps/` at small sizes.
 
-`python tests/small_sweeps.py FOLDER` writes into FOLDER; exits with 1 at the first failure.
+`python tests/small_sweeps.py FOLDER` writes into FOLDER and exits with 1 at the first failure.
 """
 
 import re
@@ -23,7 +23,7 @@ SMALL = {
     "deep_saturation": ["axes.w0.num=19", "axes.b0.num=19"],
     "activations": ["axes.w0.num=9", "axes.b0.num=9", "horizon=500"],
 }
-"""Settings that make each sweep small; a sweep that is not listed here fails."""
+"""The settings that make each sweep small. A sweep that is not listed here fails."""
 
 
 def call(*command: object, cwd: Path) -> None:
@@ -34,7 +34,7 @@ def call(*command: object, cwd: Path) -> None:
 
 
 def run_sweeps(folder: Path) -> int:
-    """Run every sweep and its report; return how many."""
+    """Run every sweep and its report; return the number of sweeps."""
     scripts = sorted((ROOT / "sweeps").glob("*.py"))
     for script in scripts:
         settings = [part for text in SMALL[script.stem] for part in ("--set", text)]
@@ -48,9 +48,9 @@ def run_sweeps(folder: Path) -> int:
 
 
 def run_readme(folder: Path) -> int:
-    """Run the README's Python blocks as one program and its commands; return how many.
+    """Run the Python blocks of the README as one program, and its commands; return their number.
 
-    `explore` serves until it is stopped; tests/explore has it in a browser.
+    `explore` is left out, because it serves until it is stopped; tests/explore runs it.
     """
     text = (ROOT / "README.md").read_text()
     program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))

@@ -1,4 +1,4 @@
-"""What importing the package does: nothing that anybody would notice."""
+"""Importing the package has no side effects."""
 
 import json
 import os
@@ -29,12 +29,12 @@ print(json.dumps(state))
 
 def probe(names: list[str]) -> dict:
     code = PROBE.format(names=names)
-    # The tests' own cache is no setting of the package.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True
+    # The cache of the tests is not a setting of the package.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout)
+    return json.loads(process.stdout)
 
 
 @pytest.mark.parametrize("names", [[], list(pm.__all__)], ids=["bare", "every name"])
@@ -49,12 +49,14 @@ def test_importing_changes_no_setting_and_starts_nothing(names: list[str]) -> No
 
 def test_a_bare_import_loads_no_heavy_package() -> None:
     code = "import plateaumap, sys; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     heavy = {"jax", "numpy", "pandas", "pyarrow", "matplotlib", "typer", "pydantic"}
-    assert heavy.isdisjoint(done.stdout.split())
+    assert heavy.isdisjoint(process.stdout.split())
 
 
-def test_every_public_name_is_there_and_an_unknown_one_is_told() -> None:
+def test_every_public_name_exists_and_an_unknown_one_is_an_error() -> None:
     for name in pm.__all__:
         assert getattr(pm, name) is not None
     assert set(pm.__all__) <= set(dir(pm))

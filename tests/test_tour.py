@@ -1,4 +1,4 @@
-"""docs/tour.ipynb runs from top to bottom and shows what it says."""
+"""docs/tour.ipynb runs from top to bottom and shows the numbers of its text."""
 
 import json
 from pathlib import Path

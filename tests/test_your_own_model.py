@@ -1,4 +1,4 @@
-"""docs/your_own_model.md: its programs run, and do what it says."""
+"""docs/your_own_model.md: its programs run and do what the text says."""
 
 import re
 import runpy
@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the page's programs, run one after the other as one script, leave behind."""
+    """Return the global names after the programs of the page ran as one script."""
     folder = tmp_path_factory.mktemp("page")
     script = folder / "page.py"
     script.write_text("\n".join(BLOCKS))
@@ -28,7 +28,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return runpy.run_path(str(script))
 
 
-def test_one_screen_of_code_makes_the_map(names: dict[str, Any]) -> None:
+def test_one_screen_of_code_draws_the_map(names: dict[str, Any]) -> None:
     assert BLOCKS[0].count("\n") < 65
     frame = names["frame"]
     assert len(frame) == 2 * 21 * 21
@@ -38,7 +38,7 @@ def test_one_screen_of_code_makes_the_map(names: dict[str, Any]) -> None:
     assert names["figure"].axes
 
 
-def test_what_differs_between_the_methods_shows(names: dict[str, Any]) -> None:
+def test_the_optimizers_and_the_minibatches_differ(names: dict[str, Any]) -> None:
     compared = names["compared"]
     assert compared["accuracy"].between(0, 1).all()
     medians = compared.groupby("method", observed=True)["accuracy"].median()
@@ -48,7 +48,7 @@ def test_what_differs_between_the_methods_shows(names: dict[str, Any]) -> None:
     assert (noisy["status"] == "escaped").all()
 
 
-def test_an_equinox_model_is_trained_as_it_stands(names: dict[str, Any]) -> None:
+def test_an_equinox_model_is_trained_unchanged(names: dict[str, Any]) -> None:
     rows, build = names["equinox"], names["build"]
     inputs, targets = names["xor"]
     assert rows["seed"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3] * 2
@@ -60,5 +60,5 @@ def test_an_equinox_model_is_trained_as_it_stands(names: dict[str, Any]) -> None
             np.testing.assert_allclose(here, expected, rtol=1e-12)
 
 
-def test_the_folder_has_its_sweep_back(names: dict[str, Any]) -> None:
+def test_the_sweep_of_a_folder_is_restored(names: dict[str, Any]) -> None:
     assert names["same"] == names["sweep"]
