@@ -17,12 +17,11 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment, Point
-from plateaumap.table.columns import Column
-from plateaumap.training.measures import Measure, Stateless
+from plateaumap.training.measures import Column, End, Measure, Start
 
 
 @dataclass(frozen=True)
-class Mistakes(Stateless):
+class Mistakes(Measure):
     """The shares of samples that are wrong, and confidently wrong, at the start.
 
     Attributes:
@@ -41,7 +40,7 @@ class Mistakes(Stateless):
             Column("confidently_wrong", "float64", "1", f"share with |a - y| >= {self.confident}"),
         )
 
-    def finish(self, state: tuple[()], start: Any, end: Any, record: Any) -> dict[str, Array]:
+    def result(self, state: tuple[()], start: Start, end: End, record: Any) -> dict[str, Array]:
         """Return the two shares."""
         inputs, targets = circle(self.samples, start.excess.dtype)
         errors = jnp.abs(pm.neuron.sigmoid(start.parameters @ inputs) - targets)

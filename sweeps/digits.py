@@ -18,8 +18,7 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment, Point
-from plateaumap.table.columns import Column
-from plateaumap.training.measures import Measure, Stateless
+from plateaumap.training.measures import Column, End, Measure, Observation, Start
 
 INPUTS, HIDDEN, OUTPUTS = 64, 30, 10
 LOOKS = (10, 30, 100)
@@ -39,7 +38,7 @@ def logits(parameters: dict[str, Array], pixels: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class StartingOutputs(Stateless):
+class StartingOutputs(Measure):
     """The shares of outputs that start saturated, and confidently wrong, were they sigmoid.
 
     Attributes:
@@ -59,7 +58,7 @@ class StartingOutputs(Stateless):
             Column("confidently_wrong", "float64", "1", f"share of outputs with |a - y| >= {far}"),
         )
 
-    def finish(self, state: tuple[()], start: Any, end: Any, record: Any) -> dict[str, Array]:
+    def result(self, state: tuple[()], start: Start, end: End, record: Any) -> dict[str, Array]:
         """Return the two shares."""
         outputs = pm.neuron.sigmoid(logits(start.parameters, self.pixels))
         return {
@@ -69,7 +68,7 @@ class StartingOutputs(Stateless):
 
 
 @dataclass(frozen=True)
-class TestAccuracy:
+class TestAccuracy(Measure):
     """The share of test samples that are told right, at the start, on the way and at the end.
 
     Keeps the parameters of a few epochs and looks at the test set only when the run is over.
@@ -93,11 +92,11 @@ class TestAccuracy:
             Column("final_accuracy", "float64", "1", f"{told} at the horizon"),
         )
 
-    def init(self, start: Any) -> Any:
-        """Nothing has been kept."""
+    def init(self, start: Start) -> Any:
+        """Return NaN for the parameters of each epoch."""
         return tuple(jax.tree.map(lambda p: p * jnp.nan, start.parameters) for _ in LOOKS)
 
-    def step(self, state: Any, start: Any, now: Any) -> Any:
+    def update(self, state: Any, start: Start, now: Observation) -> Any:
         """Keep the parameters if this is one of the epochs."""
         return tuple(
             jax.tree.map(
@@ -106,12 +105,8 @@ class TestAccuracy:
             for n, kept in zip(LOOKS, state, strict=True)
         )
 
-    def decisive_epochs(self, state: Any) -> None:
-        """Return that every epoch has to be looked at."""
-        return
-
-    def finish(self, state: Any, start: Any, end: Any, record: Any) -> dict[str, Array]:
-        """Return the accuracies, NaN where a run did not come so far."""
+    def result(self, state: Any, start: Start, end: End, record: Any) -> dict[str, Array]:
+        """Return the accuracies, NaN where a run stopped before."""
         kept = (start.parameters, *state, end.parameters)
         names = [column.name for column in self.columns]
         return {name: self._accuracy(p) for name, p in zip(names, kept, strict=True)}

@@ -16,8 +16,7 @@ from jax import Array
 
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment, Point
-from plateaumap.table.columns import Column
-from plateaumap.training.measures import Measure
+from plateaumap.training.measures import Column, End, Measure, Observation, Start
 
 WIDTH = 8
 SEED = 0
@@ -28,7 +27,7 @@ LAST = 20
 """Epochs over whose mean loss a run is called convergent; oscillations average out."""
 
 
-class Course(NamedTuple):
+class RelativeLosses(NamedTuple):
     """Sums over the losses so far, relative to the first, and the last few of them."""
 
     total: Array
@@ -37,7 +36,7 @@ class Course(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trainability:
+class Trainability(Measure):
     """Whether a run converges, and how fast: the paper's measure, in two columns.
 
     With v the loss over the first loss: `converged` is 1 if the mean of the last 20 is below 1;
@@ -45,40 +44,33 @@ class Trainability:
     ends because it is not finite adds nothing that could be seen.
     """
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return both."""
-        return (
-            Column(
-                "converged", "bool", "1", "whether the mean of the last losses is below the first"
-            ),
-            Column("intensity", "float64", "1", "sum of the relative losses, or of their inverses"),
-        )
+    columns = (
+        Column("converged", "bool", "1", "whether the mean of the last losses is below the first"),
+        Column("intensity", "float64", "1", "sum of the relative losses, or of their inverses"),
+    )
 
-    def init(self, start: Any) -> Course:
-        """Begin with nothing."""
+    def init(self, start: Start) -> RelativeLosses:
+        """Return empty sums."""
         zero = jnp.zeros_like(start.excess)
-        return Course(zero, zero, jnp.full(LAST, jnp.nan, start.excess.dtype))
+        return RelativeLosses(zero, zero, jnp.full(LAST, jnp.nan, start.excess.dtype))
 
-    def step(self, state: Course, start: Any, now: Any) -> Course:
+    def update(self, state: RelativeLosses, start: Start, now: Observation) -> RelativeLosses:
         """Add this epoch's loss."""
         relative = now.excess / start.excess
         relative = jnp.where(relative < LARGEST, relative, LARGEST)
-        return Course(
+        return RelativeLosses(
             state.total + relative,
             state.inverse + 1 / relative,
             jnp.concatenate([state.latest[1:], relative[None]]),
         )
 
-    def done(self, state: Course) -> Array:
-        """Return that there is more to be seen, up to the horizon."""
+    def done(self, state: RelativeLosses) -> Array:
+        """Return False: the run continues to its horizon."""
         return jnp.bool_(False)
 
-    def decisive_epochs(self, state: Course) -> None:
-        """Return that every epoch counts."""
-        return
-
-    def finish(self, state: Course, start: Any, end: Any, record: Any) -> dict[str, Array]:
+    def result(
+        self, state: RelativeLosses, start: Start, end: End, record: Any
+    ) -> dict[str, Array]:
         """Return both columns."""
         converged = (jnp.nanmean(state.latest) < 1) & jnp.isfinite(end.excess)
         return {

@@ -358,23 +358,17 @@ def test_a_loss_that_is_a_python_number_is_stationary():
     assert frame["final_loss"].tolist() == [3.0]
 
 
-class Reported:
+class Reported(pm.measures.Measure):
     """A measure of one column that returns what it is given."""
 
-    def __init__(self, column, value, landmarks=()):
-        self.columns, self.value, self.epochs = (column,), value, landmarks
-
-    def init(self, start):
-        return ()
-
-    def step(self, state, start, now):
-        return state
+    def __init__(self, column, value, epochs=()):
+        self.columns, self.value, self.epochs = (column,), value, epochs
 
     def decisive_epochs(self, state):
         return self.epochs
 
-    def finish(self, state, start, end, record):
-        return {self.columns[0].name: self.value}
+    def result(self, state, start, end, record):
+        return self.value
 
 
 def category(value):
@@ -394,10 +388,10 @@ def test_a_category_is_an_index_or_negative_for_null(code, read):
     assert kinds.astype(object).where(kinds.notna(), None).tolist() == read
 
 
-@pytest.mark.parametrize("landmarks", [3, [], "epoch"])
-def test_landmarks_are_a_tuple(landmarks):
+@pytest.mark.parametrize("epochs", [3, [], "epoch"])
+def test_decisive_epochs_are_a_tuple(epochs):
     column = Column("number", "float64", "1", "a number")
-    (message,) = refused(with_measures(Reported(column, 1.0, landmarks))).values()
+    (message,) = refused(with_measures(Reported(column, 1.0, epochs))).values()
     assert "decisive_epochs" in message
 
 

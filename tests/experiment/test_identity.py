@@ -111,7 +111,7 @@ class Extra(Duration):
     def columns(self) -> tuple[Column, ...]:
         return (Column(self.column, "float64", "1", "no matter what"),)
 
-    def finish(self, state: Any, start: Any, end: Any, record: Any) -> Any:
+    def result(self, state: Any, start: Any, end: Any, record: Any) -> Any:
         return {self.column: self.factor * end.excess + record["loss_floor"]}
 
 
@@ -122,10 +122,10 @@ class Speed(Extra):
     def init(self, start: Any) -> Any:
         return start.gradient
 
-    def step(self, state: Any, start: Any, now: Any) -> Any:
+    def update(self, state: Any, start: Any, now: Any) -> Any:
         return jnp.maximum(state, now.gradient)
 
-    def finish(self, state: Any, start: Any, end: Any, record: Any) -> Any:
+    def result(self, state: Any, start: Any, end: Any, record: Any) -> Any:
         return {"extra": state}
 
 
@@ -433,7 +433,7 @@ def drawn(impl: str) -> dict[str, Any]:
             model(**optimized(lambda lr: optax.sgd(lr * np.random.default_rng().normal()))),
             "optimizer",
         ),
-        (model(**measured(Extra(None))), "Extra .extra..finish raised TypeError"),  # type: ignore[arg-type]
+        (model(**measured(Extra(None))), "Extra .extra..result raised TypeError"),  # type: ignore[arg-type]
     ],
 )
 def test_what_a_digest_cannot_cover_is_refused_by_the_sweep(

@@ -21,7 +21,7 @@ HORIZON = 60
 
 
 @dataclass(frozen=True)
-class LossAt:
+class LossAt(Measure):
     """The loss excess at one epoch, for whose sake runs go on."""
 
     epoch: int
@@ -33,17 +33,14 @@ class LossAt:
     def init(self, start: Any) -> Any:
         return jnp.full_like(start.excess, jnp.nan)
 
-    def step(self, state: Any, start: Any, now: Any) -> Any:
+    def update(self, state: Any, start: Any, now: Any) -> Any:
         return jnp.where(now.epoch == self.epoch, now.excess, state)
 
     def done(self, state: Any) -> Any:
         return ~jnp.isnan(state)
 
-    def decisive_epochs(self, state: Any) -> None:
-        return None
-
-    def finish(self, state: Any, start: Any, end: Any, record: Any) -> Any:
-        return {"loss_then": state}
+    def result(self, state: Any, start: Any, end: Any, record: Any) -> Any:
+        return state
 
 
 @dataclass(frozen=True)

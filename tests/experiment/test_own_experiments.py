@@ -26,7 +26,7 @@ from plateaumap.training.measures import Duration
 class Later(Duration):
     by: int = 0
 
-    def finish(self, state, start, end, record):
+    def result(self, state, start, end, record):
         return {{"epochs_run": end.epochs + self.by + {extra}}}
 
 @dataclass(frozen=True)

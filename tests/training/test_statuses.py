@@ -369,4 +369,4 @@ def test_a_sign_that_flips_is_seen_however_small_the_gradients(dtype):
     state = PathState(dtype(tiny), np.int32(0), np.bool_(False))
     now = SimpleNamespace(gradient=dtype(-tiny), direction=dtype(-tiny))
     with jax.enable_x64(True):
-        assert Path().step(state, None, now).flips == 1
+        assert Path().update(state, None, now).flips == 1

@@ -15,13 +15,13 @@ from plateaumap.experiment.problem import bind, is_key, with_bits_of
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Column
-from plateaumap.training import descent as training
 from plateaumap.training import measures
+from plateaumap.training.descent import Descent
 from plateaumap.training.measures import (
     Crossings,
     Displacement,
     Final,
-    LongMeasure,
+    FunctionMeasure,
     Measure,
     Measures,
 )
@@ -203,16 +203,16 @@ class _Check:
         with jax.enable_x64(True):
             evaluation = self._evaluation
             problem = bind(experiment, point, evaluation.loss, jnp.zeros((), evaluation.dtype))
-            named = tuple(_Blamed(self._name, measure) for measure in experiment.measures)
-            observer = Measures(Crossings(evaluation.until), named)
-            apply = PRECISIONS[evaluation.precision].apply
+            blamed: Any = tuple(_Blamed(self._name, measure) for measure in experiment.measures)
+            observer = Measures(Crossings(evaluation.until), blamed)
+            descent = Descent(problem, observer, PRECISIONS[evaluation.precision].apply)
             counter = jnp.dtype(evaluation.counter)
-            begin, state = training.start(problem, observer, apply, counter)
-            last = training.step(problem, observer, apply, begin, state, jnp.zeros((), counter))
-            _require_same(self._name, named, state.observed[1:], last.observed[1:])
-            for measure, observed in zip(named, last.observed[1:], strict=True):
-                _require_decisive_epochs(self._name, measure, observed)
-            record = observer.finish(last.observed, begin, training.finish(problem, last))
+            start, state = descent.start(counter)
+            last = descent.step(start, state, jnp.zeros((), counter))
+            _require_same(self._name, observer.others, state.measured[1:], last.measured[1:])
+            for measure, measured in zip(observer.others, last.measured[1:], strict=True):
+                _require_decisive_epochs(self._name, measure, measured)
+            record = observer.result(last.measured, start, descent.end(last))
         for column in observer.columns:
             _require_fits(self._name, column, record.get(column.name))
         return 0
@@ -225,7 +225,7 @@ def _forms(tree: PyTree) -> str:
 
 
 def _is_built_in(measure: Measure) -> bool:
-    named_by_the_user = isinstance(measure, (Final, Displacement))
+    named_by_the_user = isinstance(measure, (Final, Displacement, FunctionMeasure))
     return type(measure).__module__ == measures.__name__ and not named_by_the_user
 
 
@@ -237,9 +237,9 @@ class _Blamed:
         self.columns = measure.columns
 
     def __getattr__(self, name: str) -> Any:
-        if name == "done" and not isinstance(self._measure, LongMeasure):
-            raise AttributeError(name)
         method = getattr(self._measure, name)
+        if not callable(method):
+            return method
 
         def called(*arguments: Any) -> Any:
             try:
@@ -258,7 +258,7 @@ class _Blamed:
         return f"{type(self._measure).__name__} ({columns})"
 
 
-def _require_same(owner: str, named: tuple[_Blamed, ...], before: Any, after: Any) -> None:
+def _require_same(owner: str, named: tuple[Measure, ...], before: Any, after: Any) -> None:
     for measure, old, new in zip(named, before, after, strict=True):
         forms = [
             (jax.tree.structure(state), [(x.shape, x.dtype) for x in jax.tree.leaves(state)])
@@ -266,12 +266,12 @@ def _require_same(owner: str, named: tuple[_Blamed, ...], before: Any, after: An
         ]
         if forms[0] != forms[1]:
             raise PlateaumapError(
-                f"{owner}.measures: {measure}.step returned a state of another form than init: "
+                f"{owner}.measures: {measure}.update returned a state of another form than init: "
                 f"{forms[1][1]} after {forms[0][1]}; keep structure, shapes and dtypes"
             )
 
 
-def _require_decisive_epochs(owner: str, measure: _Blamed, state: Any) -> None:
+def _require_decisive_epochs(owner: str, measure: Measure, state: Any) -> None:
     epochs = measure.decisive_epochs(state)
     if not (epochs is None or isinstance(epochs, tuple)):
         raise PlateaumapError(
@@ -283,7 +283,7 @@ def _require_decisive_epochs(owner: str, measure: _Blamed, state: Any) -> None:
 def _require_fits(owner: str, column: Column, value: Any) -> None:
     if value is None:
         raise PlateaumapError(
-            f"{owner}.measures: finish returned nothing for the column {column.name!r}; return a "
+            f"{owner}.measures: result returned nothing for the column {column.name!r}; return a "
             "scalar for each column"
         )
     array = jnp.asarray(value)
@@ -295,7 +295,7 @@ def _require_fits(owner: str, column: Column, value: Any) -> None:
     kinds = _KINDS.get(column.dtype, "b")
     if array.dtype.kind not in kinds and not (kinds == _KINDS["float64"] and _is_float(array)):
         raise PlateaumapError(
-            f"{owner}.measures: the column {column.name!r} is of type {column.dtype}, and finish "
+            f"{owner}.measures: the column {column.name!r} is of type {column.dtype}, and result "
             f"returned {array.dtype}; return an integer for Int64 and category columns"
         )
 

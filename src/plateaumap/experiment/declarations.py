@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from typing_extensions import get_protocol_members
-
 from plateaumap.experiment.coordinates import Coordinate, why_not_column_name
 from plateaumap.inputs.validation import show
 from plateaumap.table.columns import PREDICTION, UNCERTAIN, Column
@@ -156,20 +154,19 @@ def _measure_faults(
 
 
 def _why_not_measure(measure: Any) -> str | None:
-    """Return why something is no measure, judged by its members and columns, or None."""
+    """Return why something is not a measure, judged by its class and columns, or None."""
     from plateaumap.training.measures import Measure
 
     if isinstance(measure, type):
         return f"{measure.__name__} is a class; give an object of it: {measure.__name__}(...)"
     try:
-        missing = [name for name in get_protocol_members(Measure) if not hasattr(measure, name)]
-        columns = None if missing else measure.columns
+        columns = measure.columns if isinstance(measure, Measure) else None
     except Exception as error:  # whatever a user's property raises
         return f"the columns of {show(measure)} raised {type(error).__name__}: {error}"
-    if missing:
+    if not isinstance(measure, Measure):
         return (
-            f"{show(measure)} is no measure (it has no {', '.join(sorted(missing))}); for a number "
-            'from the last parameters write plateaumap.training.measures.Final("name", function)'
+            f"{show(measure)} is not a pm.measures.Measure; for a number from the last parameters "
+            'write pm.measures.Final("name", function)'
         )
     if not isinstance(columns, tuple) or not all(isinstance(c, Column) for c in columns):
         return f"the columns of {show(measure)} are {show(columns)}; give a tuple of Column"

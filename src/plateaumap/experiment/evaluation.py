@@ -21,11 +21,9 @@ from plateaumap.experiment.protocol import Experiment, LossLike, Point
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Arrays, Column
-from plateaumap.training import descent as training
-from plateaumap.training import search
-from plateaumap.training.descent import Apply, CompensatedApply, PlainApply
-from plateaumap.training.measures import LEVELS, Crossings, Measures, Record
-from plateaumap.training.search import PartialRun, Search
+from plateaumap.training.descent import Apply, CompensatedApply, Descent, PlainApply, RunState
+from plateaumap.training.measures import LEVELS, Crossings, Measures, Record, Start
+from plateaumap.training.search import STRIDES, PartialRun, Search
 
 PyTree = Any
 
@@ -38,13 +36,13 @@ class Precision(NamedTuple):
     Attributes:
         dtype: of all numbers of a run.
         apply: how updates are added.
-        strides: how unimodal runs are looked at, see `search.run`; empty where rounding freezes
-            parameters now and then, so that every epoch has to be seen.
+        strides: the epochs between two observations of a unimodal run, see `training.search`; empty
+            where rounding freezes parameters now and then, so that every epoch is observed.
     """
 
     dtype: Any
     apply: Apply
-    strides: tuple[int, ...] = search.STRIDES
+    strides: tuple[int, ...] = STRIDES
 
 
 PRECISIONS = {
@@ -172,13 +170,13 @@ class Evaluation:
             limits: what ends the run from outside.
             data: see `data`.
         """
-        run = self._search(point, limits, data)
-        return self._record(run, *search.run(run))
+        search = self._search(point, limits, data)
+        return _record(search, *search.run())
 
     @_traced_anew
     def begin(self, point: Point, limits: Limits, data: list[Array]) -> PartialRun:
-        """Return the run of one point before its first step; see `training.search.begin`."""
-        return search.begin(self._search(point, limits, data))
+        """Return the run of one point before its first step; see `training.search`."""
+        return self._search(point, limits, data).begin()
 
     @_traced_anew
     def advance(
@@ -190,7 +188,7 @@ class Evaluation:
         until: Array,
         unroll: int = 1,
     ) -> PartialRun:
-        """Return a run advanced to an epoch; see `plateaumap.training.search.advance`.
+        """Return a run advanced to an epoch; see `training.search.Search.advance`.
 
         Args:
             point: a scalar for each coordinate.
@@ -200,8 +198,8 @@ class Evaluation:
             until: an epoch, integer scalar of the dtype that counts epochs.
             unroll: epochs in one turn of the compiled loop.
         """
-        run = self._search(point, limits, data)._replace(unroll=unroll)
-        return search.advance(run, partial_run, until)
+        search = self._search(point, limits, data)._replace(unroll=unroll)
+        return search.advance(partial_run, until)
 
     @_traced_anew
     def finish(
@@ -213,8 +211,8 @@ class Evaluation:
         unroll: int = 1,
     ) -> Record:
         """Return the record of a run that is no longer under way."""
-        run = self._search(point, limits, data)._replace(unroll=unroll)
-        return self._record(run, *search.finish(run, partial_run))
+        search = self._search(point, limits, data)._replace(unroll=unroll)
+        return _record(search, *search.finish(partial_run))
 
     def _search(self, point: Point, limits: Limits, data: list[Array]) -> Search:
         experiment = with_arrays(self.experiment, data) if data else self.experiment
@@ -223,12 +221,7 @@ class Evaluation:
         precision = PRECISIONS[self.precision]
         measures = Measures(Crossings(self.until, limits.nudges), experiment.measures)
         strides = () if self.every_epoch else precision.strides
-        return Search(problem, measures, precision.apply, limits.horizon, strides)
-
-    def _record(self, run: Search, begin: training.Start, state: training.RunState) -> Record:
-        assert isinstance(run.observer, Measures)
-        end = training.finish(run.problem, state)
-        return run.observer.finish(state.observed, begin, end)
+        return Search(Descent(problem, measures, precision.apply), limits.horizon, strides)
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
         """Return records as a chunk of results, negative integers as nulls.
@@ -239,6 +232,11 @@ class Evaluation:
         return {
             column.name: _array(column, np.asarray(record[column.name])) for column in self.columns
         }
+
+
+def _record(search: Search, start: Start, state: RunState) -> Record:
+    descent = search.descent
+    return descent.measures.result(state.measured, start, descent.end(state))
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from plateaumap.table.columns import Column
 from plateaumap.theory.neuron import NeuronTheory
 from plateaumap.theory.theory import Theory
 from plateaumap.training import measures
-from plateaumap.training.descent import End, Observation, Start
+from plateaumap.training.measures import End, Measure, Observation, Start
 
 PyTree = Any
 Static = tuple[tuple[str, Any], ...]
@@ -87,7 +87,7 @@ def require_traceable(
     require_pure(_program(experiment, loss, precision, static))
 
 
-_WHOLE = ("epoch", "epochs", "fall_epoch", "stop")
+_WHOLE = ("epoch", "epochs", "decrease_epoch", "stop")
 """Fields that a measure sees and that are whole numbers."""
 
 
@@ -148,8 +148,8 @@ def _program(experiment: Experiment, loss: LossLike, precision: str, static: Sta
                 numbers["direction"] = None
             if "shares" in numbers:
                 numbers["shares"] = (numbers["shares"],) * len(measures.LEVELS)
-            if "fall_is_known" in numbers:
-                numbers["fall_is_known"] = problem.decrease is not None
+            if "decrease_is_known" in numbers:
+                numbers["decrease_is_known"] = problem.decrease is not None
             return kind(**{**numbers, "parameters": problem.whole(parameters)})
 
         later = _opaque(here)
@@ -164,15 +164,14 @@ def _program(experiment: Experiment, loss: LossLike, precision: str, static: Sta
     return Program(type(experiment).__name__, inputs, parts, header)
 
 
-def _measured(measure: Any, start: Start, now: Observation, end: End, record: dict) -> PyTree:
+def _measured(measure: Measure, start: Start, now: Observation, end: End, record: dict) -> PyTree:
     """Return all that the methods of a measure return."""
-    state = measure.init(start)
-    after = measure.step(_opaque(state), start, now)
+    state = measures.initial_state(measure, start)
+    after = measure.update(_opaque(state), start, now)
     last = _opaque(after)
-    asked = (getattr(measure, name, None) for name in ("done", "decisive_epochs"))
-    ended = [None if method is None else method(last) for method in asked]
-    filled = measure.finish(last, start, end, dict(record))
-    return state, after, ended, [filled.get(c.name) for c in measure.columns]
+    decisions = measure.done(last), measure.decisive_epochs(last)
+    results = measures.named_results(measure, measure.result(last, start, end, dict(record)))
+    return state, after, decisions, [results.get(c.name) for c in measure.columns]
 
 
 def _named(measure: object) -> list[Any] | None:
@@ -183,12 +182,11 @@ def _named(measure: object) -> list[Any] | None:
     return [kind.__name__, json.loads(json.dumps(held, default=_words))]
 
 
-_KINDS = (measures.OfWholeRuns, measures.EndsWithLearning, measures.LongMeasure)
-
-
-def _described(measure: Any) -> list[Any]:
+def _described(measure: Measure) -> list[Any]:
     """Return what counts of a user's measure beside its program: its columns, and its kind."""
-    return [list(map(_words, measure.columns)), [isinstance(measure, kind) for kind in _KINDS]]
+    prolongs = type(measure).done is not Measure.done
+    kind = [measure.needs_tenth, measure.stops_at_tenth, prolongs]
+    return [list(map(_words, measure.columns)), kind]
 
 
 def _is_plain(value: object) -> bool:

@@ -1,33 +1,52 @@
-"""What is measured of a run while it runs: streaming observers that keep no curve.
+"""Measures of a run: columns of the table, each filled by a fold over the epochs.
 
-A `Measure` declares columns and folds the epochs of one run into a small state. `Measures`
-bundles several into the one observer that training sees. The plateau's own definition, the
-levels of `LEVELS`, belongs to `Crossings`, which every evaluation has.
+A `Measure` reduces the epochs of one run to a small state, so that no curve is stored. `measure`
+builds one from functions, `Final` from a function of the last parameters. An experiment adds
+measures to the standard ones: `(*super().measures, pm.measures.Final("accuracy", accuracy))`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from enum import IntEnum
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plateaumap.table.columns import Column
-from plateaumap.training.descent import LOST_EPOCHS_ALLOWED, End, Observation, Start, Stop
+from plateaumap.table.columns import Column, Dtype
+
+__all__ = [
+    "Acceleration",
+    "Displacement",
+    "Duration",
+    "End",
+    "Final",
+    "InitialGradient",
+    "Losses",
+    "Measure",
+    "Observation",
+    "Outputs",
+    "Path",
+    "Shape",
+    "Start",
+    "Steepest",
+    "measure",
+]
 
 PyTree = Any
 Record = dict[str, Array]
 
 PLATEAU_DROP = 0.1
-"""The plateau ends where this share of the loss excess at the start is gone."""
+"""The share of the initial excess that is gone at the end of the plateau (T10)."""
 
 LEVELS = {"plateau_epochs": PLATEAU_DROP, "half_epochs": 0.5, "tenth_epochs": 0.9}
-"""The columns of crossings, and the share of the excess that has gone by each."""
-
+"""The columns of the crossings, and the share of the initial excess that is gone by each."""
 
 STATUSES = (
     "escaped",
@@ -43,85 +62,312 @@ PATHS = ("overshoot", "oscillating", "rebound")
 SHAPES = ("none", "plateau", "weak")
 
 NO_EPOCH = -1
-"""Inside a compiled kernel, an epoch that did not come; a null from the kernel's edge on."""
+"""The code of a missing epoch inside compiled functions; it becomes a null outside of them."""
 
-FALL_ROUNDING = 8
-"""Units in the last place by which the fall of the loss in one epoch may be wrong."""
+LOST_EPOCHS_ALLOWED = 0.5
+"""Epochs that rounding may swallow before a run counts as partially stalled."""
+
+DECREASE_ROUNDING = 8
+"""Rounding error of the decrease of the loss in one epoch, in units in the last place."""
 
 SHAPE_TOLERANCE = 1e-9
-"""How far an acceleration may exceed 1 by rounding, relative."""
+"""Relative amount by which rounding may lift an acceleration above 1."""
+
+NEAR_LEVEL = 1e-9
+"""Distance from a level, as a share of the initial excess, within which rounding may decide."""
 
 
-class Measure(Protocol):
-    """One streaming measurement of a run, written for one run and vectorised elsewhere."""
+class Stop(IntEnum):
+    """Reason why a run stopped."""
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the columns that `finish` fills: name, dtype, unit and meaning of each."""
+    RUNNING = 0
+    FINISHED = 1
+    CONVERGED = 2
+    NOT_FINITE = 3
+    PARTIALLY_STALLED = 4
+    STALLED = 5
+    HORIZON = 6
+    STATIONARY = 7
+    BELOW_FLOOR = 8
+
+
+class Start(NamedTuple):
+    """The initial point of a run.
+
+    Attributes:
+        epoch: zero, in the integer dtype that counts epochs.
+        parameters: the initial parameters.
+        excess: the initial loss above its floor, scalar.
+        gradient: the scalar that represents the gradient, by default its norm.
+        floor: the least value of the loss, scalar.
+        output: the model's output, scalar, or None.
+        shares: the shares of the excess that are left at T10, T50 and T90.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.Start._fields[1:3]
+        ('parameters', 'excess')
+    """
+
+    epoch: Array
+    parameters: PyTree
+    excess: Array
+    gradient: Array
+    floor: Array
+    output: Array | None
+    shares: tuple[Array, ...]
+
+
+class Observation(NamedTuple):
+    """The state of a run at one epoch.
+
+    Attributes:
+        epoch: the number of updates so far, integer scalar.
+        parameters: the parameters after these updates.
+        excess: the loss above its floor, scalar.
+        gradient: the scalar that represents the gradient, by default its norm.
+        direction: a scalar with the sign of dC/da, where a is the model's output; None if the
+            model does not have one output.
+        lost: the epochs that rounding has swallowed before this one, float scalar.
+        decrease: the decrease of the loss in the step that begins at `decrease_epoch`.
+        decrease_is_known: whether the experiment computes `decrease` without cancellation;
+            otherwise it is the difference of two losses.
+        decrease_from: the excess at `decrease_epoch`.
+        decrease_epoch: this epoch if `decrease_is_known`, otherwise the previous one.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.Observation._fields[:3]
+        ('epoch', 'parameters', 'excess')
+    """
+
+    epoch: Array
+    parameters: PyTree
+    excess: Array
+    gradient: Array
+    direction: Array | None
+    lost: Array
+    decrease: Array
+    decrease_is_known: bool
+    decrease_from: Array
+    decrease_epoch: Array
+
+
+class End(NamedTuple):
+    """The last point of a run.
+
+    Attributes:
+        parameters: the last parameters.
+        excess: the last loss above its floor, scalar.
+        output: the model's last output, scalar, or None.
+        stop: the reason why the run stopped, a `Stop`.
+        epochs: the number of updates, integer scalar.
+        lost: the epochs that rounding has swallowed, float scalar.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.End._fields[:2]
+        ('parameters', 'excess')
+    """
+
+    parameters: PyTree
+    excess: Array
+    output: Array | None
+    stop: Array
+    epochs: Array
+    lost: Array
+
+
+class Measure(ABC):
+    """One measurement of a run, as pure functions of scalars; runs are vectorised elsewhere.
+
+    A subclass defines `columns` and `result`, and for what happens between the ends of a run also
+    `init` and `update`. The other members have defaults. A measure of one column is shorter with
+    `measure`, a measure of the last parameters with `Final`.
+
+    Attributes:
+        columns: the columns that `result` fills: name, dtype, unit and meaning of each.
+        needs_tenth: whether the columns are null in sweeps that stop at T10 (`until="plateau"`).
+        stops_at_tenth: whether the state is frozen after T90 in runs that continue to the horizon
+            (`until="horizon"`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> class Largest(pm.measures.Measure):
+        ...     columns = (pm.measures.Column("largest_loss", "float64", "loss", "largest excess"),)
         ...
+        ...     def init(self, start):
+        ...         return start.excess
+        ...
+        ...     def update(self, state, start, now):
+        ...         return jnp.maximum(state, now.excess)
+        ...
+        ...     def result(self, state, start, end, record):
+        ...         return state
+        >>> Largest().columns[0].name
+        'largest_loss'
+    """
+
+    needs_tenth = False
+    stops_at_tenth = False
+
+    if TYPE_CHECKING:  # a subclass may define a class attribute, a field or a property
+
+        @property
+        def columns(self) -> tuple[Column, ...]: ...  # noqa: D102
 
     def init(self, start: Start) -> PyTree:
-        """Return the state before epoch 0 has been observed: a pytree of arrays."""
-        ...
+        """Return the state before epoch 0, a pytree of arrays or numbers."""
+        return ()
 
-    def step(self, state: PyTree, start: Start, now: Observation) -> PyTree:
-        """Return the state after the epoch `now`."""
-        ...
+    def update(self, state: PyTree, start: Start, now: Observation) -> PyTree:
+        """Return the state after one more epoch.
+
+        The method is called for epochs 0, 1, 2, ... in order. The default keeps the state.
+        """
+        return state
+
+    @abstractmethod
+    def result(self, state: PyTree, start: Start, end: End, record: Record) -> Any:
+        """Return a scalar, or for several columns a dictionary with a scalar for each name.
+
+        An Int64 column takes an integer, negative for a null. A category column takes the index
+        of the category, negative for a null. A float column takes NaN for a missing value.
+
+        Args:
+            state: the state after the last epoch.
+            start: the initial point of the run.
+            end: the last point of the run.
+            record: the columns of the measures before this one.
+        """
 
     def decisive_epochs(self, state: PyTree) -> tuple[Array, ...] | None:
-        """Return the epochs that have made this state what it is, or None if all of them have.
+        """Return the epochs that determine the state, or None if all of them do.
 
-        See `training.descent.Observer.decisive_epochs`: with them, runs that are known to be
-        unimodal are observed only where something happens.
+        Of a unimodal run, only epochs next to decisive ones and next to the last one have to be
+        observed. An epoch is an integer scalar, negative if it has not come. By default the tuple
+        is empty for a measure without `update`.
         """
-        ...
+        return () if type(self).update is Measure.update else None
 
-    def finish(self, state: PyTree, start: Start, end: End, record: Mapping[str, Array]) -> Record:
-        """Return a scalar for each column.
+    def done(self, state: PyTree) -> Array | None:
+        """Return whether the measure is complete, a boolean scalar; a run continues until then.
 
-        An Int64 column gives an integer, negative for a null; a category column the index of
-        its category, negative for a null; a float column NaN where there is nothing to tell.
-        `record` holds the columns of the measures before this one.
+        By default the method returns None, and the measure does not prolong a run.
         """
-        ...
+        return None
 
 
-@runtime_checkable
-class LongMeasure(Measure, Protocol):
-    """A measure for whose sake a run goes on after its last crossing, to the horizon at most."""
+@dataclass(frozen=True)
+class FunctionMeasure(Measure):
+    """A measure of one column from functions; see `measure`.
 
-    def done(self, state: PyTree) -> Array:
-        """Return whether this measure has seen all that it waits for, a boolean scalar."""
-        ...
+    Attributes:
+        columns: the one column.
+        initial: `init`.
+        updated: `update`.
+        final: from the last state to the value of the column.
+    """
+
+    columns: tuple[Column, ...]
+    initial: Callable[[Start], PyTree]
+    updated: Callable[[PyTree, Start, Observation], PyTree]
+    final: Callable[[PyTree], Any]
+
+    def init(self, start: Start) -> PyTree:
+        """Return the initial state."""
+        return self.initial(start)
+
+    def update(self, state: PyTree, start: Start, now: Observation) -> PyTree:
+        """Return the next state."""
+        return self.updated(state, start, now)
+
+    def result(self, state: PyTree, start: Start, end: End, record: Record) -> Any:
+        """Return the value of the column."""
+        return self.final(state)
 
 
-class OfWholeRuns:
-    """Marks a measure that has something to tell only of a run that was seen to its T90."""
+def measure(
+    name: str,
+    init: Callable[[Start], PyTree],
+    update: Callable[[PyTree, Start, Observation], PyTree],
+    result: Callable[[PyTree], Any] = lambda state: state,
+    *,
+    dtype: Dtype = "float64",
+    unit: str = "1",
+    meaning: str = "a measure of the experiment",
+) -> Measure:
+    """Return a measure of one column, made of functions like an Optax transformation.
+
+    Args:
+        name: the name of the column.
+        init: returns the state before epoch 0, a pytree of arrays or numbers.
+        update: returns the state after one more epoch. Epochs come in order, from 0 to the end of
+            the run; every one of them is observed.
+        result: returns the value of the column from the last state; by default the state itself.
+        dtype: the dtype of the column; an "Int64" column takes an integer, negative for a null.
+        unit: the unit of the column.
+        meaning: the description of the column.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> class Summed(pm.SingleNeuron):
+        ...     @property
+        ...     def measures(self):
+        ...         total = pm.measures.measure(
+        ...             "loss_sum",
+        ...             init=lambda start: 0.0,
+        ...             update=lambda state, start, now: state + now.excess,
+        ...         )
+        ...         return (*super().measures, total)
+        >>> sweep = pm.Sweep(
+        ...     experiment=Summed(),
+        ...     losses="quadratic",
+        ...     fixed={"w0": 2, "b0": 2, "lr": 0.15},
+        ...     horizon=300,
+        ... )
+        >>> pm.run(sweep)["loss_sum"].round(3).tolist()
+        [0.0]
+    """
+    return FunctionMeasure((Column(name, dtype, unit, meaning),), init, update, result)
 
 
-class EndsWithLearning:
-    """Marks a measure of the learning curve up to T90, also where a run goes on beyond it."""
+def initial_state(measure: Measure, start: Start) -> PyTree:
+    """Return the initial state of a measure, Python's numbers in the dtypes of the run."""
+
+    def as_array(leaf: Any) -> Any:
+        if isinstance(leaf, float):
+            return jnp.asarray(leaf, start.excess.dtype)
+        if isinstance(leaf, int) and not isinstance(leaf, bool):
+            return jnp.asarray(leaf, start.epoch.dtype)
+        return leaf
+
+    return jax.tree.map(as_array, measure.init(start))
+
+
+def named_results(measure: Measure, results: Any) -> Record:
+    """Return the results of a measure as a dictionary; a scalar belongs to the first column."""
+    return dict(results) if isinstance(results, Mapping) else {measure.columns[0].name: results}
 
 
 @dataclass(frozen=True)
 class Measures:
-    """The observer of an evaluation: the crossings of a plateau, then any other measures.
-
-    Where runs end with their plateaus, measures of whole runs see nothing and tell nothing.
+    """All measures of an evaluation: the crossings, then the measures of the experiment.
 
     Attributes:
-        crossings: the measure that decides when a run has been seen to its end.
-        others: what else is measured, in the order of the table's columns.
+        crossings: the measure that decides when a run is complete.
+        others: the other measures, in the order of the table's columns.
     """
 
     crossings: Crossings
     others: tuple[Measure, ...] = ()
 
     def __post_init__(self) -> None:
-        """Omit what would cost time in every epoch for nothing."""
+        """Replace measures that need T90 where runs stop at T10, since they cost time."""
         if self.crossings.until == "plateau":
-            others = (Blank(m.columns) if isinstance(m, OfWholeRuns) else m for m in self.others)
-            object.__setattr__(self, "others", tuple(others))
+            others = tuple(Nulls(m.columns) if m.needs_tenth else m for m in self.others)
+            object.__setattr__(self, "others", others)
 
     @property
     def all(self) -> tuple[Measure, ...]:
@@ -135,73 +381,63 @@ class Measures:
 
     @property
     def to_horizon(self) -> bool:
-        """Return whether runs go on to their horizon whatever becomes of their plateau."""
+        """Return whether every run continues to its horizon."""
         return self.crossings.until == "horizon"
 
-    def shares(self, dtype: Any) -> tuple[Array, ...]:
-        """Return the shares of the first excess whose crossings are looked for."""
-        return self.crossings.shares(dtype)
-
     def init(self, start: Start) -> tuple[PyTree, ...]:
-        """Return the states of all measures."""
-        return tuple(measure.init(start) for measure in self.all)
+        """Return the initial states of all measures."""
+        return tuple(initial_state(measure, start) for measure in self.all)
 
-    def step(self, state: tuple, start: Start, now: Observation) -> tuple[PyTree, ...]:
+    def update(self, states: tuple, start: Start, now: Observation) -> tuple[PyTree, ...]:
         """Return the states of all measures after the epoch `now`."""
-        stepped = tuple(m.step(s, start, now) for m, s in zip(self.all, state, strict=True))
+        updated = tuple(m.update(s, start, now) for m, s in zip(self.all, states, strict=True))
         if not self.to_horizon:
-            return stepped
-        learned = state[0].epochs[-1] != NO_EPOCH
+            return updated
+        reached = states[0].epochs[-1] != NO_EPOCH
         return tuple(
-            jax.tree.map(lambda a, b: jnp.where(learned, a, b), old, new)
-            if isinstance(measure, EndsWithLearning)
+            jax.tree.map(lambda a, b: jnp.where(reached, a, b), old, new)
+            if measure.stops_at_tenth
             else new
-            for measure, old, new in zip(self.all, state, stepped, strict=True)
+            for measure, old, new in zip(self.all, states, updated, strict=True)
         )
 
-    def done(self, state: tuple) -> Array:
-        """Return whether the last crossing that is asked for has come, and nobody waits on."""
-        done = self.crossings.done(state[0])
-        for measure, own in zip(self.others, state[1:], strict=True):
-            if isinstance(measure, LongMeasure):
-                done &= measure.done(own)
-        return done
+    def done(self, states: tuple) -> Array:
+        """Return whether all measures are complete."""
+        done = (measure.done(state) for measure, state in zip(self.all, states, strict=True))
+        return reduce(jnp.logical_and, (flag for flag in done if flag is not None))
 
-    def escaped(self, state: tuple) -> Array:
+    def escaped(self, states: tuple) -> Array:
         """Return whether T10 has come."""
-        return state[0].epochs[0] != NO_EPOCH
+        return states[0].epochs[0] != NO_EPOCH
 
-    def decisive_epochs(self, state: tuple) -> tuple[Array, ...] | None:
-        """Return the landmarks of all measures, or None if one of them has to see every epoch."""
-        found: tuple[Array, ...] = ()
-        for measure, own in zip(self.all, state, strict=True):
-            more = measure.decisive_epochs(own)
-            if more is None:
-                return None
-            found += more
-        return found
+    def decisive_epochs(self, states: tuple) -> tuple[Array, ...] | None:
+        """Return the decisive epochs of all measures, or None if one needs every epoch."""
+        epochs = [m.decisive_epochs(state) for m, state in zip(self.all, states, strict=True)]
+        if any(of_one is None for of_one in epochs):
+            return None
+        return tuple(epoch for of_one in epochs for epoch in of_one or ())
 
-    def finish(self, state: tuple, start: Start, end: End) -> Record:
-        """Return the record of one run: a scalar for each column, and the `DIAGNOSTICS`."""
+    def result(self, states: tuple, start: Start, end: End) -> Record:
+        """Return the record of one run: a scalar for each column, and the diagnostics."""
         record: Record = {}
-        for measure, own in zip(self.all, state, strict=True):
-            record |= measure.finish(own, start, end, record)
-        return record | self.crossings.diagnostics(state[0], start, end)
+        for measure, state in zip(self.all, states, strict=True):
+            record |= named_results(measure, measure.result(state, start, end, record))
+        return record | self.crossings.diagnostics(states[0], start, end)
 
 
 def share_left(drop: float) -> float:
-    """Return the share of the excess that is left after `drop`, read as the decimal it is.
+    """Return the share of the excess that is left after `drop`, computed in decimals.
 
-    One tenth is left after 0.9: `1 - 0.9` would be 0.09999999999999998.
+    After 0.9 one tenth is left: `1 - 0.9` would be 0.09999999999999998.
     """
     return float(1 - Decimal(repr(drop)))
 
 
 _LEAP = ("simulate", "leap")
-"""The methods of columns that theory fills, too, or that a run's start decides."""
+"""The methods of columns that theory fills too, or that the initial point decides."""
 
 _SIMULATE = ("simulate",)
-"""The method of columns that only a run itself can fill."""
+"""The methods of columns that only a simulation fills."""
 
 
 def _epochs(name: str, meaning: str, methods: tuple[str, ...] = _LEAP) -> Column:
@@ -213,7 +449,7 @@ def _number(name: str, meaning: str, unit: str = "1", methods: tuple[str, ...] =
 
 
 class CrossingState(NamedTuple):
-    """First epochs at or under each level, the way past them, and the excess one epoch ago."""
+    """First epochs at or under each level, the fraction past each, and the last excess."""
 
     epochs: tuple[Array, ...]
     overshot: tuple[Array, ...]
@@ -221,88 +457,78 @@ class CrossingState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Crossings:
+class Crossings(Measure):
     """T10, T50, T90, the plateau fraction, and the status of the plateau.
 
-    `T` is the first epoch n with `L_n ≤ (1 − drop) L_0`, L the loss excess. The plateau fraction
-    is T10/T90 of the crossings interpolated linearly between epochs: for a matching loss at most
-    1/9 while y is 0 or 1, or while lr (1 + x²) is at most 4, but for rounding.
+    `T` is the first epoch n with `L_n ≤ (1 − drop) L_0`, where L is the loss above its floor. The
+    plateau fraction is T10/T90 of the crossings interpolated linearly between epochs. For a
+    matching loss it is at most 1/9, up to rounding, if y is 0 or 1, or if lr (1 + x²) is at most 4.
 
     Attributes:
-        until: "tenth" to run on to T90, "plateau" to stop at T10, "horizon" to make every epoch.
-        nudges: for each level a relative change of it, zero but where exact arithmetic has decided
-            a tie that the run's own arithmetic cannot (see `plateaumap.runner.evaluator`).
+        until: "tenth" to run to T90, "plateau" to stop at T10, "horizon" to run every epoch.
+        nudges: a relative change of each level. It is zero except where exact arithmetic has
+            decided a tie that the arithmetic of the run cannot (see
+            `plateaumap.runner.evaluator`).
     """
 
     until: str = "tenth"
     nudges: tuple[Any, ...] = (0.0,) * len(LEVELS)
 
+    columns = (
+        Column("status", "category", "1", "what became of the plateau", STATUSES, _LEAP),
+        _epochs("plateau_epochs", "T10: first epoch with a tenth of the loss excess gone"),
+        _epochs("half_epochs", "T50: first epoch with half of the loss excess gone"),
+        _epochs("tenth_epochs", "T90: first epoch with a tenth of the loss excess left"),
+        _number("plateau_fraction", "T10/T90, interpolated: share spent getting started"),
+    )
+
     def shares(self, dtype: Any) -> tuple[Array, ...]:
-        """Return the share of the first excess at each level, scalars of a dtype."""
+        """Return the share of the initial excess that is left at each level, scalars of a dtype."""
         return tuple(
             jnp.asarray(share_left(drop) * (1 + nudge), dtype)
             for drop, nudge in zip(LEVELS.values(), self.nudges, strict=True)
         )
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return status, the three crossings and the plateau fraction."""
-        return (
-            Column("status", "category", "1", "what became of the plateau", STATUSES, _LEAP),
-            _epochs("plateau_epochs", "T10: first epoch with a tenth of the loss excess gone"),
-            _epochs("half_epochs", "T50: first epoch with half of the loss excess gone"),
-            _epochs("tenth_epochs", "T90: first epoch with a tenth of the loss excess left"),
-            _number("plateau_fraction", "T10/T90, interpolated: share spent getting started"),
-        )
-
     def init(self, start: Start) -> CrossingState:
-        """No level has been crossed."""
+        """Return a state without crossings."""
         never = jnp.full_like(start.epoch, NO_EPOCH)
         zero = jnp.zeros_like(start.excess)
         return CrossingState((never,) * len(LEVELS), (zero,) * len(LEVELS), start.excess)
 
-    def step(self, state: CrossingState, start: Start, now: Observation) -> CrossingState:
-        """Note the levels that are crossed for the first time."""
-        step_fall = state.previous - now.excess
+    def update(self, state: CrossingState, start: Start, now: Observation) -> CrossingState:
+        """Record the levels that are crossed for the first time."""
+        decrease = state.previous - now.excess
         epochs, overshot = [], []
         for share, epoch, past in zip(start.shares, state.epochs, state.overshot, strict=True):
             level = share * start.excess
             crosses = (epoch == NO_EPOCH) & (now.excess <= level)
-            if self.until == "horizon":  # where a run goes on though rounding has lengthened it
+            if self.until == "horizon":  # the run continues although rounding has prolonged it
                 crosses &= now.lost <= LOST_EPOCHS_ALLOWED
             epochs.append(jnp.where(crosses, now.epoch, epoch))
-            overshot.append(jnp.where(crosses, (level - now.excess) / step_fall, past))
+            overshot.append(jnp.where(crosses, (level - now.excess) / decrease, past))
         return CrossingState(tuple(epochs), tuple(overshot), now.excess)
 
     def done(self, state: CrossingState) -> Array:
-        """Return whether T90 (or, with `until="plateau"`, T10) has come; else never."""
+        """Return whether the last level of the request has been crossed."""
         if self.until == "horizon":
             return jnp.bool_(False)
         last = state.epochs[0] if self.until == "plateau" else state.epochs[-1]
         return last != NO_EPOCH
 
     def decisive_epochs(self, state: CrossingState) -> tuple[Array, ...]:
-        """Return the crossings but one that ends the run."""
+        """Return the crossings, without the one that ends the run."""
         if self.until == "horizon":
             return state.epochs
         return () if self.until == "plateau" else state.epochs[:-1]
 
-    def finish(
-        self, state: CrossingState, start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
+    def result(self, state: CrossingState, start: Start, end: End, record: Record) -> Record:
         """Return the columns; T10 is null unless the status is `escaped`."""
-        del start, record
-        epochs = self._finite_epochs(state, end)
-        code = {status: jnp.int8(i) for i, status in enumerate(STATUSES)}
-        partially = (end.lost > LOST_EPOCHS_ALLOWED) & (end.stop != Stop.STATIONARY)
-        status = jnp.where(partially, code["partially_stalled"], code["censored"])
-        for stop, name in _STATUS_OF_STOP.items():
-            status = jnp.where((end.stop == stop) & ~partially, code[name], status)
-        for stop in (Stop.NOT_FINITE, Stop.CONVERGED):
-            status = jnp.where(end.stop == stop, code[_STATUS_OF_STOP[stop]], status)
-        # A status speaks of the plateau: what came after it does not change it.
-        status = jnp.where(epochs[0] != NO_EPOCH, code["escaped"], status)
-        plateau, half, tenth = epochs
+        # A crossing at the epoch at which numbers ceased to be finite does not count.
+        broken = end.stop == Stop.NOT_FINITE
+        plateau, half, tenth = (
+            jnp.where(broken & (epoch == end.epochs), NO_EPOCH, epoch) for epoch in state.epochs
+        )
+        status = self._status(plateau, end)
         if self.until == "plateau":
             half = tenth = jnp.full_like(plateau, NO_EPOCH)
         first, last = (
@@ -317,31 +543,31 @@ class Crossings:
             "plateau_fraction": jnp.where(tenth == NO_EPOCH, jnp.nan, first / last),
         }
 
-    def _finite_epochs(self, state: CrossingState, end: End) -> tuple[Array, ...]:
-        """Return the crossings but those at an epoch where the numbers broke down."""
-        broken = end.stop == Stop.NOT_FINITE
-        return tuple(
-            jnp.where(broken & (epoch == end.epochs), NO_EPOCH, epoch) for epoch in state.epochs
-        )
+    def _status(self, plateau: Array, end: End) -> Array:
+        """Return the index of the status. What comes after the plateau does not change it."""
+        code = {status: jnp.int8(i) for i, status in enumerate(STATUSES)}
+        partially = (end.lost > LOST_EPOCHS_ALLOWED) & (end.stop != Stop.STATIONARY)
+        status = jnp.where(partially, code["partially_stalled"], code["censored"])
+        for stop, name in _STATUS_OF_STOP.items():
+            status = jnp.where((end.stop == stop) & ~partially, code[name], status)
+        for stop in (Stop.NOT_FINITE, Stop.CONVERGED):
+            status = jnp.where(end.stop == stop, code[_STATUS_OF_STOP[stop]], status)
+        return jnp.where(plateau != NO_EPOCH, code["escaped"], status)
 
     def diagnostics(self, state: CrossingState, start: Start, end: End) -> Record:
-        """Return what a sweep needs to know of a run beside its columns.
+        """Return numbers that a sweep needs beside the columns of a run.
 
-        `.past NAME` is how much of an epoch lies between a crossing and its level: next to 0 or
-        to 1 rounding may have decided it.
+        `.past NAME` is the fraction of an epoch between the level and the crossing. Next to 0 or
+        to 1 rounding may have decided the crossing.
         """
-        found: Record = {".stop": end.stop}
+        record: Record = {".stop": end.stop}
         for name, share, epoch, past in zip(
             LEVELS, start.shares, state.epochs, state.overshot, strict=True
         ):
-            next_to_it = jnp.abs(end.excess - share * start.excess) <= NEAR_LEVEL * start.excess
-            missed = jnp.where(next_to_it, 0.0, 0.5).astype(past.dtype)
-            found[f".past {name}"] = jnp.where(epoch == NO_EPOCH, missed, past)
-        return found
-
-
-NEAR_LEVEL = 1e-9
-"""How near to a level, as a share of the first excess, a run may end that did not cross it."""
+            near = jnp.abs(end.excess - share * start.excess) <= NEAR_LEVEL * start.excess
+            missed = jnp.where(near, 0.0, 0.5).astype(past.dtype)
+            record[f".past {name}"] = jnp.where(epoch == NO_EPOCH, missed, past)
+        return record
 
 
 _STATUS_OF_STOP = {
@@ -353,7 +579,7 @@ _STATUS_OF_STOP = {
 
 
 def _if_finished(record: Mapping[str, Array], value: Array) -> Array:
-    """Return `value` where the run was seen to T90, else NaN: a maximum could still have come."""
+    """Return `value` if the run reached T90, else NaN: a maximum could have come later."""
     return jnp.where(record["tenth_epochs"] == NO_EPOCH, jnp.nan, value)
 
 
@@ -365,21 +591,26 @@ class AccelerationState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Acceleration(OfWholeRuns, EndsWithLearning):
-    """The largest gradient over the first one: 1 where learning is fastest when most wrong."""
+class Acceleration(Measure):
+    """The ratio of the largest gradient to the initial one.
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the acceleration."""
-        return (_number("acceleration", "largest gradient over the first gradient"),)
+    The ratio is 1 where learning is fastest when the error is largest.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Acceleration().columns]
+        ['acceleration']
+    """
+
+    columns = (_number("acceleration", "largest gradient over the first gradient"),)
+    needs_tenth = stops_at_tenth = True
 
     def init(self, start: Start) -> AccelerationState:
-        """Begin with the first gradient."""
+        """Return the initial gradient and its epoch."""
         return AccelerationState(jnp.abs(start.gradient), start.epoch)
 
-    def step(self, state: AccelerationState, start: Start, now: Observation) -> AccelerationState:
-        """Keep the larger one."""
-        del start
+    def update(self, state: AccelerationState, start: Start, now: Observation) -> AccelerationState:
+        """Keep the larger gradient."""
         size = jnp.abs(now.gradient)
         larger = size > state.gradient
         return AccelerationState(
@@ -390,71 +621,68 @@ class Acceleration(OfWholeRuns, EndsWithLearning):
         """Return the epoch of the largest gradient."""
         return (state.epoch,)
 
-    def finish(
-        self, state: AccelerationState, start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return the ratio, NaN where T90 was not reached or the first gradient is zero."""
-        del end
-        moving = start.gradient != 0  # of nothing there is no multiple
+    def result(self, state: AccelerationState, start: Start, end: End, record: Record) -> Array:
+        """Return the ratio, NaN without T90 or if the initial gradient is zero."""
+        moving = start.gradient != 0
         ratio = state.gradient / jnp.where(moving, jnp.abs(start.gradient), 1)
-        return {"acceleration": _if_finished(record, jnp.where(moving, ratio, jnp.nan))}
+        return _if_finished(record, jnp.where(moving, ratio, jnp.nan))
 
 
 class SteepestState(NamedTuple):
-    """The largest fall of the loss in one step, where it begins, and the excess there."""
+    """The largest decrease of the loss in one step, the epoch of the step, and its excess."""
 
-    fall: Array
+    decrease: Array
     epoch: Array
     excess: Array
 
 
 @dataclass(frozen=True)
-class Steepest(OfWholeRuns, EndsWithLearning):
-    """The epoch of the largest fall of the loss, and the lag that its tangent cuts off.
+class Steepest(Measure):
+    """The epoch of the largest decrease of the loss, and the tangent lag.
 
-    The tangent lag is where the tangent of the steepest step meets the loss at the start: the
-    lag time of growth curves.
+    The tangent lag is the epoch at which the tangent of the steepest step meets the initial loss:
+    the lag time of growth curves.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Steepest().columns]
+        ['tangent_lag', 'steepest_epoch']
     """
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return tangent lag and steepest epoch."""
-        return (
-            _number("tangent_lag", "where the steepest tangent meets the first loss", "epochs"),
-            _epochs("steepest_epoch", "epoch n of the largest fall from n to n + 1", _SIMULATE),
-        )
+    columns = (
+        _number("tangent_lag", "where the steepest tangent meets the first loss", "epochs"),
+        _epochs("steepest_epoch", "epoch n of the largest fall from n to n + 1", _SIMULATE),
+    )
+    needs_tenth = stops_at_tenth = True
 
     def init(self, start: Start) -> SteepestState:
-        """No step has been seen; the first one is steeper than none."""
+        """Return a state without a step; any first step is steeper."""
         nothing = jnp.full_like(start.excess, -jnp.inf)
         return SteepestState(nothing, jnp.full_like(start.epoch, NO_EPOCH), start.excess)
 
-    def step(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
-        """Keep the steeper step; of those that are equal up to rounding the first."""
+    def update(self, state: SteepestState, start: Start, now: Observation) -> SteepestState:
+        """Keep the steeper step; of steps that are equal up to rounding, the first one."""
 
-        def rounding(fall: Array, since: Array) -> Array:
-            size = jnp.abs(fall) if now.fall_is_known else since + jnp.abs(start.floor)
-            return FALL_ROUNDING * jnp.finfo(fall.dtype).eps * size
+        def rounding(decrease: Array, excess: Array) -> Array:
+            size = jnp.abs(decrease) if now.decrease_is_known else excess + jnp.abs(start.floor)
+            return DECREASE_ROUNDING * jnp.finfo(decrease.dtype).eps * size
 
-        least = now.fall - rounding(now.fall, now.fall_from)
-        most = state.fall + rounding(state.fall, state.excess)
-        steeper = ((state.epoch == NO_EPOCH) | (least > most)) & (now.fall_epoch >= 0)
+        least = now.decrease - rounding(now.decrease, now.decrease_from)
+        most = state.decrease + rounding(state.decrease, state.excess)
+        steeper = ((state.epoch == NO_EPOCH) | (least > most)) & (now.decrease_epoch >= 0)
         return SteepestState(
-            jnp.where(steeper, now.fall, state.fall),
-            jnp.where(steeper, now.fall_epoch, state.epoch),
-            jnp.where(steeper, now.fall_from, state.excess),
+            jnp.where(steeper, now.decrease, state.decrease),
+            jnp.where(steeper, now.decrease_epoch, state.epoch),
+            jnp.where(steeper, now.decrease_from, state.excess),
         )
 
     def decisive_epochs(self, state: SteepestState) -> tuple[Array, ...]:
         """Return the steepest epoch."""
         return (state.epoch,)
 
-    def finish(
-        self, state: SteepestState, start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return both, null where T90 was not reached."""
-        del end
-        lag = state.epoch - (start.excess - state.excess) / state.fall
+    def result(self, state: SteepestState, start: Start, end: End, record: Record) -> Record:
+        """Return both columns, null without T90."""
+        lag = state.epoch - (start.excess - state.excess) / state.decrease
         finished = record["tenth_epochs"] != NO_EPOCH
         return {
             "tangent_lag": _if_finished(record, lag),
@@ -462,28 +690,9 @@ class Steepest(OfWholeRuns, EndsWithLearning):
         }
 
 
-class Stateless:
-    """A measure of the two ends of a run only."""
-
-    def init(self, start: Start) -> tuple[()]:
-        """Keep nothing."""
-        del start
-        return ()
-
-    def step(self, state: tuple[()], start: Start, now: Observation) -> tuple[()]:
-        """Keep nothing."""
-        del start, now
-        return state
-
-    def decisive_epochs(self, state: tuple[()]) -> tuple[Array, ...]:
-        """Return none: nothing on the way matters."""
-        del state
-        return ()
-
-
 @dataclass(frozen=True)
-class Blank(Stateless):
-    """Columns in which there is nothing to tell.
+class Nulls(Measure):
+    """Columns of nulls.
 
     Attributes:
         columns: the columns.
@@ -491,78 +700,81 @@ class Blank(Stateless):
 
     columns: tuple[Column, ...]
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Record:
         """Return nulls."""
-        del state, record
-        nothing = {
+        null = {
             "Int64": jnp.full_like(end.epochs, NO_EPOCH),
             "category": jnp.int8(-1),
             "float64": jnp.full_like(start.excess, jnp.nan),
         }
-        return {column.name: nothing[column.dtype] for column in self.columns}
+        return {column.name: null[column.dtype] for column in self.columns}
 
 
 @dataclass(frozen=True)
-class Outputs(Stateless):
-    """The model's output at both ends of a run."""
+class Outputs(Measure):
+    """The initial and the final output of a model that has one output.
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return initial and final output."""
-        return (
-            _number("initial_output", "the output at the start"),
-            _number("final_output", "the output where the run stopped", methods=_SIMULATE),
-        )
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Outputs().columns]
+        ['initial_output', 'final_output']
+    """
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return both; the problem must have an output."""
-        del state, record
+    columns = (
+        _number("initial_output", "the output at the start"),
+        _number("final_output", "the output where the run stopped", methods=_SIMULATE),
+    )
+
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Record:
+        """Return both outputs."""
         assert start.output is not None
         assert end.output is not None
         return {"initial_output": start.output, "final_output": end.output}
 
 
 @dataclass(frozen=True)
-class InitialGradient(Stateless):
-    """The gradient at the start."""
+class InitialGradient(Measure):
+    """The initial gradient, with its sign.
+
+    Attributes:
+        meaning: the description of the column.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.InitialGradient("dC/dz at the start").columns[0].meaning
+        'dC/dz at the start'
+    """
 
     meaning: str = "gradient at the start"
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Return the initial gradient."""
+        """Return the one column."""
         return (_number("initial_gradient", self.meaning),)
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return it with its sign."""
-        del state, end, record
-        return {"initial_gradient": start.gradient}
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Array:
+        """Return the gradient."""
+        return start.gradient
 
 
 @dataclass(frozen=True)
-class Losses(Stateless):
-    """The raw loss at both ends of a run, and its floor."""
+class Losses(Measure):
+    """The initial loss, the final loss, and the floor of the loss.
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return initial loss, final loss and floor."""
-        return (
-            _number("initial_loss", "the loss at the start", "loss"),
-            _number("final_loss", "the loss where the run stopped", "loss", _SIMULATE),
-            _number("loss_floor", "the least that the loss can be", "loss"),
-        )
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Losses().columns]
+        ['initial_loss', 'final_loss', 'loss_floor']
+    """
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return the raw losses: the excess with the floor added back."""
-        del state, record
+    columns = (
+        _number("initial_loss", "the loss at the start", "loss"),
+        _number("final_loss", "the loss where the run stopped", "loss", _SIMULATE),
+        _number("loss_floor", "the least that the loss can be", "loss"),
+    )
+
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Record:
+        """Return the raw losses: the excess plus the floor."""
         return {
             "initial_loss": start.excess + start.floor,
             "final_loss": end.excess + start.floor,
@@ -571,13 +783,28 @@ class Losses(Stateless):
 
 
 @dataclass(frozen=True)
-class Final(Stateless):
-    """A number of one's own from the parameters where a run stopped, such as an accuracy.
+class Final(Measure):
+    """A function of the last parameters of a run, such as an accuracy.
 
     Attributes:
-        name: the column's.
-        function: from parameters to a scalar; a method of the experiment sees its data.
-        meaning: in words.
+        name: the name of the column.
+        function: returns a scalar from the parameters; a method of the experiment can use its data.
+        meaning: the description of the column.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> class Measured(pm.SingleNeuron):
+        ...     @property
+        ...     def measures(self):
+        ...         return (*super().measures, pm.measures.Final("final_w", lambda p: p.w))
+        >>> sweep = pm.Sweep(
+        ...     experiment=Measured(),
+        ...     losses="quadratic",
+        ...     fixed={"w0": 2, "b0": 2, "lr": 0.15},
+        ...     horizon=300,
+        ... )
+        >>> pm.run(sweep)["final_w"].round(3).tolist()
+        [0.0]
     """
 
     name: str
@@ -589,27 +816,29 @@ class Final(Stateless):
         """Return the one column."""
         return (_number(self.name, self.meaning, methods=_SIMULATE),)
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Array:
         """Return the number."""
-        del state, start, record
-        return {self.name: self.function(end.parameters)}
+        return self.function(end.parameters)
 
 
 class DisplacementState(NamedTuple):
-    """How far the parameters have moved so far, and whether the plateau is behind."""
+    """The displacement of the parameters, and whether the run has left its plateau."""
 
     moved: PyTree
     left: Array
 
 
 @dataclass(frozen=True)
-class Displacement:
-    """How far each parameter has moved by the end of the plateau.
+class Displacement(Measure):
+    """The displacement of each parameter by the end of the plateau.
 
     Attributes:
         names: a column name for each leaf of the parameters, in the order of the pytree.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Displacement(("w_moved", "b_moved")).columns]
+        ['w_moved', 'b_moved']
     """
 
     names: tuple[str, ...]
@@ -620,10 +849,10 @@ class Displacement:
         return tuple(_number(name, "displacement of the parameter by T10") for name in self.names)
 
     def init(self, start: Start) -> DisplacementState:
-        """Nothing has moved."""
+        """Return a displacement of zero."""
         return DisplacementState(jax.tree.map(jnp.zeros_like, start.parameters), jnp.bool_(False))
 
-    def step(self, state: DisplacementState, start: Start, now: Observation) -> DisplacementState:
+    def update(self, state: DisplacementState, start: Start, now: Observation) -> DisplacementState:
         """Follow the parameters until T10."""
         moved = jax.tree.map(
             lambda old, p, p0: jnp.where(state.left, old, p - p0),
@@ -635,15 +864,11 @@ class Displacement:
         return DisplacementState(moved, left)
 
     def decisive_epochs(self, state: DisplacementState) -> tuple[Array, ...]:
-        """Return none: T10 is a landmark of the crossings, or the end."""
-        del state
+        """Return no epochs: T10 is a decisive epoch of the crossings, or the last one."""
         return ()
 
-    def finish(
-        self, state: DisplacementState, start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return the displacements by T10, NaN where there is no T10."""
-        del start, end
+    def result(self, state: DisplacementState, start: Start, end: End, record: Record) -> Record:
+        """Return the displacements by T10, NaN without T10."""
         stayed = record["plateau_epochs"] == NO_EPOCH
         leaves = jax.tree.leaves(state.moved)
         return {
@@ -653,26 +878,26 @@ class Displacement:
 
 
 @dataclass(frozen=True)
-class Duration(Stateless):
-    """How many updates the run made."""
+class Duration(Measure):
+    """The number of updates of a run.
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the number of updates."""
-        return (_epochs("epochs_run", "updates until this run's own stop"),)
+    Example:
+        >>> import plateaumap as pm
+        >>> [column.name for column in pm.measures.Duration().columns]
+        ['epochs_run']
+    """
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
+    columns = (_epochs("epochs_run", "updates until this run's own stop"),)
+
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Array:
         """Return the epoch at which the run stopped."""
-        del state, start, record
-        return {"epochs_run": end.epochs}
+        return end.epochs
 
 
 class PathState(NamedTuple):
-    """The last gradient with the sign of its side, how often that has flipped, and if it grew.
+    """The last gradient with the sign of its side, the number of flips, and any rebound.
 
-    The gradient is NaN before the first one has been seen.
+    The gradient is NaN before epoch 0.
     """
 
     gradient: Array
@@ -681,30 +906,32 @@ class PathState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Path(EndsWithLearning):
-    """Whether a run went past its target, and how.
+class Path(Measure):
+    """Whether and how a run passed its target.
 
     `overshoot`: the derivative of the loss by the output changed its sign once. `oscillating`:
-    more than once. `rebound`: past the target the gradient grew from epoch to epoch, a second
-    plateau. Null: none of these, or a model without one output.
+    more than once. `rebound`: past the target the gradient grew from one epoch to the next, a
+    second plateau. Null: none of these, or the model does not have one output.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.Path().columns[0].categories
+        ('overshoot', 'oscillating', 'rebound')
     """
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the path."""
-        return (Column("path", "category", "1", "how the run passed its target", PATHS, _LEAP),)
+    columns = (Column("path", "category", "1", "how the run passed its target", PATHS, _LEAP),)
+    stops_at_tenth = True
 
     def init(self, start: Start) -> PathState:
-        """Nothing has been passed."""
+        """Return a state without a gradient."""
         unknown = jnp.full_like(start.gradient, jnp.nan)
         return PathState(unknown, jnp.zeros((), jnp.int32), jnp.bool_(False))
 
-    def step(self, state: PathState, start: Start, now: Observation) -> PathState:
-        """Compare the gradient with the one before, and its side with the last one known."""
-        del start
+    def update(self, state: PathState, start: Start, now: Observation) -> PathState:
+        """Compare size and side of the gradient with those of the previous epoch."""
         if now.direction is None:
             return state
-        # Where it is on its target the side is the last one known; zero has a sign, too.
+        # On the target the side is the last known one, because zero has a sign, too.
         side = jnp.where(now.direction == 0, state.gradient, now.direction)
         known = ~jnp.isnan(state.gradient)
         flipped = known & (jnp.signbit(side) != jnp.signbit(state.gradient))
@@ -716,43 +943,39 @@ class Path(EndsWithLearning):
         )
 
     def decisive_epochs(self, state: PathState) -> tuple[Array, ...]:
-        """Return none: a unimodal run does not go past its target."""
-        del state
+        """Return no epochs: a unimodal run does not pass its target."""
         return ()
 
-    def finish(
-        self, state: PathState, start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return the index of the path, negative for none."""
-        del start, end, record
+    def result(self, state: PathState, start: Start, end: End, record: Record) -> Array:
+        """Return the index of the path, negative for a null."""
         code = jnp.where(state.flips == 1, 0, jnp.where(state.flips > 1, 1, -1))
-        return {"path": jnp.where(state.rebounds, 2, code).astype(jnp.int8)}
+        return jnp.where(state.rebounds, 2, code).astype(jnp.int8)
 
 
 @dataclass(frozen=True)
-class Shape(Stateless):
-    """The kind of learning curve, from its acceleration and its plateau fraction."""
+class Shape(Measure):
+    """The kind of learning curve, from its acceleration and its plateau fraction.
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Return the shape."""
-        return (Column("shape", "category", "1", "the kind of learning curve", SHAPES, _LEAP),)
+    `none`: no acceleration. `plateau`: a plateau fraction of at least one half. `weak`: all other
+    curves. Null: the run did not reach T90.
 
-    def finish(
-        self, state: tuple[()], start: Start, end: End, record: Mapping[str, Array]
-    ) -> Record:
-        """Return `none` without acceleration, `plateau` from a fraction of one half, else `weak`.
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.measures.Shape().columns[0].categories
+        ('none', 'plateau', 'weak')
+    """
 
-        Null where the run was not seen to T90.
-        """
-        del state, start, end
+    columns = (Column("shape", "category", "1", "the kind of learning curve", SHAPES, _LEAP),)
+
+    def result(self, state: tuple[()], start: Start, end: End, record: Record) -> Array:
+        """Return the index of the shape, negative for a null."""
         slows_down = record["acceleration"] <= 1 + SHAPE_TOLERANCE
         shape = jnp.where(slows_down, 0, jnp.where(record["plateau_fraction"] >= 0.5, 1, 2))
-        return {"shape": jnp.where(jnp.isnan(record["acceleration"]), -1, shape).astype(jnp.int8)}
+        return jnp.where(jnp.isnan(record["acceleration"]), -1, shape).astype(jnp.int8)
 
 
 STANDARD = (Acceleration(), Steepest())
-"""What is measured of every run beside its crossings."""
+"""The measures of every experiment beside the crossings, in front of its own."""
 
 ENDINGS = (Duration(), Path(), Shape())
-"""What closes every record."""
+"""The measures that complete every record."""

@@ -1,106 +1,87 @@
-"""The course of one run from its start to its end: in one go, or in rounds.
+"""The search for the decisive epochs of one run, from its initial point to its end.
 
-Observing costs many times what an update does. A *unimodal* run can do with less: its loss falls
-from epoch to epoch, and its gradient and the fall of its loss have one peak each, so whatever an
-observer waits for happens next to a place that shows in every 64th epoch too. Such a run looks
-for these places first, with long strides and then with shorter ones, and makes every `step` only
-around them.
+A run that may have more than one peak is observed at every epoch. Of a unimodal run (`Problem`)
+only a few epochs decide what is measured: the crossings, the largest gradient, the steepest step
+and the end. The search observes such a run at every 64th epoch, returns to the checkpoints before
+the decisive epochs with a stride of 8, and finally observes every epoch next to them. The epochs in
+between are updates without observation. The measures see the same numbers at the decisive epochs
+as in a run that is observed throughout.
 
-`run` makes a run in one go. `depart`, `travel`, `arrive` make the same run in rounds, between
-which whoever drives many runs can put those together that are still under way.
+`Search.run` is a whole run. `Search.begin`, `Search.advance` and `Search.finish` are the same run
+in rounds, so that the runs that take longest can be collected into full blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from plateaumap.numerics.packing import Packing
-from plateaumap.training.descent import (
-    Apply,
-    Observer,
-    Position,
-    Problem,
-    PyTree,
-    RunState,
-    Seen,
-    Start,
-    Stop,
-    look,
-    start,
-    step,
-    update,
-)
+from plateaumap.training.descent import Descent, Look, Position, PyTree, RunState
+from plateaumap.training.measures import Start, Stop
 
 STRIDES = (64, 8)
-"""Epochs between two looks at a unimodal run: a coarse search, then a finer one."""
-
-
-class Search(NamedTuple):
-    """All that a run depends on.
-
-    Attributes:
-        problem: what is trained.
-        observer: what watches.
-        apply: how updates are added.
-        horizon: the last epoch to be observed, an integer scalar of the dtype that counts epochs.
-        strides: epochs between two looks at a unimodal run, coarse to fine; none to observe all.
-        unroll: epochs that are compiled into one turn of a loop; more suits accelerators.
-    """
-
-    problem: Problem
-    observer: Observer
-    apply: Apply
-    horizon: Array
-    strides: tuple[int, ...] = STRIDES
-    unroll: int = 1
+"""Epochs between two observations of a unimodal run, first in a coarse search, then in a finer."""
 
 
 class Checkpoint(NamedTuple):
-    """A place to come back to: an epoch, and where the run was."""
+    """An epoch to which a run can return, and the position of the run there."""
 
     epoch: Array
     position: Position
 
 
 class Trail(NamedTuple):
-    """What a search has found.
+    """What a search knows beside the state of the run.
 
     Attributes:
-        before: the look before this one.
-        updates: the updates that were seen there.
-        marks: a mark for each landmark, and the last look before the end.
+        before: the previous observation.
+        updates: the updates at the previous observation.
+        checkpoints: one for each decisive epoch, and the last observation before the end.
         over: whether the search is over.
     """
 
     before: Checkpoint
     updates: PyTree
-    marks: tuple[Checkpoint, ...]
+    checkpoints: tuple[Checkpoint, ...]
     over: Array
 
 
 class SearchState(NamedTuple):
-    """A search for epochs: the run, and what has been found on its way."""
+    """The carry of a search: the run and the trail."""
 
     run: RunState
     trail: Trail
 
+    @property
+    def epoch(self) -> Array:
+        """Return the epoch that is observed next."""
+        return self.run.epoch
+
+    @property
+    def running(self) -> Array:
+        """Return whether the search is not over."""
+        return ~self.trail.over
+
+
+State = TypeVar("State", RunState, SearchState)
+
 
 class PartialRun(NamedTuple):
-    """A run that is made in rounds; of its start nothing is kept, as it is soon made again.
+    """A run between two rounds. Its initial point is computed again in each round.
 
     Attributes:
-        run: how far the coarse search of a unimodal run has come, or where a run stands whose every
-            epoch is observed.
-        trail: what else the search knows; None if no run can be unimodal.
-        under_way: whether there is more to travel before it can arrive, boolean scalar.
-        left: the excess where it stands over that of its start, scalar: of runs that have come
-            as many epochs, those with more of it left can be expected to take longer.
+        run: the state of the coarse search of a unimodal run, or of a run whose every epoch is
+            observed.
+        trail: what else the search knows; None if the problem cannot be unimodal.
+        under_way: whether the run has to be advanced before it can finish, boolean scalar.
+        left: the ratio of the excess to the initial excess, scalar: of runs at the same epoch,
+            those with a larger ratio can be expected to take longer.
     """
 
     run: RunState
@@ -109,305 +90,264 @@ class PartialRun(NamedTuple):
     left: Array
 
 
-def run(search: Search) -> tuple[Start, RunState]:
-    """Return the start of a run and its state where it stopped."""
-    origin, state = _start(search)
-    if not _may_be_unimodal(search, state):
-        return origin, _stepped(search, origin, state, _far(state.epoch))
-    marks = (*_no_decisive_epochs(search, state), Checkpoint(state.epoch, state.position))
-    return origin, _observed_around(search, origin, state, marks, first_level=0)
+class Search(NamedTuple):
+    """One run and how it is observed.
 
-
-def begin(search: Search) -> PartialRun:
-    """Return a run that has not made its first step."""
-    origin, state = _start(search)
-    trail = None
-    if _may_be_unimodal(search, state):
-        trail = _unknown(search, state, _no_decisive_epochs(search, state)).trail
-    return PartialRun(state, trail, state.stop == Stop.RUNNING, jnp.ones_like(origin.excess))
-
-
-def advance(search: Search, partial_run: PartialRun, until: Array) -> PartialRun:
-    """Return a run that has been followed to an epoch, or to its end if that comes first.
-
-    Args:
-        search: what the run depends on.
-        partial_run: the run so far.
-        until: an epoch, integer scalar; a search may overtake it by less than a stride.
+    Attributes:
+        descent: the run.
+        horizon: the last epoch that is observed, an integer scalar of the dtype that counts epochs.
+        strides: epochs between two observations of a unimodal run, coarse to fine; an empty tuple
+            to observe every epoch.
+        unroll: epochs that are compiled into one turn of a loop; accelerators need more.
     """
-    origin, _ = _start(search)
-    run, trail, stepping = partial_run.run, partial_run.trail, jnp.bool_(True)
-    if trail is not None:
-        assert search.problem.unimodal is not None
-        stepping = ~search.problem.unimodal
-        run, trail = _while(
-            lambda progress: ~progress.trail.over & (progress.run.epoch < until),
-            lambda progress: _looked(search, origin, progress, search.strides[0]),
-            SearchState(run, trail),
+
+    descent: Descent
+    horizon: Array
+    strides: tuple[int, ...] = STRIDES
+    unroll: int = 1
+
+    def run(self) -> tuple[Start, RunState]:
+        """Return the initial point of the run, and the state in which it stopped."""
+        start, state = self._start()
+        if not self._may_be_unimodal(state):
+            return start, self._observed(start, state, _never(state))
+        checkpoints = (*self._unknown(state), Checkpoint(state.epoch, state.position))
+        return start, self._observed_near(start, state, checkpoints, first_level=0)
+
+    def begin(self) -> PartialRun:
+        """Return the run before its first step."""
+        start, state = self._start()
+        trail = self._new_trail(state) if self._may_be_unimodal(state) else None
+        return PartialRun(state, trail, state.running, jnp.ones_like(start.excess))
+
+    def advance(self, partial_run: PartialRun, until: Array) -> PartialRun:
+        """Return the run at an epoch, or at its end if that comes first.
+
+        Args:
+            partial_run: the run so far.
+            until: an epoch, integer scalar; a search may exceed it by less than a stride.
+        """
+        start, _ = self._start()
+        run, trail, stepping = partial_run.run, partial_run.trail, jnp.bool_(True)
+        if trail is not None:
+            stepping = ~self._unimodal
+            state = SearchState(run, trail)
+            run, trail = _advanced(
+                state, until, lambda state: self._look(start, state, self.strides[0])
+            )
+        run = self._observed(start, run, jnp.where(stepping, until, 0))
+        under_way = run.running & stepping
+        if trail is not None:
+            under_way |= ~trail.over
+        left = self.descent.problem.excess(run.position.parameters) / start.excess
+        return PartialRun(run, trail, under_way, left)
+
+    def finish(self, partial_run: PartialRun) -> tuple[Start, RunState]:
+        """Return the initial point of a run that is no longer under way, and its last state."""
+        start, state = self._start()
+        if partial_run.trail is None:
+            return start, partial_run.run
+        state = _where(self._unimodal, state, partial_run.run)
+        checkpoints = partial_run.trail.checkpoints
+        return start, self._observed_near(start, state, checkpoints, first_level=1)
+
+    def _start(self) -> tuple[Start, RunState]:
+        return self.descent.start(self.horizon.dtype)
+
+    @property
+    def _unimodal(self) -> Array:
+        assert self.descent.problem.unimodal is not None
+        return self.descent.problem.unimodal
+
+    def _decisive_epochs(self, measured: PyTree) -> tuple[Array, ...] | None:
+        return self.descent.measures.decisive_epochs(measured)
+
+    def _may_be_unimodal(self, state: RunState) -> bool:
+        known = self.descent.problem.unimodal is not None
+        return bool(self.strides) and known and self._decisive_epochs(state.measured) is not None
+
+    def _unknown(self, state: RunState) -> tuple[Checkpoint, ...]:
+        """Return a checkpoint that never comes for each decisive epoch."""
+        never = Checkpoint(_never(state), state.position)
+        return tuple(never for _ in self._decisive_epochs(state.measured) or ())
+
+    def _observed(self, start: Start, state: RunState, until: Array) -> RunState:
+        """Return a run that has been observed at every epoch until an epoch or the end."""
+        return _advanced(state, until, lambda state: self._step(start, state), self.unroll)
+
+    def _step(self, start: Start, state: RunState) -> RunState:
+        return self.descent.step(start, state, self.horizon)
+
+    def _observed_near(
+        self, start: Start, state: RunState, checkpoints: tuple[Checkpoint, ...], first_level: int
+    ) -> RunState:
+        """Refine the checkpoints with each finer stride, and observe every epoch next to them."""
+        scales = jnp.asarray(self.strides, state.epoch.dtype)
+        reaches = 2 * jnp.asarray((0, *self.strides), state.epoch.dtype)
+
+        def refined(level: Array, checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+            """Return the last observations, every `stride` epochs, before a decisive epoch moved.
+
+            So the decisive epoch itself is less than two strides later. The last checkpoint is the
+            last observation before the end.
+            """
+            search = _visited(
+                checkpoints,
+                reaches[level],
+                SearchState(state, self._new_trail(state)),
+                lambda search: self._look(start, search, scales[level]),
+            )
+            return search.trail.checkpoints
+
+        checkpoints = jax.lax.fori_loop(first_level, len(self.strides), refined, checkpoints)
+        return _visited(checkpoints, reaches[-1], state, lambda state: self._step(start, state))
+
+    def _new_trail(self, state: RunState) -> Trail:
+        """Return the trail of a search that has not observed anything."""
+        here = Checkpoint(state.epoch, state.position)
+        over = (state.stop != Stop.RUNNING) | ~self._unimodal
+        # Without an observation before the first one, nothing can have frozen since.
+        updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.position.parameters)
+        return Trail(here, updates, (*self._unknown(state), here), over)
+
+    def _look(self, start: Start, state: SearchState, stride: Array | int) -> SearchState:
+        """Observe a run, and advance it by a stride."""
+        (run, trail), measures = state, self.descent.measures
+        look = self.descent.look(start, run)
+        old, new = self._decisive_epochs(run.measured), self._decisive_epochs(look.measured)
+        assert old is not None
+        assert new is not None
+        over = (
+            ~look.finite
+            | measures.done(look.measured)
+            | look.stalls()
+            | self._may_have_frozen(state, look)
+            | (run.epoch + stride > self.horizon)
         )
-    run = _stepped(search, origin, run, jnp.where(stepping, until, 0))
-    under_way = (run.stop == Stop.RUNNING) & stepping
-    if trail is not None:
-        under_way |= ~trail.over
-    left = search.problem.excess(run.position.parameters) / origin.excess
-    return PartialRun(run, trail, under_way, left)
+        moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
+        return SearchState(
+            run._replace(
+                position=self._unobserved(run.position, stride),
+                epoch=run.epoch + stride,
+                measured=look.measured,
+            ),
+            Trail(
+                before=Checkpoint(run.epoch, run.position),
+                updates=look.updates,
+                checkpoints=tuple(
+                    _where(has_moved, trail.before, checkpoint)
+                    for has_moved, checkpoint in zip(moved, trail.checkpoints, strict=True)
+                ),
+                over=over,
+            ),
+        )
+
+    def _may_have_frozen(self, state: SearchState, look: Look) -> Array:
+        """Return whether rounding may have frozen a parameter since the previous observation.
+
+        Updates of a unimodal run rise to one peak, and its parameters are monotonic. So between
+        two observations no update is smaller than at one of them, and no parameter is larger.
+        """
+        before, after = state.trail.before.position.parameters, state.run.position.parameters
+
+        def of_leaf(old: Array, new: Array, first: Array, last: Array) -> Array:
+            smallest = jnp.minimum(jnp.abs(first), jnp.abs(last))
+            largest = jnp.maximum(jnp.abs(old), jnp.abs(new))
+            return (smallest != 0) & (smallest <= self.descent.apply.smallest_update(largest))
+
+        leaves = jax.tree.map(of_leaf, before, after, state.trail.updates, look.updates)
+        return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(leaves)])
+
+    def _unobserved(self, position: Position, epochs: Array | int) -> Position:
+        """Return the position after a number of updates without observation."""
+        packing = Packing.of(position)
+        unroll = self.unroll if isinstance(epochs, int) else None
+        # XLA's CPU compiler makes a loop of its own for each array that is carried, and computes in
+        # each what it needs: hence one packed array, or arrays that need but a carried gradient.
+        if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(position)):
+
+            def with_gradients(_: Array, now: tuple[Position, PyTree]) -> tuple[Position, PyTree]:
+                ahead = self._updated(*now)
+                return ahead, self._gradients(ahead)
+
+            now = (position, self._gradients(position))
+            return jax.lax.fori_loop(0, epochs, with_gradients, now, unroll=unroll)[0]
+
+        def packed(_: Array, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+            position = packing.unpack(arrays)
+            return packing.pack(self._updated(position, self._gradients(position)))
+
+        arrays = jax.lax.fori_loop(0, epochs, packed, packing.pack(position), unroll=unroll)
+        return packing.unpack(arrays)
+
+    def _gradients(self, position: Position) -> PyTree:
+        return self.descent.problem.slope(position.parameters)[1]
+
+    def _updated(self, position: Position, gradients: PyTree) -> Position:
+        # Runs are known to be unimodal only for plain gradient descent, which needs no loss.
+        value = jnp.zeros_like(self.descent.problem.floor)
+        return self.descent.update(position, value, gradients)[1]
 
 
-def finish(search: Search, partial_run: PartialRun) -> tuple[Start, RunState]:
-    """Return the start of a run that is no longer under way, and its state where it stopped."""
-    origin, state = _start(search)
-    if partial_run.trail is None:
-        return origin, partial_run.run
-    assert search.problem.unimodal is not None
-    state = _where(search.problem.unimodal, state, partial_run.run)
-    return origin, _observed_around(search, origin, state, partial_run.trail.marks, first_level=1)
+def _advanced(
+    state: State, until: Array, advance: Callable[[State], State], unroll: int = 1
+) -> State:
+    """Advance a state until an epoch or its end; the condition is tested before each advance."""
 
+    def unfinished(state: State) -> Array:
+        return state.running & (state.epoch < until)
 
-def _start(search: Search) -> tuple[Start, RunState]:
-    return start(search.problem, search.observer, search.apply, search.horizon.dtype)
-
-
-def _may_be_unimodal(search: Search, state: RunState) -> bool:
-    epochs = search.observer.decisive_epochs(state.observed)
-    return bool(search.strides) and search.problem.unimodal is not None and epochs is not None
-
-
-def _no_decisive_epochs(search: Search, state: RunState) -> tuple[Checkpoint, ...]:
-    epochs = search.observer.decisive_epochs(state.observed)
-    assert epochs is not None
-    return tuple(_nowhere(state) for _ in epochs)
-
-
-def _stepped(search: Search, origin: Start, state: RunState, until: Array) -> RunState:
-    """Make every step until an epoch or the end."""
-    return _while(
-        lambda state: (state.stop == Stop.RUNNING) & (state.epoch < until),
-        lambda state: _step(search, origin, state),
-        state,
-        search.unroll,
-    )
-
-
-def _step(search: Search, origin: Start, state: RunState) -> RunState:
-    return step(search.problem, search.observer, search.apply, origin, state, search.horizon)
-
-
-def _while(
-    goes_on: Callable[[Any], Array], body: Callable[[Any], Any], state: Any, unroll: int = 1
-) -> Any:
-    """Advance a state as long as a condition holds, which is looked at again for each advance."""
-    if unroll == 1:
-        return jax.lax.while_loop(goes_on, body, state)
-
-    def several(state: Any) -> Any:
+    def several(state: State) -> State:
         for _ in range(unroll):
-            state = _where(goes_on(state), body(state), state)
+            state = _where(unfinished(state), advance(state), state)
         return state
 
-    return jax.lax.while_loop(goes_on, several, state)
+    return jax.lax.while_loop(unfinished, advance if unroll == 1 else several, state)
 
 
-def _observed_around(
-    search: Search, origin: Start, state: RunState, marks: tuple[Checkpoint, ...], first_level: int
-) -> RunState:
-    """Come closer to the marks with each finer stride, and make every step around them."""
-    scales = jnp.asarray(search.strides, state.epoch.dtype)
-    reaches = 2 * jnp.asarray((0, *search.strides), state.epoch.dtype)
-
-    def closer(level: Array, marks: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-        return _search(search, origin, state, marks, reaches[level], scales[level])
-
-    marks = jax.lax.fori_loop(first_level, len(search.strides), closer, marks)
-    return _visit(
-        marks,
-        reaches[-1],
-        state,
-        epoch=lambda state: state.epoch,
-        running=lambda state: state.stop == Stop.RUNNING,
-        go_to=lambda mark, state: state._replace(epoch=mark.epoch, position=mark.position),
-        body=lambda state: _step(search, origin, state),
-    )
-
-
-def _search(
-    search: Search,
-    origin: Start,
-    state: RunState,
-    marks: tuple[Checkpoint, ...],
+def _visited(
+    checkpoints: tuple[Checkpoint, ...],
     reach: Array,
-    stride: Array,
-) -> tuple[Checkpoint, ...]:
-    """Look at a run every `stride` epochs within `reach` of marks; return closer marks.
+    state: State,
+    advance: Callable[[State], State],
+) -> State:
+    """Advance a state by `reach` from each checkpoint in order, and from the last one to the end.
 
-    A mark is the last look before the one that has moved a landmark, so the landmark's true
-    place is less than two strides after it. The last mark is the last look before the end.
+    Overlapping stretches are traversed once: a state never returns to an earlier epoch.
     """
-    found = _visit(
-        marks,
-        reach,
-        _unknown(search, state, tuple(_nowhere(state) for _ in marks[:-1])),
-        epoch=lambda progress: progress.run.epoch,
-        running=lambda progress: ~progress.trail.over,
-        go_to=lambda mark, progress: SearchState(
-            progress.run._replace(epoch=mark.epoch, position=mark.position),
-            progress.trail._replace(before=mark),
-        ),
-        body=lambda progress: _looked(search, origin, progress, stride),
-    )
-    return found.trail.marks
+    never = jnp.full_like(checkpoints[-1].epoch, jnp.iinfo(checkpoints[-1].epoch.dtype).max)
 
-
-def _unknown(search: Search, state: RunState, nowhere: tuple[Checkpoint, ...]) -> SearchState:
-    """Return a search that has found nothing yet."""
-    assert search.problem.unimodal is not None
-    here = Checkpoint(state.epoch, state.position)
-    over = (state.stop != Stop.RUNNING) | ~search.problem.unimodal
-    # Of the look before the first one nothing is known, and nothing can have frozen since.
-    updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.position.parameters)
-    return SearchState(
-        state, Trail(before=here, updates=updates, marks=(*nowhere, here), over=over)
-    )
-
-
-def _looked(
-    search: Search, origin: Start, progress: SearchState, stride: Array | int
-) -> SearchState:
-    """Look at a run, and go on by a stride."""
-    problem, observer, run = search.problem, search.observer, progress.run
-    seen = look(problem, observer, search.apply, origin, run)
-    old, new = observer.decisive_epochs(run.observed), observer.decisive_epochs(seen.observed)
-    assert old is not None
-    assert new is not None
-    here = Checkpoint(run.epoch, run.position)
-    over = (
-        ~seen.finite
-        | observer.done(seen.observed)
-        | seen.stalls()
-        | _may_have_frozen(search, progress, seen)
-        | (run.epoch + stride > search.horizon)
-    )
-    moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
-    before, marks = progress.trail.before, progress.trail.marks
-    return SearchState(
-        run=run._replace(
-            position=_unobserved(search, run.position, stride),
-            epoch=run.epoch + stride,
-            observed=seen.observed,
-        ),
-        trail=Trail(
-            before=here,
-            updates=seen.updates,
-            marks=tuple(_where(m, before, mark) for m, mark in zip(moved, marks, strict=True)),
-            over=over,
-        ),
-    )
-
-
-def _may_have_frozen(search: Search, progress: SearchState, seen: Seen) -> Array:
-    """Return whether rounding may have frozen a parameter between the look before and this one.
-
-    Updates of a unimodal run rise to one peak, and its parameters go one way. So between two
-    looks no update is smaller than at one of them, and no parameter larger.
-    """
-    before, after = progress.trail.before.position.parameters, progress.run.position.parameters
-
-    def of_leaf(old: Array, new: Array, first: Array, last: Array) -> Array:
-        smallest = jnp.minimum(jnp.abs(first), jnp.abs(last))
-        largest = jnp.maximum(jnp.abs(old), jnp.abs(new))
-        return (smallest != 0) & (smallest <= search.apply.smallest_update(largest))
-
-    leaves = jax.tree.map(of_leaf, before, after, progress.trail.updates, seen.updates)
-    return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(leaves)])
-
-
-def _unobserved(search: Search, position: Position, epochs: Array | int) -> Position:
-    """Return the position after so many updates that nobody observes."""
-    packing = Packing.of(position)
-    # XLA's CPU compiler makes a loop of its own for each array that is carried, and computes in
-    # each what it needs: hence one packed array, or arrays that need but a carried gradient.
-    if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(position)):
-        return _with_gradients(search, position, epochs)
-
-    def one(_: Array, packed: tuple[Array, ...]) -> tuple[Array, ...]:
-        position = packing.unpack(packed)
-        return packing.pack(_updated(search, position, _gradients(search, position)))
-
-    packed = jax.lax.fori_loop(
-        0, epochs, one, packing.pack(position), unroll=_unroll(search, epochs)
-    )
-    return packing.unpack(packed)
-
-
-def _with_gradients(search: Search, position: Position, epochs: Array | int) -> Position:
-    def one(_: Array, now: tuple[Position, PyTree]) -> tuple[Position, PyTree]:
-        ahead = _updated(search, *now)
-        return ahead, _gradients(search, ahead)
-
-    now = (position, _gradients(search, position))
-    return jax.lax.fori_loop(0, epochs, one, now, unroll=_unroll(search, epochs))[0]
-
-
-def _gradients(search: Search, position: Position) -> PyTree:
-    return search.problem.slope(position.parameters)[1]
-
-
-def _updated(search: Search, position: Position, gradients: PyTree) -> Position:
-    # Plain gradient descent is the only optimizer of which unimodal runs are known: no loss.
-    value = jnp.zeros_like(search.problem.floor)
-    return update(search.problem, search.apply, position, value, gradients)[1]
-
-
-def _unroll(search: Search, epochs: Array | int) -> int | None:
-    return search.unroll if isinstance(epochs, int) else None
-
-
-def _visit(
-    marks: tuple[Checkpoint, ...],
-    reach: Array,
-    state: Any,
-    *,
-    epoch: Callable[[Any], Array],
-    running: Callable[[Any], Array],
-    go_to: Callable[[Checkpoint, Any], Any],
-    body: Callable[[Any], Any],
-) -> Any:
-    """Advance a state within `reach` of each mark in order of epochs, and from the last to the end.
-
-    Stretches that overlap are run through once: a state never goes back.
-    """
-    far = _far(marks[-1].epoch)
-
-    def visit(_: Array, carry: tuple[tuple[Array, ...], Any]) -> tuple[tuple[Array, ...], Any]:
+    def visit(_: Array, carry: tuple[tuple[Array, ...], State]) -> tuple[tuple[Array, ...], State]:
         waiting, state = carry
         first = reduce(jnp.minimum, waiting)
         to_the_end = waiting[-1] == first
-        mark, until = marks[-1], far
-        left = [jnp.where(to_the_end, far, waiting[-1])]
-        for other, at in zip(reversed(marks[:-1]), reversed(waiting[:-1]), strict=True):
-            chosen = at == first
-            mark = _where(chosen, other, mark)
-            # Where a landmark shares the last mark's place, the run still goes on to its end.
+        checkpoint, until = checkpoints[-1], never
+        remaining = [jnp.where(to_the_end, never, waiting[-1])]
+        for other, epoch in zip(reversed(checkpoints[:-1]), reversed(waiting[:-1]), strict=True):
+            chosen = epoch == first
+            checkpoint = _where(chosen, other, checkpoint)
+            # If another checkpoint coincides with the last one, the run still goes to its end.
             until = jnp.where(chosen & ~to_the_end, first + reach, until)
-            left.append(jnp.where(chosen, far, at))
-        until = jnp.where(first == far, 0, until)
-        ahead = (first != far) & (first > epoch(state)) & running(state)
-        state = _where(ahead, go_to(mark, state), state)
-        state = jax.lax.while_loop(
-            lambda state: running(state) & (epoch(state) < until), body, state
-        )
-        return tuple(reversed(left)), state
+            remaining.append(jnp.where(chosen, never, epoch))
+        until = jnp.where(first == never, 0, until)
+        ahead = (first != never) & (first > state.epoch) & state.running
+        state = _where(ahead, _moved(state, checkpoint), state)
+        return tuple(reversed(remaining)), _advanced(state, until, advance)
 
-    waiting = tuple(mark.epoch for mark in marks)
-    return jax.lax.fori_loop(0, len(marks), visit, (waiting, state))[1]
+    waiting = tuple(checkpoint.epoch for checkpoint in checkpoints)
+    return jax.lax.fori_loop(0, len(checkpoints), visit, (waiting, state))[1]
 
 
-def _far(epoch: Array) -> Array:
+def _moved(state: State, checkpoint: Checkpoint) -> State:
+    """Return the state with its run at a checkpoint."""
+    if isinstance(state, RunState):
+        return state._replace(epoch=checkpoint.epoch, position=checkpoint.position)
+    return SearchState(_moved(state.run, checkpoint), state.trail._replace(before=checkpoint))
+
+
+def _never(state: RunState) -> Array:
     """Return an epoch that never comes."""
-    return jnp.full_like(epoch, jnp.iinfo(epoch.dtype).max)
-
-
-def _nowhere(state: RunState) -> Checkpoint:
-    return Checkpoint(_far(state.epoch), state.position)
+    return jnp.full_like(state.epoch, jnp.iinfo(state.epoch.dtype).max)
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
