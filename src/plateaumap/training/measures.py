@@ -328,7 +328,7 @@ def measure(
         ...     horizon=300,
         ... )
         >>> pm.run(sweep)["loss_sum"].round(3).tolist()
-        [0.0]
+        [98.954]
     """
     return FunctionMeasure((Column(name, dtype, unit, meaning),), init, update, result)
 
@@ -804,7 +804,7 @@ class Final(Measure):
         ...     horizon=300,
         ... )
         >>> pm.run(sweep)["final_w"].round(3).tolist()
-        [0.0]
+        [-0.405]
     """
 
     name: str
