@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 EXPM1_RADIUS = 0.25
 """`expm1_near` holds for arguments up to this size."""
@@ -44,7 +45,7 @@ class _Format(NamedTuple):
             with an error of 1.3·10⁻¹⁷ (double) and 8·10⁻⁹ (single) in `exp(r)`.
     """
 
-    integer: type
+    integer: DTypeLike
     mantissa: int
     bias: int
     ln2: tuple[float, float]

@@ -197,7 +197,7 @@ def _one_target_each(logits: ArrayLike, targets: ArrayLike) -> list[Array]:
 
 def _floats(*values: ArrayLike) -> list[Array]:
     dtype = jnp.result_type(*values, 0.0)
-    return jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values))
+    return list(jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values)))
 
 
 def _mean(each: Array) -> Array:
