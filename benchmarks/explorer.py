@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.explore.server import told, wait_drawn
-from tests.report.browser import browser, new_page, place
+from tests.pages.browser import browser, new_page, place
+from tests.pages.server import picture, wait_drawn
 
 COMMAND = ["-u", "-m", "plateaumap", "explore", "--no-browser", "--port", "0"]
 WARM = 30
@@ -28,7 +28,7 @@ def zoom(page, x: float, y: float, turn: int) -> tuple[float, int]:
     """Seconds until a new window is drawn, and how many cells it has."""
     at = place(page, x, y)
     page.mouse.move(*at)
-    answers, begin = told(page)["answers"], time.perf_counter()
+    answers, begin = picture(page)["answers"], time.perf_counter()
     page.mouse.wheel(0, turn)
     wait_drawn(page, answers)
     seconds = time.perf_counter() - begin

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.report.browser import browser, opened
+from tests.pages.browser import browser, opened
 
 LARGEST, LATEST = 15_000_000, 3000
 """Bytes that a page may have, and milliseconds after which it must be ready."""

@@ -1,5 +1,6 @@
-"""The `plateaumap` program, called in this process to save the seconds of starting another."""
+"""The program `plateaumap`, called in this process to save the start of another one."""
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,28 +19,31 @@ _SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time
 
 @dataclass(frozen=True)
 class Done:
-    """How the program ended.
+    """The result of a call.
 
     Attributes:
-        code: its exit code.
-        told: what it wrote on both streams.
+        code: the exit code.
+        output: the text on both streams.
+        errors: the text on the error stream.
     """
 
     code: int
-    told: str
+    output: str
+    errors: str
 
 
-def plateaumap(*arguments: object) -> Done:
-    """Call the program; an error that it should have told is raised here."""
-    result = CliRunner().invoke(app, list(map(str, arguments)))
+def plateaumap(*arguments: object, cwd: Path | None = None) -> Done:
+    """Call the program in a folder; an exception that it does not handle is raised here."""
+    with contextlib.chdir(cwd or Path.cwd()):
+        result = CliRunner().invoke(app, list(map(str, arguments)))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Done(result.exit_code, result.output)
+    return Done(result.exit_code, result.output, result.stderr)
 
 
 @contextmanager
 def settings_restored(cache: Path) -> Iterator[None]:
-    """Let the program keep its compilations in `cache`, and undo what it sets for that."""
+    """Let the program keep its compilations in `cache`, and undo its settings afterwards."""
     before = {name: getattr(jax.config, name) for name in _SETTINGS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
@@ -50,5 +54,5 @@ def settings_restored(cache: Path) -> Iterator[None]:
 
 
 def heed_interrupts() -> None:
-    """Undo what a background job of a shell inherits: that SIGINT is ignored."""
+    """Undo what a background job of a shell inherits: that it ignores SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -130,11 +130,8 @@ PENDING = {
     "Estimate",
     "Evaluation",
     "Grid",
-    "Lengths",
-    "Picture",
     "Plan",
     "Position",
-    "Story",
     "Stretch",
     "Task",
 }

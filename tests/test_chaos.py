@@ -110,7 +110,7 @@ def test_a_damaged_part_is_told_and_computed_anew_and_nothing_else(
     damage(out)
     told = plateaumap("info", out, "--verify")
     assert told.code == 1
-    assert "part-00003.parquet" in told.told
+    assert "part-00003.parquet" in told.output
     assert plateaumap("run", spec, "--out", out).code == 0
     after = parts(out)
     assert [name for name in before if after[name] != before[name]] == ["part-00003.parquet"]
@@ -127,7 +127,7 @@ def test_a_lost_manifest_or_half_a_file_costs_no_row(
     before = parts(out)
     damage(out)
     done = plateaumap("run", spec, "--out", out)
-    assert done.code == 0, done.told
+    assert done.code == 0, done.output
     assert parts(out) == before
     assert plateaumap("info", out, "--verify").code == 0
     pd.testing.assert_frame_equal(pm.load(out), undisturbed, check_exact=True)
@@ -160,14 +160,14 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     monkeypatch.setattr("plateaumap.runner.run.check_space", lambda path, needed: None)
     for _ in range(2):  # it is told again as long as the disk is full
         done = plateaumap("run", spec, "--out", out)
-        assert done.code == 1, done.told
-        assert "the disk is full" in done.told
+        assert done.code == 1, done.output
+        assert "the disk is full" in done.output
     there = parts(out)
     assert 0 < len(there) < PARTS
     assert all(name.startswith("part-") for name in there)
     ballast.unlink()
     done = plateaumap("run", spec, "--out", out)
-    assert done.code == 0, done.told
+    assert done.code == 0, done.output
     assert {name: parts(out)[name] for name in there} == there
     pd.testing.assert_frame_equal(pm.load(out), undisturbed, check_exact=True)
 
@@ -181,7 +181,7 @@ def test_a_read_only_disk_is_told(spec: Path, disk: Path, monkeypatch: pytest.Mo
     for folder in (out, disk / "another"):
         done = plateaumap("run", spec, "--out", folder)
         assert done.code == 1
-        assert f"cannot write to {folder}: the file system is read-only" in done.told
+        assert f"cannot write to {folder}: the file system is read-only" in done.output
     # Reading needs no permission to write.
     assert plateaumap("info", out).code == 0
     assert len(pm.open(out).frame(partial=True)) == 700
@@ -201,7 +201,7 @@ def test_permission_that_is_lost_half_way_is_told(
         patch.setattr(Path, "open", refuse)
         done = plateaumap("run", spec, "--out", out)
     assert done.code == 1
-    assert "permission is denied" in done.told
+    assert "permission is denied" in done.output
     there = parts(out)
     assert {f"part-0000{index}.parquet" for index in range(4)} <= set(there)
     assert "part-00004.parquet" not in there
@@ -215,7 +215,9 @@ def test_a_second_writer_is_told_who_holds_the_folder(spec: Path, tmp_path: Path
     with writer_lock(out):
         done = plateaumap("run", spec, "--out", out)
     assert done.code == 2
-    assert f"{out} is being written by process {os.getpid()} on {os.uname().nodename}" in done.told
+    assert (
+        f"{out} is being written by process {os.getpid()} on {os.uname().nodename}" in done.output
+    )
     assert plateaumap("run", spec, "--out", out).code == 0
 
 
@@ -242,6 +244,6 @@ def test_a_sweep_larger_than_the_disk_is_refused_with_the_estimate(
     huge = ["--set", "axes.w0.num=1000000", "--set", "axes.b0.num=1000000"]
     done = plateaumap("run", spec, "--out", tmp_path / "out", *huge)
     assert done.code == 2
-    assert "this sweep would write about" in done.told
-    assert "TB" in done.told
+    assert "this sweep would write about" in done.output
+    assert "TB" in done.output
     assert not (tmp_path / "out").exists()

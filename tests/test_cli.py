@@ -1,19 +1,21 @@
-"""The command line as a user meets it: what it prints, what it refuses, how it exits."""
+"""The command line: output, refusals, exit codes, and the examples in its help."""
 
-import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
 
 import plateaumap as pm
-from tests.program import Done, heed_interrupts
-from tests.program import plateaumap as in_process
+from plateaumap.cli import app
+from tests.program import Done, heed_interrupts, plateaumap, settings_restored
 
 SPEC = """
 name = "corner"
@@ -30,43 +32,65 @@ num = 9
 kind = "points"
 values = { lr = [0.15, 0.005], y = [0.0, 0.0] }
 """
+PROGRAM = [sys.executable, "-m", "plateaumap"]
 
 
-def plateaumap(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plateaumap", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+@pytest.fixture(scope="module", autouse=True)
+def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with settings_restored(tmp_path_factory.mktemp("cache")):
+        yield
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a spec and the results of running it."""
-    place = tmp_path_factory.mktemp("command line")
-    (place / "corner.toml").write_text(SPEC)
-    done = plateaumap("run", "corner.toml", cwd=place)
-    assert done.returncode == 0, done.stderr
-    return place
+    """Return a folder with a spec and its results."""
+    folder = tmp_path_factory.mktemp("command line")
+    (folder / "corner.toml").write_text(SPEC)
+    succeeded(plateaumap("run", "corner.toml", cwd=folder))
+    return folder
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("plateaumap: ")
-    return done.stderr
+def succeeded(done: Done) -> str:
+    assert done.code == 0, done.output
+    return done.output
 
 
 def refusal(done: Done) -> str:
-    assert done.code == 2, done.told
-    assert "\nplateaumap: " in f"\n{done.told}"
-    assert "Traceback" not in done.told
-    return done.told
+    assert done.code == 2, done.output
+    assert "\nplateaumap: " in f"\n{done.output}"
+    assert "Traceback" not in done.output
+    return done.output
 
 
-def test_point_tells_the_story_of_the_unlucky_neuron() -> None:
-    done = plateaumap("point", "--loss", "quadratic", "--w0", 2, "--b0", 2, "--lr", 0.15)
-    assert done.returncode == 0
-    for told in ("0.982", "152 epochs", "212 epochs", "214", "175.2"):
-        assert told in done.stdout
-    plot = [line for line in done.stdout.splitlines() if "|" in line]
+def commands() -> list[str]:
+    names = [info.name or info.callback.__name__ for info in app.registered_commands]
+    return [str(name) for name in names]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_example_in_the_help_of_a_command_runs(
+    folder: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = []
+    monkeypatch.setattr("plateaumap.explore.server.serve", lambda *args: served.append(args))
+    (tmp_path / "sweep.toml").write_text(SPEC.replace("num = 9", "num = 2"))
+    if command != "run":
+        succeeded(plateaumap("run", "sweep.toml", "--out", "results/corner", cwd=tmp_path))
+    [information] = [info for info in app.registered_commands if info.callback.__name__ == command]
+    program, *arguments = shlex.split(str(information.epilog).removeprefix("Example: "))
+    assert (program, arguments[0]) == ("plateaumap", command)
+    assert str(information.epilog) in " ".join(succeeded(plateaumap(command, "--help")).split())
+    output = succeeded(plateaumap(*arguments, cwd=tmp_path))
+    assert output or served
+
+
+def test_point_shows_the_run_of_the_unlucky_neuron() -> None:
+    output = succeeded(
+        plateaumap("point", "--loss", "quadratic", "--w0", 2, "--b0", 2, "--lr", 0.15)
+    )
+    for text in ("0.982", "152 epochs", "212 epochs", "214", "175.2"):
+        assert text in output
+    plot = [line for line in output.splitlines() if "|" in line]
     assert len(plot) == 12
     # The curve falls: its first column is at the top, its last one at the bottom.
     assert plot[0].split("|")[1].startswith("*")
@@ -75,21 +99,20 @@ def test_point_tells_the_story_of_the_unlucky_neuron() -> None:
 
 def test_point_draws_its_curve_into_a_file(tmp_path: Path) -> None:
     arguments = ["--loss", "cross_entropy", "--w0", 2, "--b0", 2, "--lr", 0.005]
-    done = plateaumap("point", *arguments, "--figure", tmp_path / "curve.png")
-    assert done.returncode == 0, done.stderr
-    assert "43 epochs" in done.stdout
-    assert "228 epochs" in done.stdout
+    output = succeeded(plateaumap("point", *arguments, "--figure", tmp_path / "curve.png"))
+    assert "43 epochs" in output
+    assert "228 epochs" in output
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("path", ["nowhere/curve.png", "curve.xyz"])
 def test_point_refuses_a_figure_that_cannot_be_written(tmp_path: Path, path: str) -> None:
     arguments = ["--loss", "quadratic", "--w0", 1, "--b0", 1, "--lr", 1]
-    assert path in refusal(in_process("point", *arguments, "--figure", tmp_path / path))
+    assert path in refusal(plateaumap("point", *arguments, "--figure", tmp_path / path))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "parts"),
     [
         (["--lr", "-1"], ["lr", "-1", "greater than 0"]),
         (["--loss", "quadratik"], ["quadratik", "quadratic"]),
@@ -99,11 +122,17 @@ def test_point_refuses_a_figure_that_cannot_be_written(tmp_path: Path, path: str
         (["--activation", "sigmod"], ["sigmod", "sigmoid"]),
     ],
 )
-def test_point_refuses_bad_values(change: list[str], told: list[str]) -> None:
+def test_point_refuses_bad_values(change: list[str], parts: list[str]) -> None:
     arguments = ["--loss", "quadratic", "--w0", "2", "--b0", "2", "--lr", "0.15", *change]
-    message = refusal(in_process("point", *arguments))
-    for part in told:
+    message = refusal(plateaumap("point", *arguments))
+    for part in parts:
         assert part in message
+
+
+def test_messages_name_options_instead_of_arguments() -> None:
+    risk = ["risk", "--fan-in", 3, "--lr", 1, "--epochs", 9, "--scale", 1]
+    message = refusal(plateaumap(*risk, "--slope", 0))
+    assert message == "plateaumap: --slope 0.0: must be greater than 0\n"
 
 
 def test_run_writes_the_table_that_memory_has(folder: Path) -> None:
@@ -112,44 +141,55 @@ def test_run_writes_the_table_that_memory_has(folder: Path) -> None:
     assert len(frame) == 36
 
 
-def test_run_again_computes_nothing_and_says_the_same(folder: Path) -> None:
+def test_run_again_computes_nothing_and_prints_the_same(folder: Path) -> None:
     parts = sorted((folder / "results/corner/parts").iterdir())
     before = [part.stat().st_mtime_ns for part in parts]
-    done = plateaumap("run", "corner.toml", cwd=folder)
-    assert done.returncode == 0
-    assert "36" in done.stdout or "18 points" in done.stdout
+    assert "18 points" in succeeded(plateaumap("run", "corner.toml", cwd=folder))
     assert [part.stat().st_mtime_ns for part in parts] == before
 
 
 def test_set_changes_the_spec(folder: Path) -> None:
     settings = ["--set", "axes.w0.num=3", "--set", "horizon=50", "--set", 'losses=["quadratic"]']
-    done = plateaumap("run", "corner.toml", *settings, "--out", "small", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    succeeded(plateaumap("run", "corner.toml", *settings, "--out", "small", cwd=folder))
     frame = pm.load(folder / "small")
     assert len(frame) == 6
     assert set(frame["w0"]) == {0.0, 2.0, 4.0}
     assert frame["epochs_run"].max() == 50
 
 
-def test_dry_run_tells_and_writes_nothing(folder: Path) -> None:
-    done = plateaumap("run", "corner.toml", "--dry-run", "--out", "dry", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_dry_run_estimates_and_writes_nothing(folder: Path) -> None:
+    arguments = ["run", "corner.toml", "--dry-run"]
+    output = succeeded(plateaumap(*arguments, "--out", "dry", cwd=folder))
     for word in ("18", "36 rows", "chunks", "bytes", "time"):
-        assert word in done.stdout
+        assert word in output
     assert not (folder / "dry").exists()
-    there = plateaumap("run", "corner.toml", "--dry-run", cwd=folder)
-    assert "2, of which 2 are there" in there.stdout
+    assert "2, of which 2 are there" in succeeded(plateaumap(*arguments, cwd=folder))
+
+
+def test_dry_run_accepts_the_folders_that_mix_versions_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "custom.py").write_text(
+        "import plateaumap as pm\n"
+        "def quartic(z, y):\n    return (z - y) ** 4\n"
+        "sweep = pm.Sweep(losses=[quartic], fixed={'w0': 1, 'b0': 1, 'lr': 0.1}, horizon=9)\n"
+    )
+    run = ["run", "custom.py", "--out", "rows"]
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "__version__", "0.9.1")
+        succeeded(plateaumap(*run, cwd=tmp_path))
+    assert "--mix-versions" in refusal(plateaumap(*run, "--dry-run", cwd=tmp_path))
+    succeeded(plateaumap(*run, "--dry-run", "--mix-versions", cwd=tmp_path))
 
 
 def test_info_counts_by_status_and_verifies(folder: Path) -> None:
-    done = plateaumap("info", "results/corner", "--verify", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    output = succeeded(plateaumap("info", "results/corner", "--verify", cwd=folder))
     counts = pm.load(folder / "results/corner")["status"].value_counts()
     for status, number in counts.items():
         if number:
-            line = next(line for line in done.stdout.splitlines() if str(status) in line)
+            line = next(line for line in output.splitlines() if str(status) in line)
             assert line.split()[-1] == f"{number:,}"
-    assert "verified" in done.stdout
+    assert "verified" in output
 
 
 def test_a_script_runs_by_itself_and_as_a_file(folder: Path) -> None:
@@ -163,32 +203,31 @@ def test_a_script_runs_by_itself_and_as_a_file(folder: Path) -> None:
     )
     alone = [sys.executable, str(script), "--out", "alone"]
     subprocess.run(alone, cwd=folder, check=True, capture_output=True)
-    assert plateaumap("run", script, "--out", "given", cwd=folder).returncode == 0
-    one, other = pm.load(folder / "alone"), pm.load(folder / "given")
-    pd.testing.assert_frame_equal(one, other)
-    shown = subprocess.run(
+    succeeded(plateaumap("run", script, "--out", "by_file", cwd=folder))
+    pd.testing.assert_frame_equal(pm.load(folder / "alone"), pm.load(folder / "by_file"))
+    help = subprocess.run(
         [*alone[:2], "--help"], cwd=folder, capture_output=True, text=True, check=True
     )
-    assert "A sweep of mine" in shown.stdout
+    assert "A sweep of mine" in help.stdout
+    assert "axes.w0.num=65" in help.stdout
 
 
-def test_report_draws_a_sweep_with_a_loss_of_ones_own(folder: Path) -> None:
-    script = folder / "own_loss.py"
+def test_report_draws_a_sweep_with_a_custom_loss(folder: Path) -> None:
+    script = folder / "custom_loss.py"
     script.write_text(
         "import jax.numpy as jnp\nimport plateaumap as pm\n"
         "def own(z, y):\n    return jnp.exp(z) * jnp.exp(z) + 0 * y\n"
         "sweep = pm.Sweep(name='own', losses=['quadratic', own], fixed={'b0': 2, 'lr': 0.1},\n"
         "                 axes=[pm.values('w0', [1, 2])], horizon=500)\n"
     )
-    assert plateaumap("run", script, "--out", "own", cwd=folder).returncode == 0
-    done = plateaumap("report", "own", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    succeeded(plateaumap("run", script, "--out", "own", cwd=folder))
+    succeeded(plateaumap("report", "own", cwd=folder))
     assert "own" in (folder / "own/figures/report.md").read_text()
     assert (folder / "own/figures/learning_curves.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "parts"),
     [
         (["run", "missing.toml"], ["missing.toml", "does not exist"]),
         (["run", "."], ["folder"]),
@@ -207,7 +246,7 @@ def test_report_draws_a_sweep_with_a_loss_of_ones_own(folder: Path) -> None:
     ],
 )
 def test_bad_input_gets_one_message_and_touches_nothing(
-    folder: Path, arguments: list[str], told: list[str]
+    folder: Path, arguments: list[str], parts: list[str]
 ) -> None:
     (folder / "broken.toml").write_text("name = = 3")
     (folder / "faulty.toml").write_text(
@@ -216,36 +255,50 @@ def test_bad_input_gets_one_message_and_touches_nothing(
         .replace('"quadratic",', '"quadratik",')
     )
     before = snapshot(folder)
-    with contextlib.chdir(folder):
-        message = refusal(in_process(*arguments))
-    for part in told:
+    message = refusal(plateaumap(*arguments, cwd=folder))
+    for part in parts:
         assert part in message
     assert snapshot(folder) == before
 
 
-def test_a_refusal_is_all_that_another_process_says(folder: Path) -> None:
+def test_a_refusal_goes_to_the_error_stream_only(folder: Path) -> None:
     done = plateaumap("run", "missing.toml", cwd=folder)
-    assert "missing.toml" in refused(done)
-    assert done.stdout == ""
+    assert "missing.toml" in refusal(done)
+    assert done.output == done.errors
 
 
-def test_usage_errors_exit_with_two(folder: Path) -> None:
-    for arguments in (
-        ["run"],
-        ["nonsense"],
-        ["point", "--w0", "abc"],
-        ["run", "x.toml", "--bogus"],
-    ):
-        with contextlib.chdir(folder):
-            assert in_process(*arguments).code == 2
+def test_a_value_that_jax_refuses_is_reported_in_one_line() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "derive", "tanh"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_ENABLE_X64": "maybe"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("plateaumap: JAX does not start: ")
+    assert "JAX_ENABLE_X64" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
-def test_an_interrupted_run_exits_with_130_and_goes_on_to_the_same_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["nonsense"], ["point", "--w0", "abc"], ["run", "x.toml", "--bogus"]],
+)
+def test_usage_errors_exit_with_two(folder: Path, arguments: list[str]) -> None:
+    assert plateaumap(*arguments, cwd=folder).code == 2
+
+
+def test_an_interrupted_run_exits_with_130_and_resumes_to_the_same_table(tmp_path: Path) -> None:
     spec = SPEC.replace("num = 9", "num = 40001").replace("horizon = 500", "horizon = 3000")
     (tmp_path / "long.toml").write_text(spec)
-    command = [sys.executable, "-m", "plateaumap", "run", "long.toml", "--out", "results"]
+    arguments = ["run", "long.toml", "--out", "results"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        [*PROGRAM, *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     parts = tmp_path / "results/parts"
     deadline = time.monotonic() + 120
@@ -259,8 +312,7 @@ def test_an_interrupted_run_exits_with_130_and_goes_on_to_the_same_table(tmp_pat
     assert 0 < len(there) < len(pm.open(tmp_path / "results").manifest["parts"]) + 10
     assert pm.open(tmp_path / "results").missing
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    succeeded(plateaumap(*arguments, cwd=tmp_path))
     assert all((parts / name).stat().st_mtime_ns == when for name, when in there.items())
     pd.testing.assert_frame_equal(
         pm.load(tmp_path / "results"), pm.run(pm.Sweep.from_toml(spec)), check_exact=True

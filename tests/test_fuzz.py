@@ -1,6 +1,6 @@
-"""Random specs: each one runs, or is refused with a message; nothing else ever happens.
+"""Random specs: each one runs, or is refused with a message.
 
-`python -m tests.test_fuzz 10000` tries that many instead of a few.
+`python -m tests.test_fuzz 10000` tries 10,000 specs.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ EXTREME = [0.0, -0.0, 1e-300, 1e300, 5e-324, -1e308, 40.0, 1e16, math.inf, math.
 
 
 def mostly(usual: st.SearchStrategy[Any], *rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return values of which about one in ten is rare."""
+    """Return a strategy of which about one value in ten is rare."""
     return st.integers(0, 9).flatmap(lambda n: usual if n else st.one_of(*rare))
 
 
@@ -46,7 +46,7 @@ NAMES = mostly(st.just("fuzzed"), st.text(max_size=12), st.sampled_from(HOSTILE)
 
 @st.composite
 def axes(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """Return the words of one axis, mostly sound."""
+    """Return one axis as a mapping, mostly valid."""
     kind = draw(st.sampled_from(["linspace", "geomspace", "values", "normal", "uniform", "points"]))
     value = GOOD.get(name, NUMBERS)
     size = draw(st.integers(1, 3))
@@ -75,7 +75,7 @@ def axes(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
-    """Return the words of a small sweep, with up to two of its fields made odd."""
+    """Return a small sweep as a mapping, with up to two odd fields."""
     on_axes = draw(st.lists(st.sampled_from(sorted(GOOD)), max_size=2, unique=True))
     spec: dict[str, Any] = {
         "name": draw(NAMES),
@@ -103,7 +103,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def toml(spec: dict[str, Any]) -> str:
-    """Return a spec as TOML, without what TOML cannot say."""
+    """Return a spec as TOML, without the nulls that TOML lacks."""
     try:
         return tomli_w.dumps({key: value for key, value in spec.items() if value is not None})
     except (TypeError, ValueError, UnicodeError):
@@ -111,7 +111,7 @@ def toml(spec: dict[str, Any]) -> str:
 
 
 def mutated(text: str, chance: random.Random) -> str:
-    """Return a text with a few of its characters and lines changed, lost or doubled."""
+    """Return a text with a few characters and lines changed, deleted or doubled."""
     text = re.sub(
         r"(?<![wb])[0-9]", lambda m: chance.choice([m[0]] * 99 + list("0123456789")), text
     )
@@ -161,14 +161,14 @@ def files(folder: Path) -> set[str]:
 
 
 def judge(text: str, place: Path) -> str:
-    """Run a spec, and return in one word what became of it; fail on anything unforeseen."""
+    """Run a spec and return "ran" or "refused"; fail on any other outcome."""
     spec = place / "spec.toml"
     spec.write_text(text, encoding="utf-8", errors="replace")
     before = files(place)
     with contextlib.chdir(place):
         done = plateaumap("run", "spec.toml", *(["--dry-run"] if is_large(spec) else []))
     new = files(place) - before
-    told_well(done, text)
+    check_message(done, text)
     if done.code:
         assert not new, (text, new)
         return "refused"
@@ -179,7 +179,7 @@ def judge(text: str, place: Path) -> str:
 
 
 def is_large(spec: Path) -> bool:
-    """Whether a spec is sound but would take long, which is no fault."""
+    """Return whether a valid spec would take long."""
     try:
         sweep = pm.Sweep.load(spec)
     except pm.PlateaumapError:
@@ -188,17 +188,17 @@ def is_large(spec: Path) -> bool:
     return sweep.rows * epochs > 10**6
 
 
-def told_well(done: Done, text: str) -> None:
+def check_message(done: Done, text: str) -> None:
     assert done.code in (0, 2), (text, done)
-    assert "Traceback" not in done.told, (text, done)
+    assert "Traceback" not in done.output, (text, done)
     if done.code == 2:
-        assert done.told.startswith("plateaumap: "), (text, done)
-        assert len(done.told) < 4000, (text, done)
+        assert done.output.startswith("plateaumap: "), (text, done)
+        assert len(done.output) < 4000, (text, done)
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder whose neighbours would show what is written outside of it."""
+    """Yield a folder, and fail if a file is written beside it."""
     with tempfile.TemporaryDirectory(prefix="plateaumap-fuzz-") as outer:
         inner = Path(outer) / "inner" / "most"
         inner.mkdir(parents=True)
@@ -232,7 +232,7 @@ def test_mutated_files_run_or_are_refused() -> None:
 
 
 def many(count: int) -> Counter[str]:
-    """Try random and mutated specs in turn; return how many ran and were refused."""
+    """Try random and mutated specs; return how many ran and how many were refused."""
     outcomes: Counter[str] = Counter()
 
     @settings(

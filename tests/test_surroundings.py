@@ -1,4 +1,4 @@
-"""What surrounds the package: settings of JAX, forks, paths, encodings, backends of matplotlib."""
+"""The surroundings of the package: settings of JAX, forks, paths, encodings, backends of plots."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ print(pm.plateau_epochs(np.linspace(-30, 30, 7), 0.0, 0.15, errors="mask").tolis
 """
 
 
-def test_whatever_a_users_code_is_checked_by_the_rows_are_the_same():
+def test_rows_are_the_same_under_every_debugging_setting():
     settings = {name.upper(): str(value).lower() for name, value in SETTINGS.items()}
     del settings["JAX_DISABLE_JIT"]  # by itself, since it hides the others
     plain = python(EVERYTHING)
@@ -109,7 +109,7 @@ def test_settings_are_off_inside_and_back_outside(name):
         jax.config.update(name, usual)
 
 
-def test_transfers_are_free_inside():
+def test_transfers_are_allowed_inside():
     with jax.transfer_guard("disallow"):
         with double_precision():
             assert float(jnp.sin(np.zeros(3))[0]) == 0
@@ -132,7 +132,7 @@ for line in commands:
 
 
 @pytest.mark.parametrize("platform", ["rocm", "cupp"])
-def test_a_platform_that_is_not_there_is_told_in_one_line(tmp_path, platform):
+def test_a_missing_platform_is_reported_in_one_line(tmp_path, platform):
     spec = tmp_path / "tiny.toml"
     spec.write_text(SPEC)
     explore = ["explore", "--no-browser", "--port", "0"]
@@ -151,22 +151,22 @@ def job():
 def curve():
     return pm.simulate(loss="quadratic", w0=2, b0=2, lr=0.15, epochs=3).epoch.tolist()
 def in_a_fork(*calls):
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     if os.fork() == 0:
         for call in calls:
-            try: os.write(tell, f"{call()}\\n".encode())
-            except pm.PlateaumapError as error: os.write(tell, f"{error}\\n".encode())
+            try: os.write(writer, f"{call()}\\n".encode())
+            except pm.PlateaumapError as error: os.write(writer, f"{error}\\n".encode())
         os._exit(0)
-    os.close(tell)
+    os.close(writer)
     os.wait()
-    with open(told) as lines: return lines.read().splitlines()
+    with open(reader) as lines: return lines.read().splitlines()
 before = in_a_fork(job)
 from plateaumap.numerics.compiler import prepare_compiler
-flags, found = os.environ.get("XLA_FLAGS"), []
-threads = [threading.Thread(target=lambda: found.append(prepare_compiler())) for _ in range(8)]
+flags, flags_read = os.environ.get("XLA_FLAGS"), []
+threads = [threading.Thread(target=lambda: flags_read.append(prepare_compiler())) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-assert len(set(found)) == 1 and len(found) == 8 and os.environ.get("XLA_FLAGS") == flags
+assert len(set(flags_read)) == 1 and len(flags_read) == 8 and os.environ.get("XLA_FLAGS") == flags
 assert before[0].startswith("["), before
 for line in in_a_fork(job, curve): assert "spawn" in line, line
 """
@@ -197,7 +197,7 @@ READERS = {
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """A home folder that is not the working folder, with a spec and its rows."""
+    """Return a home folder that is not the working folder, which holds rows."""
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir()
     home.mkdir()
@@ -207,16 +207,16 @@ def home(tmp_path, monkeypatch) -> Path:
     return home
 
 
-def test_a_url_is_no_folder_of_this_machine(home):
+def test_a_url_is_refused_by_every_reader(home):
     for name, call in READERS.items():
         for url in (*URLS, *map(Path, URLS)):
             with pytest.raises(PlateaumapError, match="is a URL; give a"):
                 call(url)
-        for given in NO_PATHS:
-            if given is None and name in ("run", "extend into", "explore"):
-                continue  # there it stands for a default
+        for value in NO_PATHS:
+            if value is None and name in ("run", "extend into", "explore"):
+                continue  # the default
             with pytest.raises(PlateaumapError, match="is no path"):
-                call(given)
+                call(value)
     assert os.listdir() == ["rows"]
 
 
@@ -234,7 +234,7 @@ def test_a_url_is_refused_on_the_command_line(home):
     ):
         done = plateaumap(*line)
         assert done.code == 2, line
-        assert "is a URL" in done.told, line
+        assert "is a URL" in done.output, line
     assert os.listdir() == ["rows"]
 
 
@@ -248,7 +248,7 @@ def test_a_tilde_is_the_home_folder_everywhere(home):
             [*POINT, "--figure", "~/curve.png"],
         ):
             done = plateaumap(*line)
-            assert done.code == 0, done.told
+            assert done.code == 0, done.output
     assert {"rows", "more", "curve.png"} <= set(os.listdir(home))
     assert os.listdir() == ["rows"]
     pd.testing.assert_frame_equal(pm.load("~/rows"), pm.load("rows"))
@@ -257,7 +257,7 @@ def test_a_tilde_is_the_home_folder_everywhere(home):
     assert pm.run(tiny(), out="~/rows", progress=False).path == home / "rows"
 
 
-def test_a_folder_that_is_named_so_is_read_where_it_was_written(home):
+def test_a_folder_named_tilde_is_read_from_where_it_was_written(home):
     results = pm.run(tiny(), out="./~/rows", progress=False)
     assert os.path.isdir("~/rows")
     assert len(results.frame()) == len(pm.load("./~/rows")) == 2
@@ -270,7 +270,7 @@ def test_a_folder_that_is_named_so_is_read_where_it_was_written(home):
 
 @pytest.fixture
 def written(monkeypatch):
-    """Calls the program with outputs of an encoding, and returns its exit code and both texts."""
+    """Return a function that calls the program with an encoding of its output."""
 
     def call(encoding: str, *arguments: object) -> tuple[int, str, str]:
         streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
@@ -292,7 +292,7 @@ def written(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
-def test_no_output_depends_on_its_encoding(written, home, encoding):
+def test_every_encoding_of_the_output_works(written, home, encoding):
     odd = home / "földer_日本"
     odd.mkdir()
     (odd / "σ.toml").write_text(SPEC)
@@ -353,7 +353,7 @@ def test_every_figure_shows_itself_in_a_notebook():
         (-2.0, "-2"),
     ],
 )
-def test_a_value_is_written_as_it_was_given(value, text):
+def test_a_value_is_shown_as_it_was_entered(value, text):
     assert value_text(value) == text
 
 
@@ -374,13 +374,13 @@ def test_the_explorer_ends_with_zero_while_it_compiles(tmp_path):
     assert "Ctrl-C ends it" in server.stdout.readline()
     time.sleep(0.7)
     server.send_signal(signal.SIGINT)
-    told, _ = server.communicate(timeout=60)
-    assert (server.returncode, told.strip()) == (0, "ended")
+    output, _ = server.communicate(timeout=60)
+    assert (server.returncode, output.strip()) == (0, "ended")
 
 
-def test_warming_up_stops_when_it_is_told_to(monkeypatch):
+def test_warming_up_stops_on_closing(monkeypatch):
     asked = []
-    monkeypatch.setattr("plateaumap.explore.curves.story", lambda *arguments: None)
+    monkeypatch.setattr("plateaumap.explore.curves.point_detail", lambda *arguments: None)
     monkeypatch.setattr(
         "plateaumap.theory.epochs.plateau_epochs", lambda *arguments, **options: asked.append(1)
     )

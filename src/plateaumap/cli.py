@@ -1,18 +1,17 @@
-"""The command line: parse, build, call, and tell.
+"""The command line: parse the arguments, call the package, print the result.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (and resumable).
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted (the same command resumes).
 """
 
-from __future__ import annotations
-
 import functools
+import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -25,73 +24,57 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 app = typer.Typer(
     name="plateaumap",
     help="How long does a neuron sit on its plateau before it learns?",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    **_SETTINGS,
 )
 
 P = ParamSpec("P")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class BackendName(StrEnum):
-    """Where a sweep is evaluated."""
-
-    LOCAL = "local"
-    DASK = "dask"
-
-
-class Format(StrEnum):
-    """How a derivation is written."""
-
-    TEXT = "text"
-    LATEX = "latex"
-    MARKDOWN = "markdown"
-
-
-Setting = Annotated[
+Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Change the spec: horizon=5000, axes.w0.num=65."
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of results; results/NAME by default.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; one for each core by default.")]
-Force = Annotated[bool, typer.Option(help="Move a folder that holds something else aside.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of results; by default results/NAME.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+Force = Annotated[bool, typer.Option(help="Move a folder of another sweep aside.")]
 MixVersions = Annotated[
-    bool,
-    typer.Option(help="Continue, or take over, rows that other versions of the libraries made."),
+    bool, typer.Option(help="Keep rows that other versions of the libraries computed.")
 ]
-DryRun = Annotated[bool, typer.Option(help="Tell what would be done, and do nothing.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results.")]
-Where = Annotated[
-    BackendName | None,
+DryRun = Annotated[bool, typer.Option(help="Show the size and the time of the run; write nothing.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")]
+BackendOption = Annotated[
+    Literal["local", "dask"] | None,
     typer.Option("--backend", help="local: this process (default). dask: a cluster of processes."),
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="Dask cluster to join; without it one is started here."),
+    typer.Option(metavar="ADDRESS", help="Dask cluster to join; by default a new one starts here."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes of the cluster started here; one for each core or GPU."),
+    typer.Option(min=1, help="Processes of the new cluster; by default one per core or GPU."),
 ]
 
 
 def main() -> None:
-    """Run the command line; the entry point of the `plateaumap` program."""
+    """Run the command line; the entry point of the program `plateaumap`."""
     prepare_process()
     app()
 
 
 def prepare_process() -> None:
-    """Make what this program writes independent of where it is called from.
+    """Make the output of this program independent of its surroundings.
 
-    Figures go into files, so a backend that a notebook hands down in MPLBACKEND, and that may not
-    even be installed here, is not for this program. A character that the output's encoding lacks
-    is written as "?".
+    Figures go into files, so a backend that a notebook sets in MPLBACKEND, and that may not be
+    installed here, does not apply. The output replaces a character that its encoding lacks by "?".
     """
     os.environ["MPLBACKEND"] = "agg"
     for stream in (sys.stdout, sys.stderr):
@@ -100,21 +83,48 @@ def prepare_process() -> None:
 
 
 def _guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a user can cause into one message and an exit code."""
+    """Turn an error that a user can cause into one message and an exit code."""
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _import_jax()
             command(*args, **kwargs)
         except PlateaumapError as error:
-            _stop(str(error), error.exit_code)
+            _stop(_in_options(str(error), command), error.exit_code)
         except KeyboardInterrupt:
-            _stop("interrupted; what is finished is kept, the same command goes on", INTERRUPTED)
+            _stop("interrupted: finished parts are kept; repeat the command to go on", INTERRUPTED)
         except BrokenPipeError:
-            # Whoever reads us has closed; there is nobody left to tell.
+            # The reader of the output has closed it, so no message can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return guarded
+
+
+def _import_jax() -> None:
+    """Import JAX, which reads its environment variables now.
+
+    Raises:
+        PlateaumapError: a variable has a value that JAX does not accept.
+    """
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        raise PlateaumapError(
+            f"JAX does not start: {error}; correct this environment variable, or unset it"
+        ) from error
+
+
+def _in_options(message: str, command: Callable[..., Any]) -> str:
+    """Return a message with the options of a command in place of its arguments."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        declaration = parameter.annotation.__metadata__[0]
+        if isinstance(declaration, typer.models.OptionInfo):
+            option = (declaration.param_decls or [f"--{name.replace('_', '-')}"])[0]
+            argument = rf"(?<![\w.])(?:fixed\.)?{name} = "
+            message = re.sub(argument + "None", f"{option} is missing", message)
+            message = re.sub(argument, f"{option} ", message)
+    return message
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -122,43 +132,134 @@ def _stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-@app.command()
-@_guarded
-def run(
-    file: Annotated[Path, typer.Argument(help="A .toml spec, or a .py that defines `sweep`.")],
-    out: Out = None,
-    settings: Setting = None,
+def _with_options_of(source: Callable[..., Any]) -> Callable[[_Command], _Command]:
+    """Return a decorator that replaces the `**options` of a command by those of a function."""
+
+    def decorate(command: _Command) -> _Command:
+        parameters = [
+            *(p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD),
+            *(p for p in inspect.signature(source).parameters.values() if p.default != p.empty),
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _backend(
+    *,
     threads: Threads = None,
+    backend: BackendOption = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+) -> "Backend":
+    """Return the backend of the options."""
+    from plateaumap.execution.backend import Backend
+
+    where = Backend(backend, threads, scheduler, workers, lambda text: typer.echo(text, err=True))
+    if where.name == "dask":
+        import jax
+
+        # The workers use the accelerators. JAX would reserve their memory in this process too.
+        jax.config.update("jax_platforms", "cpu")
+    return where
+
+
+@_with_options_of(_backend)
+def _run(
+    sweep: "Sweep",
+    *,
+    out: Out = None,
+    settings: Settings = None,
     force: Force = False,
     dry_run: DryRun = False,
-    backend: Where = None,
-    scheduler: Scheduler = None,
-    workers: Workers = None,
     mix_versions: MixVersions = False,
+    **options: Any,
+) -> "Results | None":
+    """Run a sweep and return its results, or None after a dry run."""
+    from plateaumap.runner.estimate import estimate
+    from plateaumap.runner.run import run
+    from plateaumap.sweep.settings import parse_setting
+
+    backend = _backend(**options)
+    cache_compilations()
+    if settings:
+        sweep = sweep.with_settings(dict(map(parse_setting, settings)))
+    folder = out or Path("results") / sweep.name
+    if dry_run:
+        typer.echo(estimate(sweep, folder, backend.threads, mix_versions).to_text())
+        return None
+    results = run(sweep, folder, force=force, backend=backend, mix_versions=mix_versions)
+    typer.echo(_summary(results))
+    return results
+
+
+@app.command(epilog="Example: plateaumap run sweep.toml --out results/corner --set horizon=5000")
+@_guarded
+@_with_options_of(_run)
+def run(
+    file: Annotated[Path, typer.Argument(help="A .toml spec, or a .py that defines `sweep`.")],
+    **options: Any,
 ) -> None:
-    """Run a sweep into a folder; run it again to go on where it stopped."""
+    """Run a sweep into a folder. The same command resumes an interrupted run."""
     from plateaumap.sweep.spec import load_spec
 
-    where = _backend(backend, threads, scheduler, workers)
-    _run(load_spec(file), out, settings, where, force, dry_run, mix_versions)
+    _run(load_spec(file), **options)
 
 
-@app.command()
+def run_sweep(*sweeps: "Sweep", then: Callable[..., object] | None = None) -> None:
+    """Run the sweep of a script with the options of `plateaumap run`.
+
+    Args:
+        sweeps: the sweeps of the script. Each of several goes into a folder of its name, in one
+            folder for the script.
+        then: a function of the finished results (one argument per sweep), such as one that draws
+            them.
+
+    Example:
+        A script ends with these lines::
+
+            if __name__ == "__main__":
+                run_sweep(sweep)
+    """
+
+    @_guarded
+    @_with_options_of(_run)
+    def command(**options: Any) -> None:
+        parent = options.pop("out")
+        folders = [parent]
+        if len(sweeps) > 1:
+            parent = parent or Path("results") / Path(sys.argv[0]).stem
+            folders = [parent / sweep.name for sweep in sweeps]
+        pairs = zip(sweeps, folders, strict=True)
+        results = [_run(sweep, out=folder, **options) for sweep, folder in pairs]
+        if then is not None and not options["dry_run"]:
+            then(*results)
+
+    help = sys.modules["__main__"].__doc__ or f"Run the sweep {sweeps[0].name}."
+    script = typer.Typer(**_SETTINGS)
+    script.command(help=help)(command)
+    prepare_process()
+    script()
+
+
+@app.command(epilog="Example: plateaumap extend results/corner --set horizon=9000")
 @_guarded
+@_with_options_of(_backend)
 def extend(
     folder: Folder,
-    settings: Setting = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the new sweep; beside DIR.")] = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new sweep; by default beside DIR.")
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A .py whose `sweep` has your own losses or experiment.")
+        Path | None, typer.Option(help="A .py whose `sweep` has the custom losses or experiment.")
     ] = None,
     mix_versions: MixVersions = False,
-    threads: Threads = None,
-    backend: Where = None,
-    scheduler: Scheduler = None,
-    workers: Workers = None,
+    **options: Any,
 ) -> None:
-    """Make a new, larger sweep that takes over every row of DIR that is still right in it."""
+    """Run a larger sweep that reuses every row of DIR that is still valid in it."""
     from plateaumap.runner.extend import Extension
     from plateaumap.sweep.settings import parse_setting
     from plateaumap.sweep.spec import load_spec
@@ -167,133 +268,41 @@ def extend(
     changes = dict(map(parse_setting, settings or []))
     sweep = None if file is None else load_spec(file)
     extension = Extension(folder, changes, out, sweep, mix_versions)
-    results = extension.run(_backend(backend, threads, scheduler, workers))
-    typer.echo(f"{extension.taken:,} rows were taken over from {folder}")
-    typer.echo(_told(results))
+    results = extension.run(_backend(**options))
+    typer.echo(f"{extension.taken:,} rows were reused from {folder}")
+    typer.echo(_summary(results))
 
 
-def run_sweep(*sweeps: Sweep, then: Callable[..., object] | None = None) -> None:
-    """Make a script of a sweep: read its options from the command line, and run it.
-
-    Args:
-        sweeps: what the script defines. Several go into one folder, each under its name.
-        then: what to do with the finished results (one argument for each sweep), such as
-            drawing them.
-    """
-
-    def command(
-        out: Out = None,
-        settings: Setting = None,
-        threads: Threads = None,
-        force: Force = False,
-        dry_run: DryRun = False,
-        backend: Where = None,
-        scheduler: Scheduler = None,
-        workers: Workers = None,
-        mix_versions: MixVersions = False,
-    ) -> None:
-        where = _backend(backend, threads, scheduler, workers)
-        folder = out
-        if len(sweeps) > 1 and folder is None:
-            folder = Path("results") / Path(sys.argv[0]).stem
-        results = [
-            _run(
-                sweep,
-                folder / sweep.name if folder and len(sweeps) > 1 else folder,
-                settings,
-                where,
-                force,
-                dry_run,
-                mix_versions,
-            )
-            for sweep in sweeps
-        ]
-        if then is not None and not dry_run:
-            then(*results)
-
-    command.__doc__ = sys.modules["__main__"].__doc__ or f"Run the sweep {sweeps[0].name}."
-    script = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    script.command()(_guarded(command))
-    prepare_process()
-    script()
-
-
-def _run(
-    sweep: Sweep,
-    out: Path | None,
-    settings: list[str] | None,
-    backend: Backend,
-    force: bool,
-    dry_run: bool,
-    mix_versions: bool,
-) -> Results | None:
-    """Run a sweep and return its results; None after a dry run."""
-    from plateaumap.sweep.settings import parse_setting
-
-    cache_compilations()
-    if settings:
-        sweep = sweep.with_settings(dict(map(parse_setting, settings)))
-    folder = out or Path("results") / sweep.name
-    if dry_run:
-        from plateaumap.runner.estimate import estimate
-
-        typer.echo(estimate(sweep, folder, backend.threads, mix_versions).to_text())
-        return None
-
-    from plateaumap.runner.run import run
-
-    results = run(sweep, folder, force=force, backend=backend, mix_versions=mix_versions)
-    typer.echo(_told(results))
-    return results
-
-
-def _backend(
-    name: BackendName | None, threads: int | None, scheduler: str | None, workers: int | None
-) -> Backend:
-    from plateaumap.execution.backend import Backend
-
-    where = Backend(name, threads, scheduler, workers, lambda text: typer.echo(text, err=True))
-    if where.name == "dask":
-        import jax
-
-        # Accelerators are for the workers; a driver that looks at one takes hold of its memory.
-        jax.config.update("jax_platforms", "cpu")
-    return where
-
-
-def _told(results: Results) -> str:
+def _summary(results: "Results") -> str:
     counts = ", ".join(f"{number:,} {status}" for status, number in results.counts().items())
     return f"{results.path}: {results.manifest['plan']['points']:,} points, {counts}"
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap info results/corner --verify")
 @_guarded
 def info(
     folder: Folder,
-    verify: Annotated[bool, typer.Option(help="Read everything against its checksums.")] = False,
+    verify: Annotated[bool, typer.Option(help="Compare every part with its checksums.")] = False,
 ) -> None:
-    """Tell what a folder of results holds: the sweep, counts by status, provenance."""
+    """Show the sweep, the provenance and the counts by status of a folder of results."""
     from plateaumap.queries.overview import overview
     from plateaumap.storage.results import open_results
 
     results = open_results(folder)
     typer.echo(overview(results))
     if verify:
-        from plateaumap.storage.verify import find_damages
-
-        damages = find_damages(results.path)
+        damages = results.verify()
         if damages:
-            for damage in damages:
-                typer.echo(damage)
-            typer.echo("run the sweep again: what is damaged or missing is computed anew")
+            typer.echo("\n".join(damages))
+            typer.echo("run the sweep again to compute damaged and missing parts anew")
             raise typer.Exit(1)
         typer.echo("verified: every part is as it was written")
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap report results/corner")
 @_guarded
 def report(folder: Folder) -> None:
-    """Draw the figures of a finished sweep into its folder, and a page with a map to explore."""
+    """Write the figures of a finished sweep, and a page with an interactive map, into DIR."""
     from importlib.util import find_spec
 
     from plateaumap.queries.compare import add_theory
@@ -306,31 +315,32 @@ def report(folder: Folder) -> None:
     written = write_report(results, simulate=simulate, theory=add_theory, page=page)
     typer.echo(f"look at {results.path / 'figures'}: {len(written) - page} files, report.md first")
     if page:
-        typer.echo(f"open {written[-1]} in a browser: one file, with a map that answers clicks")
+        typer.echo(f"open {written[-1]} in a browser: one file with an interactive map")
     else:
-        typer.echo("no report.html without bokeh: pip install 'plateaumap[report]'")
+        typer.echo("report.html needs Bokeh: pip install 'plateaumap[report]'")
     for sentence in findings(results.frame()):
         typer.echo(sentence)
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap explore results/corner --no-browser")
 @_guarded
 def explore(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DIR|FILE", help="A folder of results or a spec; else a sigmoid neuron."
+            metavar="DIR|FILE",
+            help="Folder of results or spec of a sweep; by default a sigmoid neuron.",
         ),
     ] = None,
     address: Annotated[
         str, typer.Option(help="Interface to listen on; only this machine can reach the default.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="5006, or any free one, by default.")
+        int | None, typer.Option(min=0, max=65535, help="Port; by default 5006, or any free one.")
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
 ) -> None:
-    """Look through a microscope: zoom, and the visible window is swept again at once."""
+    """Serve a live map: zoom or pan, and the visible window is swept again."""
     from plateaumap.explore.server import serve, sweep_at
     from plateaumap.explore.view import View
 
@@ -338,86 +348,84 @@ def explore(
     serve(View.of(sweep_at(source)), address, port, not no_browser, typer.echo)
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap point --loss quadratic --w0 2 --b0 2 --lr 0.15")
 @_guarded
 def point(
-    loss: Annotated[str, typer.Option(help="A loss, such as quadratic or cross_entropy.")],
-    w0: Annotated[float, typer.Option(help="Weight at the start.")],
-    b0: Annotated[float, typer.Option(help="Bias at the start.")],
+    loss: Annotated[str, typer.Option(help="Loss, such as quadratic or cross_entropy.")],
+    w0: Annotated[float, typer.Option(help="Initial weight.")],
+    b0: Annotated[float, typer.Option(help="Initial bias.")],
     lr: Annotated[float, typer.Option(help="Learning rate.")],
     x: Annotated[float, typer.Option(help="Input.")] = 1.0,
     y: Annotated[float, typer.Option(help="Target.")] = 0.0,
     activation: Annotated[str, typer.Option(help="Activation of the neuron.")] = "sigmoid",
-    horizon: Annotated[int, typer.Option(help="Epochs after which to give up.")] = 1_000_000,
+    horizon: Annotated[int, typer.Option(help="Epoch at which the run stops.")] = 1_000_000,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")
+        Path | None, typer.Option(help="File for a figure of the curves (.png, .pdf, .svg).")
     ] = None,
 ) -> None:
-    """Tell the story of one neuron: its plateau, its steepest epoch, its curve."""
-    from plateaumap.queries.point import figure_file, tell
+    """Show the run of one neuron: its plateau, its steepest epoch, its curve."""
+    from plateaumap.queries.point import figure_file, summarize_point
 
-    target = None if figure is None else figure_file(figure)
+    file = None if figure is None else figure_file(figure)
     cache_compilations()
     values = {"w0": w0, "b0": b0, "lr": lr, "x": x, "y": y}
-    story = tell(loss, values, activation, horizon)
-    typer.echo(story.to_text())
-    if target is not None:
-        story.draw(target)
-        typer.echo(f"drawn into {target}")
+    summary = summarize_point(loss, values, activation, horizon)
+    typer.echo(summary.to_text())
+    if file is not None:
+        summary.draw(file)
+        typer.echo(f"figure written to {file}")
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap derive tanh --format markdown")
 @_guarded
 def derive(
-    activation: Annotated[str, typer.Argument(help="An activation, such as sigmoid or tanh.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.TEXT,
+    activation: Annotated[str, typer.Argument(help="Activation, such as sigmoid or tanh.")],
+    format: Annotated[
+        Literal["text", "latex", "markdown"], typer.Option(help="Format of the output.")
+    ] = "text",
 ) -> None:
-    """Derive the loss that does not slow down for an activation, step by step."""
+    """Derive the loss without slowdown for an activation, step by step."""
     from plateaumap.queries.derive.derivation import derive
 
-    derivation = derive(activation)
-    writers = {
-        Format.TEXT: derivation.to_text,
-        Format.LATEX: derivation.to_latex,
-        Format.MARKDOWN: derivation.to_markdown,
-    }
-    typer.echo(writers[format]())
+    typer.echo(getattr(derive(activation), f"to_{format}")())
 
 
-@app.command()
+@app.command(epilog="Example: plateaumap risk --fan-in 30 --scale 1 --lr 0.15 --epochs 200")
 @_guarded
 def risk(
-    fan_in: Annotated[int, typer.Option(help="Inputs of the unit.")],
+    fan_in: Annotated[int, typer.Option(help="Number of inputs of the unit.")],
     lr: Annotated[float, typer.Option(help="Learning rate.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Stuck means: for longer than this.")],
-    loss: Annotated[str, typer.Option(help="A loss, such as quadratic.")] = "quadratic",
+    epochs: Annotated[int, typer.Option(min=1, help="Length that the plateau exceeds.")],
+    loss: Annotated[str, typer.Option(help="Loss, such as quadratic.")] = "quadratic",
     activation: Annotated[str, typer.Option(help="Activation of the unit.")] = "sigmoid",
     weights: Annotated[
         str, typer.Option(help="normal, uniform, or {lecun,he,glorot}_{normal,uniform}.")
     ] = "normal",
     scale: Annotated[
-        float | None, typer.Option(help="Standard deviation or half width of normal or uniform.")
+        float | None, typer.Option(help="Standard deviation of normal, half width of uniform.")
     ] = None,
-    fan_out: Annotated[int | None, typer.Option(help="For glorot_normal and _uniform.")] = None,
-    bias_scale: Annotated[float, typer.Option(help="As scale, for the bias.")] = 0.0,
+    fan_out: Annotated[
+        int | None, typer.Option(help="Number of units of the next layer, for glorot_*.")
+    ] = None,
+    bias_scale: Annotated[float, typer.Option(help="Scale of the bias.")] = 0.0,
     input_rms: Annotated[float, typer.Option(help="Root mean square of the inputs.")] = 1.0,
     y: Annotated[float, typer.Option(help="Target.")] = 0.0,
     slope: Annotated[float, typer.Option(help="Factor in front of the pre-activation.")] = 1.0,
 ) -> None:
-    """Tell how likely a randomly initialised unit is to be stuck on its plateau."""
+    """Show the probability that a randomly initialised unit is stuck on its plateau."""
     from plateaumap.neuron.initialisation import Initialisation
     from plateaumap.queries.risk import risk
 
     cache_compilations()
-    start = Initialisation.named(weights, fan_in, scale, fan_out, input_rms, bias_scale)
-    typer.echo(risk(start, lr, epochs, loss, activation, y, slope).to_text())
+    unit = Initialisation.named(weights, fan_in, scale, fan_out, input_rms, bias_scale)
+    typer.echo(risk(unit, lr, epochs, loss, activation, y, slope).to_text())
 
 
 def cache_compilations() -> None:
-    """Keep what JAX compiles on disk, so that the second start need not compile.
+    """Keep what JAX compiles on disk, so that the next process does not compile it again.
 
-    Only the program does so; importing the library changes no setting. Who has told JAX where to
-    keep it, such as by JAX_COMPILATION_CACHE_DIR, keeps it there.
+    Only the program does this; importing the library changes no setting. A cache that is already
+    set, such as by JAX_COMPILATION_CACHE_DIR, stays in place.
     """
     import jax
 

@@ -118,8 +118,8 @@ def test_rows_of_a_changed_experiment_never_mix_with_old_ones(tmp_path: Path) ->
     assert run().code == 0
     refused = run(depth=2.0)
     assert refused.code == 2
-    assert "experiment" in refused.told
-    assert "programs" in refused.told
+    assert "experiment" in refused.output
+    assert "programs" in refused.output
     assert pm.load(out).equals(before)
     assert run("--force", depth=2.0).code == 0
     assert not pm.load(out).equals(before)

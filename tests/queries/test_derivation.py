@@ -1,4 +1,4 @@
-"""The derivation: its results against the code, its steps against hand calculation, its words."""
+"""The derivation: its results against the code, its steps and text against calculations by hand."""
 
 import subprocess
 import sys
@@ -57,11 +57,11 @@ def test_an_output_that_does_not_determine_z(derivations):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_the_formulas_are_the_activations(name):
-    found = formula(name)
+    formulas = formula(name)
     for symbolic, exact in (
-        (found.value, VALUES),
-        (found.slope, SLOPES),
-        (found.integral, INTEGRALS),
+        (formulas.value, VALUES),
+        (formulas.slope, SLOPES),
+        (formulas.integral, INTEGRALS),
     ):
         if symbolic is None:
             continue
@@ -132,19 +132,19 @@ def test_the_steps_of_the_sigmoid(derivations):
         ("identity", "It is the quadratic loss again, less the constant y²/2."),
     ],
 )
-def test_results_as_they_are_told(name, result, derivations):
+def test_the_results_in_the_text(name, result, derivations):
     assert result in derivations[name].to_text()
 
 
-def test_what_is_told_about_slowdown(derivations):
-    def told(name):
+def test_the_text_about_slowdown(derivations):
+    def text(name):
         return derivations[name].steps[1].sentence
 
-    assert "vanishes at both ends" in told("tanh")
-    assert "vanishes for large negative $z$" in told("softplus")
-    assert "is zero for every negative $z$" in told("relu")
-    assert "vanishes nowhere" in told("leaky_relu")
-    assert "is 1" in told("identity")
+    assert "vanishes at both ends" in text("tanh")
+    assert "vanishes for large negative $z$" in text("softplus")
+    assert "is zero for every negative $z$" in text("relu")
+    assert "vanishes nowhere" in text("leaky_relu")
+    assert "is 1" in text("identity")
 
 
 def test_the_substituted_numerators_are_those_of_the_fraction():
@@ -162,9 +162,9 @@ FLAT, KINKED = {"relu"}, {"relu", "leaky_relu"}
 
 
 @pytest.mark.parametrize("name", INTEGRALS)
-def test_what_is_said_about_convexity_is_true(name, derivations):
-    """The second derivative in z, and the Hessian in w and b, of the loss as it is told."""
-    told = " ".join(derivations[name].to_text().split("Its shape")[1].split())
+def test_the_text_about_convexity_is_true(name, derivations):
+    """Check the second derivative in z and the Hessian in w and b against the text."""
+    text = " ".join(derivations[name].to_text().split("Its shape")[1].split())
     loss = sp.lambdify((Z, Y), derivations[name].loss, "mpmath")
     x, y = mpmath.mpf(1.5), mpmath.mpf(0.3)
     with mpmath.workdps(40):
@@ -176,11 +176,11 @@ def test_what_is_said_about_convexity_is_true(name, derivations):
     assert all(value >= 0 for value in values)
     strictly = all(value > 0 for value in values)
     assert strictly == (name not in FLAT)
-    assert ("strictly convex in z because σ' > 0" in told) == strictly
-    assert ("It is not strictly convex" in told) == (not strictly)
-    assert "convex in w and b, but not strictly: the Hessian has rank one" in told
-    assert ("rank one, or zero where σ' = 0" in told) == (name in FLAT)
-    assert ("on either side of z = 0" in told) == (name in KINKED)
+    assert ("strictly convex in z because σ' > 0" in text) == strictly
+    assert ("It is not strictly convex" in text) == (not strictly)
+    assert "convex in w and b, but not strictly: the Hessian has rank one" in text
+    assert ("rank one, or zero where σ' = 0" in text) == (name in FLAT)
+    assert ("on either side of z = 0" in text) == (name in KINKED)
     assert entries[0] + entries[2] > 0
     assert float(entries[0] * entries[2] - entries[1] ** 2) == pytest.approx(0, abs=1e-9)
 
@@ -201,15 +201,15 @@ def test_the_chain_rule_gives_the_demand(name, derivations):
 
 
 @pytest.mark.parametrize("name", INTEGRALS)
-def test_what_is_said_about_the_factor_is_true(name, derivations):
-    told = derivations[name].steps[1].sentence
+def test_the_text_about_the_factor_is_true(name, derivations):
+    text = derivations[name].steps[1].sentence
     low, high = (SLOPES[name](mpmath.mpf(z)) for z in (-1e8, 1e8))
     vanishing = (low < 1e-3, high < 1e-3)
-    assert ("vanishes at both ends" in told) == (vanishing == (True, True))
-    assert ("large negative $z$" in told) == (vanishing == (True, False) and name not in FLAT)
-    assert ("is zero for every negative $z$" in told) == (name in FLAT)
-    assert ("The factor is 1:" in told) == (name == "identity")
-    assert ("not exist at $z = 0$" in told) == (name in KINKED)
+    assert ("vanishes at both ends" in text) == (vanishing == (True, True))
+    assert ("large negative $z$" in text) == (vanishing == (True, False) and name not in FLAT)
+    assert ("is zero for every negative $z$" in text) == (name in FLAT)
+    assert ("The factor is 1:" in text) == (name == "identity")
+    assert ("not exist at $z = 0$" in text) == (name in KINKED)
 
 
 def test_remarks_are_true():
@@ -255,7 +255,7 @@ def test_an_unknown_activation():
         derive("sigmoyd")
 
 
-def test_a_claim_that_is_false_is_not_proven():
+def test_a_false_claim_is_not_proven():
     proof = Proof(formula("sigmoid"))
     proof.verify(sp.sin(Z) ** 2 + sp.cos(Z) ** 2, sp.Integer(1), "Pythagoras")
     with pytest.raises(RuntimeError, match="not proven: a wrong slope"):

@@ -1,4 +1,4 @@
-"""The chance of being stuck, against units that are really drawn and really trained."""
+"""The probability of being stuck against units that are drawn at random and trained."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -42,26 +42,26 @@ def drawn(random: np.random.Generator, scale: float, family: str, shape: tuple) 
 
 
 def trained(
-    start: pm.Initialisation, asked: dict, random: np.random.Generator
+    unit: pm.Initialisation, settings: dict, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of many units do not leave, and the first errors of all: plain NumPy."""
-    tanh = asked.get("activation") == "tanh"
-    y, slope, lr = asked.get("y", 0.0), asked.get("slope", 1.0), asked["lr"]
-    x = start.input_rms * random.choice([-1.0, 1.0], start.fan_in)
-    w = drawn(random, start.scale, start.family, (DRAWS, start.fan_in))
-    b = drawn(random, start.bias_scale, start.family, (DRAWS,))
+    """Return which of many units do not leave, and all initial errors, in plain NumPy."""
+    tanh = settings.get("activation") == "tanh"
+    y, slope, lr = settings.get("y", 0.0), settings.get("slope", 1.0), settings["lr"]
+    x = unit.input_rms * random.choice([-1.0, 1.0], unit.fan_in)
+    w = drawn(random, unit.scale, unit.family, (DRAWS, unit.fan_in))
+    b = drawn(random, unit.bias_scale, unit.family, (DRAWS,))
 
     def forward() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         z = slope * (w @ x + b)
         a = np.tanh(z) if tanh else 1 / (1 + np.exp(-z))
-        if asked.get("loss") == "cross_entropy":
+        if settings.get("loss") == "cross_entropy":
             return a, np.logaddexp(0, z), a
         return a, (a - y) ** 2 / 2, (a - y) * ((1 - a**2) if tanh else a * (1 - a))
 
     a, first, gradient = forward()
     error = np.abs(a - y)
     slow = error > 0.01
-    for _ in range(asked["epochs"]):
+    for _ in range(settings["epochs"]):
         w -= lr * slope * gradient[:, None] * x
         b -= lr * slope * gradient
         _, loss, gradient = forward()
@@ -73,28 +73,28 @@ def trained(
     "name",
     [pytest.param(n, marks=pytest.mark.slow if n != "a slope" else []) for n in SETTINGS],
 )
-def test_the_chances_are_the_shares_of_trained_units(name: str) -> None:
-    start, asked = SETTINGS[name]
-    slow, error = trained(start, asked, np.random.default_rng(7))
-    found = pm.risk(start, **asked)
+def test_the_probabilities_are_the_shares_of_trained_units(name: str) -> None:
+    unit, settings = SETTINGS[name]
+    slow, error = trained(unit, settings, np.random.default_rng(7))
+    result = pm.risk(unit, **settings)
     # Half of the largest error: outputs between 0 and 1, or -1 and 1.
-    assert found.wrong_error == (1.0 if asked.get("activation") == "tanh" else 0.5)
-    wrong = error >= found.wrong_error
+    assert result.wrong_error == (1.0 if settings.get("activation") == "tanh" else 0.5)
+    wrong = error >= result.wrong_error
     shares = {"stuck": slow & wrong, "near": slow & ~wrong, "starts_wrong": wrong}
-    for chance, units in shares.items():
-        expected = getattr(found, chance)
+    for probability, units in shares.items():
+        expected = getattr(result, probability)
         assert abs(units.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / DRAWS)
-    assert 0.02 < found.stuck + found.near < 0.9
+    assert 0.02 < result.stuck + result.near < 0.9
 
 
 def test_units_near_their_target_are_not_stuck() -> None:
     start = pm.Initialisation.named("uniform", 10, scale=3.0)
-    found = pm.risk(start, lr=0.05, epochs=300, slope=0.5)
-    [(low, high)] = found.near_starts
-    [(first, last)] = found.starts
+    result = pm.risk(start, lr=0.05, epochs=300, slope=0.5)
+    [(low, high)] = result.near_starts
+    [(first, last)] = result.starts
     assert low < high < 0 < first < last
-    assert found.stuck == pytest.approx(start.below(-first))
-    assert found.near == pytest.approx(start.below(high) - start.below(low))
+    assert result.stuck == pytest.approx(start.below(-first))
+    assert result.near == pytest.approx(start.below(high) - start.below(low))
     # Each end is where a plateau or an error passes its limit. A slope of ½ halves z, and makes
     # the rate that of a quarter.
     ends = [0.5 * (z + d) for z in (high, first) for d in (-1e-6, 1e-6)]
@@ -103,33 +103,33 @@ def test_units_near_their_target_are_not_stuck() -> None:
     assert 1 / (1 + np.exp(-0.5 * low)) == pytest.approx(0.01)
 
 
-def test_what_is_wrong_can_be_chosen() -> None:
+def test_the_error_of_a_wrong_output_is_an_argument() -> None:
     for error in (0.02, 0.9):
-        found = pm.risk(NORMAL, lr=0.002, epochs=200, wrong_error=error)
+        result = pm.risk(NORMAL, lr=0.002, epochs=200, wrong_error=error)
         edge = np.log(error / (1 - error))
-        assert found.starts_wrong == pytest.approx(float(NORMAL.below(-edge)))
-        assert found.stuck + found.near == pytest.approx(
+        assert result.starts_wrong == pytest.approx(float(NORMAL.below(-edge)))
+        assert result.stuck + result.near == pytest.approx(
             pm.risk(NORMAL, lr=0.002, epochs=200).stuck + pm.risk(NORMAL, lr=0.002, epochs=200).near
         )
-    with pytest.raises(pm.PlateaumapError, match="wrong_error is 0"):
+    with pytest.raises(pm.PlateaumapError, match="wrong_error = 0"):
         pm.risk(NORMAL, lr=0.1, epochs=10, wrong_error=0)
 
 
 def test_dead_units_are_stuck_where_their_output_is_wrong() -> None:
-    found = pm.risk(NORMAL, lr=0.001, epochs=100, activation="relu", y=2.0)
-    [(low, high)] = found.starts
-    assert found.wrong_error == 1
+    result = pm.risk(NORMAL, lr=0.001, epochs=100, activation="relu", y=2.0)
+    [(low, high)] = result.starts
+    assert result.wrong_error == 1
     assert low == -NORMAL.reach
     assert high == pytest.approx(0, abs=1e-5)
-    assert found.stuck == pytest.approx(0.5, abs=1e-5)
-    assert found.starts_wrong == pytest.approx(
+    assert result.stuck == pytest.approx(0.5, abs=1e-5)
+    assert result.starts_wrong == pytest.approx(
         1 - float(NORMAL.below(3.0) - NORMAL.below(1.0)), abs=1e-5
     )
 
 
 def test_stuck_starts_are_where_plateaus_are_longer() -> None:
-    found = pm.risk(NORMAL, lr=0.15, epochs=200)
-    [(low, _)] = found.starts
+    result = pm.risk(NORMAL, lr=0.15, epochs=200)
+    [(low, _)] = result.starts
     lengths = pm.plateau_epochs(w0=0.0, b0=[low - 1e-6, low + 1e-6], lr=0.15, x=NORMAL.input_norm)
     assert lengths.tolist() == [200, 201]
 
@@ -166,7 +166,7 @@ def test_named_weights_have_their_variance(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"family": "cauchy"}, "family is 'cauchy'"),
         ({"scale": 0.0}, "scale is 0.0"),
@@ -175,8 +175,8 @@ def test_named_weights_have_their_variance(name: str) -> None:
         ({"bias_scale": -1.0}, "bias_scale is -1.0"),
     ],
 )
-def test_what_is_no_distribution_is_refused(change: dict, told: str) -> None:
-    with pytest.raises(pm.PlateaumapError, match=told):
+def test_values_of_no_distribution_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(pm.PlateaumapError, match=message):
         dataclasses.replace(NORMAL, **change)
 
 
@@ -189,30 +189,30 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def test_the_command_tells_the_chance() -> None:
+def test_the_command_shows_the_probability() -> None:
     done = plateaumap(*RISK, "--scale", 1)
     assert done.code == 0
-    chance = 100 * pm.risk(NORMAL, lr=0.15, epochs=200).stuck
-    assert f"start wrong and are stuck for more than 200 epochs: {chance:.3g} %" in done.told
-    assert "starts wrong (error of at least 0.5): 50 %" in done.told
-    assert "start near the target and take more than 200 epochs: 0 %" in done.told
+    probability = 100 * pm.risk(NORMAL, lr=0.15, epochs=200).stuck
+    assert f"starts wrong and is stuck for more than 200 epochs: {probability:.3g} %" in done.output
+    assert "starts wrong (error of at least 0.5): 50 %" in done.output
+    assert "starts near the target and takes more than 200 epochs: 0 %" in done.output
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ([], "scale is missing"),
         (["--weights", "he_normal", "--scale", "1"], "he_normal has its own"),
         (["--weights", "glorot_normal"], "fan_out is None"),
         (["--weights", "norml"], "did you mean 'normal'"),
-        (["--scale", "1", "--y", "2"], "y = 2.0"),
+        (["--scale", "1", "--y", "2"], "--y 2.0"),
         (["--scale", "1", "--lr", "-1"], "lr"),
         (["--scale", "1", "--loss", "hinge"], "hinge"),
-        (["--scale", "1", "--slope", "0"], "slope is 0.0"),
+        (["--scale", "1", "--slope", "0"], "--slope 0.0"),
         (["--scale", "inf"], "scale is inf"),
     ],
 )
-def test_the_command_refuses_what_makes_no_sense(wrong: list[str], told: str) -> None:
+def test_the_command_refuses_bad_values(wrong: list[str], message: str) -> None:
     done = plateaumap(*RISK, *wrong)
     assert done.code == 2
-    assert told in done.told
+    assert message in done.output

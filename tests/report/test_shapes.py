@@ -53,7 +53,7 @@ def test_a_report_of_any_shape_has_its_figures_and_its_page(tmp_path, shape):
     results = pm.run(sweep, out=folder)
     if shape == "one point":
         done = plateaumap("report", folder)
-        assert done.code == 0, done.told
+        assert done.code == 0, done.output
     else:
         write_report(
             results,
@@ -81,8 +81,8 @@ def test_an_unfinished_sweep_is_refused_and_stays_as_it_is(tmp_path):
     before = sorted(map(str, folder.rglob("*")))
     done = plateaumap("report", folder)
     assert done.code == 2
-    assert "unfinished" in done.told
-    assert "Traceback" not in done.told
+    assert "unfinished" in done.output
+    assert "Traceback" not in done.output
     assert sorted(map(str, Path(folder).rglob("*"))) == before
 
 

@@ -9,9 +9,9 @@ from matplotlib.colors import to_rgb
 from tests.report.layout import legend_labels
 from tests.report.tables import STATUSES, atlas, table, with_all_statuses
 
-from plateaumap.explore.lengths import Lengths
-from plateaumap.explore.picture import COVERS, picture
-from plateaumap.queries.point import Story
+from plateaumap.explore.lengths import WindowLengths
+from plateaumap.explore.windows import COVERS, image
+from plateaumap.queries.point import PointSummary
 from plateaumap.report import findings, lattice
 from plateaumap.report.figures import (
     activation_lines,
@@ -48,16 +48,17 @@ def test_the_explorer_covers_each_status_with_its_own_look():
     count = len(measures.STATUSES)
     nothing = np.ma.masked_all(count, np.int64)
     nothing[0] = 5
-    found = Lengths(nothing, np.arange(count, dtype=np.uint8))
-    covers = picture([found], (1, count), ((0, 1), (0, 1))).covers[0]
+    known = WindowLengths(nothing, np.arange(count, dtype=np.uint8))
+    covers = image([known], (1, count), ((0, 1), (0, 1))).covers[0]
     labels = [COVERS[code][0] for code in covers]
     assert labels[1:] == [look.label.replace("$2^{63}$", "2^63") for look in STATUS_LOOKS.values()]
 
 
-def test_the_story_of_every_status_is_another():
+def test_every_status_has_its_own_summary():
     record = {"plateau_epochs": None, "epochs_run": 7}
     told = {
-        Story({**record, "status": s}, pd.DataFrame(), "relu", 9)._plateau() for s in STATUSES[1:]
+        PointSummary({**record, "status": s}, pd.DataFrame(), "relu", 9).plateau
+        for s in STATUSES[1:]
     }
     assert len(told) == len(STATUSES) - 1
     assert any("the gradient is zero" in words for words in told)

@@ -287,14 +287,14 @@ def test_the_command_line_extends(tmp_path: Path) -> None:
         longer = ["extend", "old", "--set", "horizon=90", "--set", "axes.w0.values=[1, 9, 2]"]
         refused = plateaumap(*longer)
         assert refused.code == 2
-        assert "--file SCRIPT" in refused.told
+        assert "--file SCRIPT" in refused.output
         done = plateaumap(*longer, "--file", script)
-        assert done.code == 0, done.told
-        assert "rows were taken over from old" in done.told
+        assert done.code == 0, done.output
+        assert "rows were reused from old" in done.output
         assert plateaumap("run", script, "--out", "fresh", *longer[2:]).code == 0
         again = plateaumap("extend", "old", "--file", script)
         assert again.code == 2
-        assert "holds this very sweep" in again.told
+        assert "holds this very sweep" in again.output
     (new,) = tmp_path.glob("old-*")
-    assert str(new.name) in done.told
+    assert str(new.name) in done.output
     pd.testing.assert_frame_equal(pm.load(new), pm.load(tmp_path / "fresh"), check_exact=True)

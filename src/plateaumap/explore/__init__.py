@@ -1,4 +1,4 @@
-"""The plateau microscope: a live page in which the visible window is swept again."""
+"""The explorer: a live page that sweeps the visible window of the map again."""
 
 from plateaumap.explore.view import View
 

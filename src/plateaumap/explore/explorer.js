@@ -1,4 +1,4 @@
-// What the explorer's page does by itself: the tooltip, downloads, and telling what went wrong.
+// The browser's side of the explorer: tooltips, downloads and error messages.
 "use strict";
 const Explorer = (() => {
   function cellAt({ x, y, dw, dh, image }, px, py) {
@@ -13,15 +13,16 @@ const Explorer = (() => {
   const shown = (value) => Number.isInteger(value) ? value.toLocaleString("en")
     : String(Number(value.toPrecision(6)));
 
-  // The coordinates of the cell under the pointer, and its length or why it has none.
+  // Show the coordinates of the cell under the pointer, and its length or the reason it has none.
   function hover(plot, image, cover, { x, y }) {
-    const told = plot.tags[0], cell = told ? cellAt(image.data, x, y) : null;
+    const picture = plot.tags[0];
+    const cell = picture ? cellAt(image.data, x, y) : null;
     if (cell === null) return Tooltip.hide();
     const value = image.data.image[0][cell.at], code = cover.data.image[0][cell.at];
-    const places = cell.centre.map((place, i) => told.logarithmic[i] ? 10 ** place : place);
+    const places = cell.centre.map((place, i) => picture.logarithmic[i] ? 10 ** place : place);
     return Tooltip.show([
-      ...told.names.map((name, i) => [name, Number(places[i].toPrecision(8))]),
-      [told.measure, Number.isNaN(value) ? told.covers[code] : shown(value)],
+      ...picture.names.map((name, i) => [name, Number(places[i].toPrecision(8))]),
+      [picture.measure, Number.isNaN(value) ? picture.covers[code] : shown(value)],
     ]);
   }
 
@@ -36,14 +37,14 @@ const Explorer = (() => {
     }
   }
 
-  function complain(message) {
+  function showError(message) {
     const place = document.getElementById("trouble");
     place.textContent = message;
     place.hidden = false;
   }
 
-  window.addEventListener("error", (event) => complain(`This page failed: ${event.message}`));
+  window.addEventListener("error", (event) => showError(`This page failed: ${event.message}`));
   window.addEventListener("unhandledrejection", (event) =>
-    complain(`This page failed: ${event.reason}`));
-  return { hover, download, complain, cellAt };
+    showError(`This page failed: ${event.reason}`));
+  return { hover, download, showError, cellAt };
 })();

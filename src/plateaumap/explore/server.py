@@ -1,4 +1,4 @@
-"""The server of the page: on loopback unless told otherwise, and ended by Ctrl-C."""
+"""The server of the explorer's page: on the loopback interface by default, ended by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from plateaumap.sweep.spec import Sweep, load_spec
 
 LOOPBACK = "127.0.0.1"
 USUAL_PORT = 5006
-_EVERYWHERE = ("", "0.0.0.0", "::")
+_ALL_INTERFACES = ("", "0.0.0.0", "::")
 _LONGEST_MESSAGE = 100 * 2**20
-_MISSING_WORDS = "explore needs 'bokeh', which is not installed: pip install 'plateaumap[report]'"
 
 
 def sweep_at(source: Path | None) -> Sweep:
-    """The sweep of a folder of results, or of a file; without one a sigmoid neuron's.
+    """Return the sweep of a folder of results or of a file; without either, of a sigmoid neuron.
 
     Raises:
-        PlateaumapError: there is no such sweep, or it needs functions that the folder lacks.
+        PlateaumapError: the source holds no sweep, or needs functions that a folder does not hold.
     """
     if source is None:
         return Sweep(name="neuron", fixed={"w0": 2.0, "b0": 2.0, "lr": 0.15})
@@ -45,51 +44,51 @@ def serve(
     address: str = LOOPBACK,
     port: int | None = None,
     browser: bool = True,
-    say: Callable[[str], None] = print,
+    announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page until it is interrupted.
+    """Serve the page until Ctrl-C.
 
     Args:
-        view: what every reader begins with.
-        address: of the interface to listen on; only this machine can reach the default.
-        port: 0 for any free one; by default 5006, or any free one if that is taken.
+        view: the first view of every reader.
+        address: the interface to listen on. Only this machine can reach the default.
+        port: the port, 0 for any free one; by default 5006, or any free port if it is in use.
         browser: whether to open a browser.
-        say: tells where the page is.
+        announce: receives the address of the page, in a line of text.
 
     Raises:
-        PlateaumapError: bokeh is not installed, nothing can listen there, or JAX has no device.
+        PlateaumapError: Bokeh is not installed, the address or port cannot be used, or JAX has no
+            device.
     """
     prepare_compiler()
     explorers: set[Any] = set()
-    server = started(view, address, port, explorers)
-    where = page_address(address, server.port)
-    ending = threading.Event()
-    warming = threading.Thread(target=warm_up, args=(view, ending.is_set))
+    server = start_server(view, address, port, explorers)
+    closing = threading.Event()
+    compiling = threading.Thread(target=warm_up, args=(view, closing.is_set))
     try:
-        say(f"look at {where} (Ctrl-C ends it)")
+        announce(f"look at {page_address(address, server.port)} (Ctrl-C ends it)")
         if address not in (LOOPBACK, "localhost", "::1"):
-            say(f"anyone who can reach {address} can look and let this machine compute")
-        warming.start()
+            announce(f"anyone who can reach {address} can look and let this machine compute")
+        compiling.start()
         if browser:
             server.io_loop.add_callback(server.show, "/")
         server.io_loop.start()
     except KeyboardInterrupt:
-        say("ended")
+        announce("ended")
     finally:
-        ending.set()
-        # The interpreter must not end while a thread is inside XLA: that would abort the process.
-        with _interrupt_leaves_at_once():
+        closing.set()
+        # An interpreter that ends while a thread is inside XLA aborts the process.
+        with _exit_on_next_interrupt():
             server.stop()
             for explorer in tuple(explorers):
                 explorer.close(wait=True)
-            if warming.is_alive():
-                warming.join()
+            if compiling.is_alive():
+                compiling.join()
 
 
 @contextmanager
-def _interrupt_leaves_at_once() -> Iterator[None]:
-    """End the process at another Ctrl-C, whatever it is waiting for."""
-    if threading.current_thread() is not threading.main_thread():  # no other hears of signals
+def _exit_on_next_interrupt() -> Iterator[None]:
+    """End the process at once on the next Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # which alone receives signals
         yield
         return
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
@@ -100,34 +99,36 @@ def _interrupt_leaves_at_once() -> Iterator[None]:
 
 
 def page_address(address: str, port: int) -> str:
-    """Where a browser finds the page."""
-    host = socket.gethostname() if address in _EVERYWHERE else address
+    """Return the URL of the page."""
+    host = socket.gethostname() if address in _ALL_INTERFACES else address
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def started(
+def start_server(
     view: View,
     address: str = LOOPBACK,
     port: int | None = None,
     explorers: set[Any] | None = None,
 ) -> Any:
-    """A server that listens, and answers once its `io_loop` runs.
+    """Return a server that listens, and answers once its `io_loop` runs.
 
     Args:
-        view: what every reader begins with.
+        view: the first view of every reader.
         address: see `serve`.
         port: see `serve`.
-        explorers: holds the pages' `Explorer` objects as long as these are open.
+        explorers: receives the `Explorer` of each page, for as long as the page is open.
 
     Raises:
-        PlateaumapError: bokeh is not installed, or nothing can listen there.
+        PlateaumapError: Bokeh is not installed, or the address or port cannot be used.
     """
     try:
         from bokeh.server.server import Server
     except ImportError as error:
-        raise PlateaumapError(_MISSING_WORDS) from error
-    tries = [USUAL_PORT, 0] if port is None else [port]
-    for number in tries:
+        raise PlateaumapError(
+            "explore needs Bokeh, which is not installed: pip install 'plateaumap[report]'"
+        ) from error
+    ports = [USUAL_PORT, 0] if port is None else [port]
+    for number in ports:
         try:
             server = Server(
                 {"/": _application(view, set() if explorers is None else explorers)},
@@ -137,7 +138,7 @@ def started(
                 websocket_max_message_size=_LONGEST_MESSAGE,
             )
         except OSError as error:
-            if number != tries[-1]:
+            if number != ports[-1]:
                 continue
             raise PlateaumapError(
                 f"cannot listen on {address}, port {number}: {error.strerror or error}; "
@@ -149,32 +150,27 @@ def started(
 
 
 def _origins(address: str) -> list[str]:
-    """The hosts, with any port, whose pages may talk to the server."""
+    """Return the hosts whose pages may connect to the server, with any port."""
     hosts = {LOOPBACK, "localhost"}
-    if address in _EVERYWHERE:
-        hosts |= {socket.gethostname(), socket.getfqdn()}
-        hosts |= set(_own_addresses())
-    else:
-        hosts.add(address)
-    return sorted(hosts)
-
-
-def _own_addresses() -> list[str]:
+    if address not in _ALL_INTERFACES:
+        return sorted({*hosts, address})
+    name = socket.gethostname()
     try:
-        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        own = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)}
     except OSError:
-        return []
-    return [str(address[0]) for *_, address in found]
+        own = set()
+    return sorted({*hosts, name, socket.getfqdn(), *own})
 
 
 def _application(view: View, explorers: set[Any]) -> Any:
     from bokeh.application import Application
     from bokeh.application.handlers.function import FunctionHandler
+    from bokeh.core.templates import FILE
 
     from plateaumap.explore.curves import QUANTITIES
     from plateaumap.explore.document import Explorer
 
-    template = _template()
+    template = FILE.environment.from_string(_read("explore", "page.html"))
 
     def fill(document: Any) -> None:
         document.title = f"{view.name}: plateaus"
@@ -198,39 +194,33 @@ def _application(view: View, explorers: set[Any]) -> Any:
     return Application(FunctionHandler(fill))
 
 
-def _template() -> Any:
-    from bokeh.core.templates import FILE
-
-    return FILE.environment.from_string(_read("explore", "page.html"))
+def _read(package: str, name: str) -> str:
+    return resources.files(f"plateaumap.{package}").joinpath(name).read_text("utf-8")
 
 
-def _read(room: str, name: str) -> str:
-    return resources.files(f"plateaumap.{room}").joinpath(name).read_text("utf-8")
-
-
-def warm_up(view: View, ended: Callable[[], bool] = lambda: False) -> None:
-    """Compile what windows and clicks need, before a reader asks for it.
+def warm_up(view: View, closing: Callable[[], bool] = lambda: False) -> None:
+    """Compile the programs of windows and clicks before a reader needs them.
 
     Args:
-        view: what every reader begins with.
-        ended: whether to stop; asked before each piece of work.
+        view: the first view of every reader.
+        closing: returns whether to stop; called before each program.
     """
-    from plateaumap.explore.curves import story
+    from plateaumap.explore.curves import point_detail
     from plateaumap.theory.epochs import plateau_epochs
     from plateaumap.theory.theory import case_of
 
     middle = [float(np.mean(view.spans[name])) for name in (view.across, view.up)]
     try:
-        story(view, *middle)
+        point_detail(view, *middle)
     except PlateaumapError:
         return
-    # Starts and rates whose lengths take every stage of the theory, towards both kinds of target.
+    # These points need every stage of the theory, for targets at a limit and inside.
     w0, lr = np.meshgrid(np.linspace(-30, 30, 600), [1e-3, 0.15, 2.0])
     for loss in view.losses:
         case = case_of(view.experiment.theory(loss))
         if case is None:
             continue
         for y in (0.0, 0.3):
-            if ended():
+            if closing():
                 return
             plateau_epochs(w0, 0.0, lr, 1.0, y, errors="mask", **case._asdict())

@@ -1,4 +1,4 @@
-"""The story of one neuron: what is measured of its run, in sentences and as a small plot."""
+"""The summary of one neuron: its row in words, and its curve."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from plateaumap.runner.run import evaluate
 from plateaumap.sweep.spec import Sweep
 
 LONGEST_PLOT = 1_000_000
-"""Epochs beyond which the curve is cut off in plots."""
+"""The last epoch of a plot."""
 
 _FORMATS = (".png", ".pdf", ".svg")
 _PLOT_WIDTH, _PLOT_HEIGHT = 64, 12
 
 
 @dataclass(frozen=True)
-class Story:
+class PointSummary:
     """One run and its curve.
 
     Attributes:
-        record: the row that the table would have for this point.
-        curve: `simulate`'s table, to somewhat past the end of the run.
-        activation: the name of the neuron's activation.
-        horizon: epochs after which the run was given up.
+        record: the row of the table for this point.
+        curve: the table of `simulate`, past the end of the run.
+        activation: the name of the activation.
+        horizon: the epoch at which the run is censored.
     """
 
     record: Mapping[str, Any]
@@ -42,120 +42,107 @@ class Story:
     horizon: int
 
     def to_text(self) -> str:
-        """Return the story as lines of text, with a plot of the loss."""
-        return "\n".join([self._title(), "", *self._lines(), "", *plot(self.curve)])
+        """Return the summary as lines of text, with a plot of the loss."""
+        r = self.record
+        z = r["w0"] * r["x"] + r["b0"]
+        title = (
+            f"A {self.activation} neuron under the {r['loss']} loss, from w = {r['w0']:g}, "
+            f"b = {r['b0']:g}\n(z = {z:g} at the input x = {r['x']:g}) towards y = {r['y']:g}, "
+            f"learning rate {r['lr']:g}"
+        )
+        entries = [f"  {name:<22} {text}" for name, text in self._entries()]
+        return "\n".join([title, "", *entries, "", *plot(self.curve)])
 
     def draw(self, path: Path) -> None:
         """Draw the curves into a file.
 
         Raises:
-            PlateaumapError: the file's suffix names no format, or it cannot be written.
+            PlateaumapError: the suffix is not that of a format, or the file cannot be written.
         """
         from plateaumap.report.figures import learning_curves, save
 
         path = figure_file(path)
-        figure = learning_curves(
-            {self.record["loss"]: self.curve},
-            plateau_epochs={self.record["loss"]: self.record["plateau_epochs"]},
-        )
+        loss = self.record["loss"]
+        lengths = {loss: self.record["plateau_epochs"]}
+        figure = learning_curves({loss: self.curve}, plateau_epochs=lengths)
         try:
             save(figure, path)
         except OSError as error:
             raise PlateaumapError(
-                f"{path} cannot be written: {error.strerror}; give another file"
+                f"{path} cannot be written: {error.strerror}; choose another file"
             ) from error
 
-    def _title(self) -> str:
-        r = self.record
-        z = r["w0"] * r["x"] + r["b0"]
-        return (
-            f"A {self.activation} neuron under the {r['loss']} loss, from w = {r['w0']:g}, "
-            f"b = {r['b0']:g}\n(z = {z:g} at the input x = {r['x']:g}) towards y = {r['y']:g}, "
-            f"learning rate {r['lr']:g}"
-        )
-
-    def _lines(self) -> list[str]:
-        r = self.record
-        entries = [
-            ("first output", f"{r['initial_output']:.4g}"),
-            ("first loss", f"{r['initial_loss']:.4g}"),
-            ("first gradient", f"{r['initial_gradient']:.4g}   dC/dz"),
-            ("plateau", self._plateau()),
-            ("half of the loss gone", _epochs(r["half_epochs"], "T50")),
-            ("a tenth of it left", _epochs(r["tenth_epochs"], "T90")),
-            ("plateau fraction", _number(r["plateau_fraction"], "T10/T90")),
-            ("acceleration", _number(r["acceleration"], "largest over first gradient")),
-            ("steepest epoch", "-" if r["steepest_epoch"] is None else str(r["steepest_epoch"])),
-            ("tangent lag", _number(r["tangent_lag"], "epochs")),
-            ("w and b moved by T10", f"{_short(r['w_moved'])} and {_short(r['b_moved'])}"),
-            ("plateau by theory", _number(r["predicted_epochs"], "epochs")),
-            ("shape", r["shape"] or "-"),
-        ]
-        if r["path"] is not None:
-            entries.append(("path", r["path"]))
-        return [f"  {name:<22} {text}" for name, text in entries]
-
-    def _plateau(self) -> str:
+    @property
+    def plateau(self) -> str:
+        """The length of the plateau, or why the run has none."""
         r = self.record
         if r["plateau_epochs"] is not None:
-            return f"{r['plateau_epochs']} epochs   T10: a tenth of the loss gone"
+            return f"{r['plateau_epochs']} epochs   T10: the loss lost a tenth"
         return {
             "censored": f"longer than {self.horizon} epochs (the horizon)",
-            "converged_at_start": "none: the output starts at its target",
-            "stationary": f"without end: the gradient is zero from epoch {r['epochs_run']} on",
-            "stalled": f"without end: rounding stops the run at epoch {r['epochs_run']}",
+            "converged_at_start": "none: the initial output is at its target",
+            "stationary": f"endless: the gradient is zero from epoch {r['epochs_run']} on",
+            "stalled": f"endless: rounding stops the run at epoch {r['epochs_run']}",
             "partially_stalled": f"unknown: rounding freezes w or b at epoch {r['epochs_run']}",
             "not_finite": f"none: the run is not finite at epoch {r['epochs_run']}",
             "beyond_int64": "longer than 2^63 epochs",
         }[r["status"]]
 
+    def _entries(self) -> list[tuple[str, str]]:
+        r = self.record
+        entries = [
+            ("initial output", f"{r['initial_output']:.4g}"),
+            ("initial loss", f"{r['initial_loss']:.4g}"),
+            ("initial gradient", f"{r['initial_gradient']:.4g}   dC/dz"),
+            ("plateau", self.plateau),
+            ("half of the loss left", _epochs(r["half_epochs"], "T50")),
+            ("a tenth of it left", _epochs(r["tenth_epochs"], "T90")),
+            ("plateau fraction", _number(r["plateau_fraction"], "T10/T90")),
+            ("acceleration", _number(r["acceleration"], "largest over initial gradient")),
+            ("steepest epoch", "-" if r["steepest_epoch"] is None else str(r["steepest_epoch"])),
+            ("tangent lag", _number(r["tangent_lag"], "epochs")),
+            ("w and b moved by T10", f"{_number(r['w_moved'])} and {_number(r['b_moved'])}"),
+            ("plateau by theory", _number(r["predicted_epochs"], "epochs")),
+            ("shape", r["shape"] or "-"),
+        ]
+        return entries if r["path"] is None else [*entries, ("path", r["path"])]
 
-def figure_file(given: str | PathLike[str]) -> Path:
-    """Return the path of a file to draw into.
+
+def figure_file(path: str | PathLike[str]) -> Path:
+    """Return the path of a file for a figure.
 
     Raises:
-        PlateaumapError: its suffix names no format of figures.
+        PlateaumapError: the suffix is not that of a format of figures.
     """
-    path = local_path(given, "file")
-    if path.suffix not in _FORMATS:
-        raise PlateaumapError(
-            f"{path} ends in {path.suffix!r}; give a file that ends in {' or '.join(_FORMATS)}"
-        )
-    return path
+    file = local_path(path, "file")
+    if file.suffix not in _FORMATS:
+        raise PlateaumapError(f"{file}: the name of the file must end in {' or '.join(_FORMATS)}")
+    return file
 
 
-def tell(loss: str, point: Mapping[str, float], activation: str, horizon: int) -> Story:
-    """Run one neuron and return its story.
+def summarize_point(
+    loss: str, point: Mapping[str, float], activation: str, horizon: int
+) -> PointSummary:
+    """Run one neuron and return its summary.
 
     Args:
         loss: the name of a loss.
         point: w0, b0, lr, x and y.
-        activation: the neuron's activation.
-        horizon: epochs after which to give up.
+        activation: the name of the activation.
+        horizon: the epoch at which the run is censored.
 
     Raises:
-        PlateaumapError: for values that no sweep would take.
+        PlateaumapError: an argument has a value that `Sweep` refuses.
     """
+    experiment = SingleNeuron(activation)
     sweep = Sweep(
-        name="point",
-        experiment=SingleNeuron(activation),
-        losses=[loss],
-        fixed=dict(point),
-        horizon=horizon,
+        name="point", experiment=experiment, losses=[loss], fixed=dict(point), horizon=horizon
     )
     record = evaluate(sweep, point)
-    length = min(max(10, int(1.2 * record["epochs_run"])), LONGEST_PLOT)
-    curve = simulate(
-        loss=loss,
-        w0=point["w0"],
-        b0=point["b0"],
-        lr=point["lr"],
-        x=point["x"],
-        y=point["y"],
-        epochs=length,
-        experiment=SingleNeuron(activation),
-    )
-    return Story(record, curve, activation, horizon)
+    epochs = min(max(10, int(1.2 * record["epochs_run"])), LONGEST_PLOT)
+    arguments: dict[str, Any] = dict(point)
+    curve = simulate(loss=loss, **arguments, epochs=epochs, experiment=experiment)
+    return PointSummary(record, curve, activation, horizon)
 
 
 def plot(curve: pd.DataFrame) -> list[str]:
@@ -169,11 +156,11 @@ def plot(curve: pd.DataFrame) -> list[str]:
     top = float(np.max(loss, initial=0.0, where=np.isfinite(loss))) or 1.0
     level = np.clip(np.nan_to_num(loss / top), 0, 1) * (_PLOT_HEIGHT - 1)
     rows = np.rint(level).astype(int)
+    labels = {_PLOT_HEIGHT - 1: f"{top:.3g}", 0: "0"}
     lines = []
     for row in range(_PLOT_HEIGHT - 1, -1, -1):
-        label = {_PLOT_HEIGHT - 1: f"{top:.3g}", 0: "0"}.get(row, "")
         dots = "".join("*" if at == row else " " for at in rows).rstrip()
-        lines.append(f"{label:>9} |{dots}")
+        lines.append(f"{labels.get(row, ''):>9} |{dots}")
     last = f"{int(curve['epoch'].iloc[-1])}"
     lines.append(f"{'':>9} +{'-' * _PLOT_WIDTH}")
     lines.append(f"{'loss':>9}  0{'epoch':^{_PLOT_WIDTH - len(last) - 1}}{last}")
@@ -184,9 +171,5 @@ def _epochs(value: int | None, name: str) -> str:
     return f"-   {name} not reached" if value is None else f"{value} epochs   {name}"
 
 
-def _number(value: float, meaning: str) -> str:
-    return "-" if np.isnan(value) else f"{value:.4g}   {meaning}"
-
-
-def _short(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3g}"
+def _number(value: float, unit: str = "") -> str:
+    return "-" if np.isnan(value) else f"{value:.4g}   {unit}".rstrip()

@@ -1,9 +1,9 @@
-"""How likely a unit is to be stuck: its random start, through the map of plateaus.
+"""The probability that a randomly initialised unit starts on a long plateau.
 
 A unit with inputs `x_i` that learns one sample is a single neuron: its pre-activation moves by
-`-lr (1 + Σ x_i²) dC/dz`, as that of a neuron whose one input is the norm of all of them. With a
-slope `k` in front of its pre-activation the rate is that of `k² lr`. So the chance of a plateau
-of more than n epochs is the probability of the starts that the map gives more than n epochs.
+`-lr (1 + Σ x_i²) dC/dz`, as that of a neuron whose one input is the norm of all of them. A slope
+`k` in front of the pre-activation multiplies the rate by `k²`. So the probability of a plateau of
+more than n epochs is that of the pre-activations with lengths of more than n epochs.
 
 Such a plateau has one of two reasons. The output is far from its target and the gradient vanishes:
 the unit is stuck. Or the output is close to its target, and little is left to learn.
@@ -27,45 +27,54 @@ from plateaumap.sweep.axes import points
 from plateaumap.sweep.spec import Sweep
 
 MARGIN = 0.01
-"""An output is saturated within this share of the range from its end."""
+"""The distance from an end of the output's range within which an output is saturated, as a share
+of the range."""
 
 WRONG_SHARE = 0.5
-"""An output starts wrong from this share of its largest possible error on."""
+"""The smallest error of a wrong output, as a share of the largest possible error."""
 
 WRONG_ERROR = 0.5
-"""The same as an error, for outputs that have no largest error."""
+"""The smallest error of a wrong output whose error has no upper bound."""
 
 _GRID = 4097
-"""Starts among which the map is first searched, from one end of the reach to the other."""
+"""Pre-activations at which the first search for the ends of intervals looks."""
 _FINER = 64
 _REFINEMENTS = 4
+
+Intervals = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class Risk:
-    """The chance of a plateau, and where it comes from.
+    """The probability of a long plateau, by its reason.
 
     Attributes:
         stuck: probability that the unit starts wrong (`|output − target| ≥ wrong_error`) and does
             not leave its plateau within `epochs`.
-        near: probability that it starts nearer to its target than that, though not within the
-            sweeps' tolerance of it, and does not leave its plateau within `epochs`.
-        starts_wrong: probability that it starts wrong, however long it takes.
-        wrong: probability that the output starts within `MARGIN` of the end of the range that is
-            opposite to the target; None if the target is no end of a bounded range.
-        starts: the intervals of pre-activations that are stuck, from low to high.
-        near_starts: the intervals behind `near`, from low to high.
-        sd: standard deviation of the pre-activation at the start.
-        epochs: the length from which on a plateau counts.
-        wrong_error: the error `|output − target|` from which on a start is wrong.
+        near: probability that the unit starts with a smaller error, yet not within the tolerance
+            of `Sweep`, and does not leave its plateau within `epochs`.
+        starts_wrong: probability that the unit starts wrong, with any length of its plateau.
+        wrong: probability that the output starts within `MARGIN` of the end of the range opposite
+            to the target; None if the target is not an end of a bounded range.
+        starts: the intervals of pre-activations of `stuck`, from low to high.
+        near_starts: the intervals of pre-activations of `near`, from low to high.
+        sd: standard deviation of the initial pre-activation.
+        epochs: the length that a long plateau exceeds.
+        wrong_error: the smallest error `|output − target|` of a wrong output.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> unit = pm.Initialisation.named("normal", fan_in=30, scale=1.0)
+        >>> print(pm.risk(unit, lr=0.15, epochs=200).to_text().splitlines()[0])
+        initial pre-activation: mean 0, standard deviation 5.477
     """
 
     stuck: float
     near: float
     starts_wrong: float
     wrong: float | None
-    starts: tuple[tuple[float, float], ...]
-    near_starts: tuple[tuple[float, float], ...]
+    starts: Intervals
+    near_starts: Intervals
     sd: float
     epochs: int
     wrong_error: float
@@ -73,24 +82,23 @@ class Risk:
     def to_text(self) -> str:
         """Return the risk in a few lines."""
         lines = [
-            f"pre-activation at the start: mean 0, standard deviation {self.sd:.4g}",
+            f"initial pre-activation: mean 0, standard deviation {self.sd:.4g}",
             f"starts wrong (error of at least {self.wrong_error:.4g}): {_share(self.starts_wrong)}",
-            f"of all units, these start wrong and are stuck for more than {self.epochs:,} epochs: "
+            f"starts wrong and is stuck for more than {self.epochs:,} epochs: "
             f"{_share(self.stuck)}{_where(self.starts)}",
-            f"of all units, these start near the target and take more than {self.epochs:,} epochs: "
+            f"starts near the target and takes more than {self.epochs:,} epochs: "
             f"{_share(self.near)}{_where(self.near_starts)}",
         ]
         if self.wrong is not None:
             lines.append(
-                f"saturated at the wrong end at the start (within {MARGIN:g} of it): "
-                f"{_share(self.wrong)}"
+                f"starts saturated at the wrong end (within {MARGIN:g} of it): {_share(self.wrong)}"
             )
         return "\n".join(lines)
 
 
-def _where(intervals: tuple[tuple[float, float], ...]) -> str:
-    where = " or ".join(f"{low:.4g} to {high:.4g}" for low, high in intervals)
-    return f" (starts from {where})" if where else ""
+def _where(intervals: Intervals) -> str:
+    text = " or ".join(f"from {low:.4g} to {high:.4g}" for low, high in intervals)
+    return f" (z {text})" if text else ""
 
 
 def _share(probability: float) -> str:
@@ -107,44 +115,43 @@ def risk(
     slope: float = 1.0,
     wrong_error: float | None = None,
 ) -> Risk:
-    """Return the chance that a unit starts wrong and is stuck for longer than `epochs`.
+    """Return the probability that a unit starts wrong and is stuck for more than `epochs` epochs.
 
-    Units that start near their target are reported apart: their plateau is long because little
-    is left to learn. Those within the sweeps' tolerance of the target have no plateau. A unit
-    that rounding would stop, or whose gradient is zero, never leaves.
+    Units that start near their target are counted apart: their plateau is long because little is
+    left to learn. Units within the tolerance of `Sweep` have no plateau. Units that rounding would
+    stop, or whose gradient is zero, never leave theirs.
 
     Args:
-        initialisation: the distribution of the unit's pre-activation.
+        initialisation: the distribution of the initial pre-activation.
         lr: learning rate.
-        epochs: length of the plateau (T10) from which on a unit counts as stuck.
+        epochs: the length (T10) that the plateau of a stuck unit exceeds.
         loss: a loss that the activation knows.
-        activation: its name.
+        activation: the name of the activation.
         y: target.
         slope: factor in front of the pre-activation: the output is `σ(slope · z)`.
-        wrong_error: the error `|output − target|` from which on a start is wrong; by default half
-            of the largest error that the ends of the output's range allow, and 0.5 where the
-            range has no end away from the target.
+        wrong_error: the smallest error `|output − target|` of a wrong output. By default half of
+            the largest error that the range of outputs allows, and 0.5 for an unbounded range.
 
     Raises:
-        PlateaumapError: a value is out of its range, or the names do not go together.
+        PlateaumapError: an argument is out of its range, or the names do not fit together.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> unit = pm.Initialisation.named("normal", fan_in=30, scale=1.0)
+        >>> round(pm.risk(unit, lr=0.15, epochs=200).stuck, 3)
+        0.106
     """
     if not (math.isfinite(slope) and slope > 0):
-        raise PlateaumapError(f"slope is {slope!r}; give a number greater than 0")
+        raise PlateaumapError(f"slope = {slope!r}: must be greater than 0")
     if wrong_error is None:
         wrong_error = _usual_error(activation, y)
-    if not (math.isfinite(wrong_error) and wrong_error > 0):
-        raise PlateaumapError(f"wrong_error is {wrong_error!r}; give a number greater than 0")
+    elif not (math.isfinite(wrong_error) and wrong_error > 0):
+        raise PlateaumapError(f"wrong_error = {wrong_error!r}: must be greater than 0")
     sweep = Sweep(
         name="risk",
         experiment=SingleNeuron(activation),
         losses=loss,
-        fixed={
-            "w0": 0.0,
-            "b0": 0.0,
-            "lr": lr * slope**2,
-            "x": initialisation.input_norm,
-            "y": y,
-        },
+        fixed={"w0": 0.0, "b0": 0.0, "lr": lr * slope**2, "x": initialisation.input_norm, "y": y},
         horizon=epochs,
         method="leap",
         until="plateau",
@@ -153,17 +160,15 @@ def risk(
         (low / slope, high / slope, kind)
         for low, high, kind in _pieces(sweep, slope * initialisation.reach, wrong_error)
     ]
-    stuck, near, wrong = (
-        _joined(pieces, kinds) for kinds in ((_SLOW | _WRONG,), (_SLOW,), (_WRONG, _SLOW | _WRONG))
-    )
+    stuck, near = _joined(pieces, {_SLOW | _WRONG}), _joined(pieces, {_SLOW})
 
-    def chance(intervals: tuple[tuple[float, float], ...]) -> float:
+    def probability(intervals: Intervals) -> float:
         return sum(_between(initialisation, *interval) for interval in intervals)
 
     return Risk(
-        stuck=chance(stuck),
-        near=chance(near),
-        starts_wrong=chance(wrong),
+        stuck=probability(stuck),
+        near=probability(near),
+        starts_wrong=probability(_joined(pieces, {_WRONG, _SLOW | _WRONG})),
         wrong=_saturated(initialisation, activation, y, slope),
         starts=stuck,
         near_starts=near,
@@ -175,16 +180,16 @@ def risk(
 
 def _usual_error(activation: str, y: float) -> float:
     function = activations.get(activation)
-    ends = [abs(end - y) for end in (function.low, function.high) if math.isfinite(end)]
-    return WRONG_SHARE * max(ends, default=0.0) or WRONG_ERROR
+    errors = [abs(end - y) for end in (function.low, function.high) if math.isfinite(end)]
+    return WRONG_SHARE * max(errors, default=0.0) or WRONG_ERROR
 
 
 _SLOW, _WRONG = 1, 2
-"""What a start is, as bits: its plateau is too long; its output is wrong."""
+"""Bits of a kind of pre-activation: its plateau is too long; its output is wrong."""
 
 
 def _pieces(sweep: Sweep, reach: float, wrong_error: float) -> list[tuple[float, float, int]]:
-    """Return the pre-activations within the reach as intervals of starts of one kind."""
+    """Return the pre-activations within the reach as intervals of one kind each."""
     z = np.linspace(-reach, reach, _GRID)
     kinds = _kinds(sweep, z, wrong_error)
     for _ in range(_REFINEMENTS):
@@ -192,52 +197,49 @@ def _pieces(sweep: Sweep, reach: float, wrong_error: float) -> list[tuple[float,
         if not edges.size:
             break
         between = np.linspace(z[edges], z[edges + 1], _FINER + 1)[1:-1].ravel()
-        # Always as many, so that nothing is compiled for another number.
+        # A constant number of points, so that no other size is compiled.
         between = np.resize(between, max(_GRID, between.size))
-        finer, places = np.unique(np.concatenate([z, between]), return_index=True)
-        known = np.concatenate([kinds, _kinds(sweep, between, wrong_error)])
-        z, kinds = finer, known[places]
+        kinds = np.concatenate([kinds, _kinds(sweep, between, wrong_error)])
+        z, places = np.unique(np.concatenate([z, between]), return_index=True)
+        kinds = kinds[places]
     edges = np.flatnonzero(kinds[1:] != kinds[:-1])
     bounds = [-reach, *((z[edges] + z[edges + 1]) / 2).tolist(), reach]
-    own = [*kinds[edges].tolist(), int(kinds[-1])]
-    return list(zip(bounds[:-1], bounds[1:], own, strict=True))
+    kind_of_piece = [*kinds[edges].tolist(), int(kinds[-1])]
+    return list(zip(bounds[:-1], bounds[1:], kind_of_piece, strict=True))
 
 
-def _joined(
-    pieces: list[tuple[float, float, int]], kinds: tuple[int, ...]
-) -> tuple[tuple[float, float], ...]:
-    """Return the intervals of some kinds, those that touch as one."""
+def _joined(pieces: list[tuple[float, float, int]], kinds: set[int]) -> Intervals:
+    """Return the intervals of some kinds, with touching intervals joined."""
     joined: list[tuple[float, float]] = []
     for low, high, kind in pieces:
-        if kind not in kinds:
-            continue
-        if joined and joined[-1][1] == low:
-            low = joined.pop()[0]
-        joined.append((low, high))
+        if kind in kinds:
+            start = joined.pop()[0] if joined and joined[-1][1] == low else low
+            joined.append((start, high))
     return tuple(joined)
 
 
 def _kinds(sweep: Sweep, z: np.ndarray, wrong_error: float) -> np.ndarray:
     fixed = {name: value for name, value in sweep.fixed.items() if name != "b0"}
-    starts = Sweep(**{**dict(sweep), "fixed": fixed, "axes": [points(b0=z.tolist())]})
-    frame = run(starts)
+    frame = run(Sweep(**{**dict(sweep), "fixed": fixed, "axes": [points(b0=z.tolist())]}))
     slow = ~frame["status"].isin(["escaped", "converged_at_start", "not_finite"]).to_numpy()
     error = np.abs(frame["initial_output"].to_numpy(float) - sweep.fixed["y"])
     return _SLOW * slow + _WRONG * (error >= wrong_error)
 
 
 def _between(initialisation: Initialisation, low: float, high: float) -> float:
-    # Symmetric about zero: the upper tail is taken as a lower one, where no digit is lost.
+    """Return the probability of an interval of pre-activations."""
+    # The distribution is symmetric about 0, and its lower tail loses no digits.
     if low > 0:
         low, high = -high, -low
-    first, last = initialisation.below([low, high])
-    # Beyond the reach there is nothing to speak of, on either side.
-    return float(last - (0.0 if low <= -initialisation.reach else first))
+    below_low, below_high = initialisation.below([low, high])
+    # An interval that ends at the reach includes the tail beyond it.
+    return float(below_high - (0.0 if low <= -initialisation.reach else below_low))
 
 
 def _saturated(
     initialisation: Initialisation, activation: str, y: float, slope: float
 ) -> float | None:
+    """Return the probability of saturation at the wrong end of the range; see `Risk.wrong`."""
     function = activations.get(activation)
     span = function.high - function.low
     if not math.isfinite(span) or y not in (function.low, function.high):

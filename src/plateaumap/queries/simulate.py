@@ -1,11 +1,11 @@
-"""One whole curve of one neuron, epoch by epoch; sweeps keep none."""
+"""The whole curve of one neuron, epoch by epoch."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,16 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.formulas import pre_activation
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.sweep.spec import Sweep
+from plateaumap.training.descent import Descent, Position
+from plateaumap.training.measures import Crossings, Measures
 
-STRETCH = 1024
-"""Epochs that are computed at a time, so that curves of any length share one compilation."""
+_EPOCHS_PER_CALL = 1024
+"""Epochs of one call, so that curves of any length share one compilation."""
+
+_COLUMNS = ("w", "b", "z", "output", "loss", "gradient", "gradient_w", "gradient_b")
 
 LONGEST_CURVE = 50_000_000
-"""Epochs beyond which a curve is refused: it would fill the memory."""
+"""The largest number of epochs: a longer curve would fill the memory."""
 
 
 def simulate(
@@ -45,22 +49,31 @@ def simulate(
 
     Args:
         loss: a name that the experiment knows, or a function `loss(z, y)`.
-        w0: weight at the start.
-        b0: bias at the start.
-        lr: learning rate, above 0.
+        w0: initial weight.
+        b0: initial bias.
+        lr: learning rate, greater than 0.
         x: input.
         y: target.
         epochs: number of updates.
-        experiment: the neuron; by default a sigmoid one.
+        experiment: the neuron; by default one with a sigmoid.
         precision: "float64", "float32" (compensated) or "float32_plain".
 
     Returns:
-        `epochs + 1` rows, the first one the start, with the columns `epoch` (int64) and, as
-        float64, `w`, `b`, `z`, `output`, `loss` (raw), `gradient` (dC/dz), `gradient_w` and
+        `epochs + 1` rows, the first one before any update. The columns are `epoch` (int64) and,
+        as float64, `w`, `b`, `z`, `output`, `loss` (raw), `gradient` (dC/dz), `gradient_w` and
         `gradient_b`.
 
     Raises:
-        PlateaumapError: for arguments that no sweep would take.
+        PlateaumapError: an argument has a value that `Sweep` refuses.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> curve = pm.simulate(loss="quadratic", w0=2, b0=2, lr=0.15, epochs=200)
+        >>> curve.loc[[0, 152, 200], ["epoch", "output", "loss"]].round(3)
+             epoch  output   loss
+        0        0   0.982  0.482
+        152    152   0.931  0.434
+        200    200   0.789  0.311
     """
     length = _checked(epochs)
     sweep = Sweep(
@@ -79,83 +92,74 @@ def simulate(
         }
         identity = sweep.identify()[0][()]
         begin, advance = _compiled(sweep.experiment, sweep.losses[0], precision, identity)
-        carry, stretches = begin(lanes), []
-        for _ in range(length // STRETCH + 1):
-            carry, rows = advance(lanes, carry)
-            stretches.append(jax.tree.map(np.asarray, rows))
+        position, calls = begin(lanes), []
+        for _ in range(length // _EPOCHS_PER_CALL + 1):
+            position, rows = advance(lanes, position)
+            calls.append(jax.tree.map(np.asarray, rows))
     columns = {
-        name: np.concatenate([getattr(rows, name) for rows in stretches])[: length + 1]
-        for name in _Row._fields
+        name: np.concatenate([rows[name] for rows in calls])[: length + 1] for name in _COLUMNS
     }
-    numbers = {name: column.astype(np.float64) for name, column in columns.items()}
-    return pd.DataFrame({"epoch": np.arange(length + 1, dtype=np.int64), **numbers})
+    frame = pd.DataFrame(columns, dtype=np.float64)
+    frame.insert(0, "epoch", np.arange(length + 1, dtype=np.int64))
+    return frame
 
 
 def _checked(epochs: int) -> int:
-    whole = isinstance(epochs, numbers.Real) and not isinstance(epochs, bool)
-    if not whole or epochs % 1 or not 0 <= epochs <= LONGEST_CURVE:
+    is_number = isinstance(epochs, numbers.Real) and not isinstance(epochs, bool)
+    if not is_number or epochs % 1 or not 0 <= epochs <= LONGEST_CURVE:
         raise PlateaumapError(
-            f"epochs is {epochs!r}; give a whole number from 0 to {LONGEST_CURVE:,}, or let "
-            "`run` measure without keeping the curve"
+            f"epochs = {epochs!r}: must be an integer from 0 to {LONGEST_CURVE:,}; `run` measures "
+            "longer runs without their curves"
         )
     return int(epochs)
-
-
-class _Row(NamedTuple):
-    w: Array
-    b: Array
-    z: Array
-    output: Array
-    loss: Array
-    gradient: Array
-    gradient_w: Array
-    gradient_b: Array
 
 
 @lru_cache(maxsize=16)
 def _compiled(
     experiment: SingleNeuron, loss_name: Any, precision: str, identity: str
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the compiled start of a curve, and its continuation by `STRETCH` rows.
+    """Return the compiled start of a curve and its continuation by `_EPOCHS_PER_CALL` rows.
 
-    All lanes but the first only serve to give it the bits that it has in a sweep. The `identity`
-    is what experiment and loss compute now, so that one that has changed is compiled again.
+    The curve is that of the first lane. The other lanes give it the bits that it has in a sweep.
+    `identity` is the digest of experiment and loss, so that a changed model is compiled again.
     """
     del identity
     dtype, apply, _ = PRECISIONS[precision]
 
-    def begin(point: dict[str, Array]) -> Any:
+    def descent_from(point: dict[str, Array]) -> Descent:
         problem = bind(experiment, point, loss_name, jnp.zeros((), dtype))
-        start = problem.parameters
-        return start, problem.optimizer.init(start), apply.init(start)
+        return Descent(problem, Measures(Crossings()), apply)
 
-    def advance(point: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        problem = bind(experiment, point, loss_name, jnp.zeros((), dtype))
+    def begin(point: dict[str, Array]) -> Position:
+        problem = descent_from(point).problem
+        initial = problem.parameters
+        return Position(initial, problem.optimizer.init(initial), apply.init(initial))
 
-        def step(carry: Any, _: None) -> tuple[Any, _Row]:
-            parameters, optimizer, compensation = carry
+    def advance(point: dict[str, Array], position: Position) -> tuple[Position, dict[str, Array]]:
+        descent = descent_from(point)
+        problem = descent.problem
+
+        def step(position: Position, _: None) -> tuple[Position, dict[str, Array]]:
+            parameters = position.parameters
             gradients = problem.slope(parameters)[1]
-            row = _Row(
-                w=parameters.w,
-                b=parameters.b,
-                z=pre_activation(parameters, point["x"]),
-                output=experiment.output(parameters, point),
-                loss=experiment.loss(parameters, point, loss_name),
-                gradient=problem.gradient_scalar(gradients),
-                gradient_w=gradients.w,
-                gradient_b=gradients.b,
-            )
             loss = experiment.loss(parameters, point, loss_name)
-            updates, optimizer = problem.optimizer.update(
-                gradients, optimizer, parameters, value=loss
+            row = (
+                *parameters,
+                pre_activation(parameters, point["x"]),
+                experiment.output(parameters, point),
+                loss,
+                problem.gradient_scalar(gradients),
+                *gradients,
             )
-            parameters, compensation = apply(parameters, updates, compensation)
-            return (parameters, optimizer, compensation), row
+            _, position = descent.update(position, loss, gradients)
+            return position, dict(zip(_COLUMNS, row, strict=True))
 
-        return jax.lax.scan(step, carry, length=STRETCH)
+        return jax.lax.scan(step, position, length=_EPOCHS_PER_CALL)
 
-    def advance_lanes(lanes: dict[str, Array], carry: Any) -> tuple[Any, _Row]:
-        carry, rows = jax.vmap(advance)(lanes, carry)
-        return carry, jax.tree.map(lambda lane_rows: lane_rows[0], rows)
+    def advance_lanes(
+        lanes: dict[str, Array], position: Position
+    ) -> tuple[Position, dict[str, Array]]:
+        position, rows = jax.vmap(advance)(lanes, position)
+        return position, jax.tree.map(lambda lane_rows: lane_rows[0], rows)
 
     return jax.jit(jax.vmap(begin)), jax.jit(advance_lanes)

@@ -1,13 +1,13 @@
 """The derivation of the loss without slowdown, step by step, verified by SymPy.
 
-For the sigmoid it follows M. Nielsen, "Neural Networks and Deep Learning", chapter 3: the
-quadratic gradient carries a factor σ'(z) that vanishes in saturation; demand the gradient
-(a − y) x instead; the chain rule, an integral, partial fractions and a substitution then lead to
-the cross-entropy. For any other increasing activation the same demand leads to the matching loss
+For the sigmoid it follows M. Nielsen, "Neural Networks and Deep Learning", chapter 3. The
+quadratic gradient has a factor σ'(z) that vanishes in saturation. Require the gradient (a − y) x
+instead: the chain rule, an integral, partial fractions and a substitution lead to the
+cross-entropy. For any other increasing activation the same requirement leads to the matching loss
 `Σ(z) − y z`.
 
-Every equation is computed, and every claim is proven by a difference that simplifies to zero;
-if one were not, `derive` would fail instead of telling it.
+Every equation is computed, and every claim is proven by a difference that simplifies to zero.
+`derive` fails if a claim is not proven.
 """
 
 from __future__ import annotations
@@ -33,22 +33,26 @@ def derive(activation: str) -> Derivation:
         activation: the name of an activation, such as `"sigmoid"`.
 
     Raises:
-        PlateaumapError: the activation is unknown, it is not monotone and so has no such loss,
-            or SymPy is not installed (extra `derive`).
+        PlateaumapError: the activation is unknown or not monotone, or SymPy is not installed
+            (extra `derive`).
+
+    Example:
+        >>> print(derive("sigmoid").loss)
+        -y*z + log(exp(z) + 1)
     """
-    known = get(activation)
-    proof = Proof(formula(known.name))
-    if known.why_no_matching_loss is not None:
-        raise PlateaumapError(_why_not(known, proof))
+    function = get(activation)
+    proof = Proof(formula(function.name))
+    if function.why_no_matching_loss is not None:
+        raise PlateaumapError(_why_not(function, proof))
     middle = (
         (_integral_step, _fractions_step, _substitution_step, _cross_entropy_step)
-        if known.name == "sigmoid"
+        if function.name == "sigmoid"
         else (_matching_step, _in_output_step)
     )
     first = (_quadratic_step, _slowdown_step, _demand_step, _chain_rule_step)
     last = (_gradient_step, _convexity_step, _quadrature_step)
     return Derivation(
-        activation=known.name,
+        activation=function.name,
         steps=tuple(step(proof) for step in (*first, *middle, *last)),
         loss=proof.loss,
         loss_of_output=proof.formula.loss,
@@ -57,14 +61,14 @@ def derive(activation: str) -> Derivation:
 
 
 class Proof:
-    """What the steps share: SymPy, the symbols, the formulas, and how to prove an equality."""
+    """The shared parts of the steps: SymPy, the symbols, the formulas, proofs of equalities."""
 
-    def __init__(self, found: Formula) -> None:
-        """Takes the formulas of one activation, none of which is proven yet."""
+    def __init__(self, formula: Formula) -> None:
+        """Create the proof of the formulas of one activation, none of which is proven yet."""
         self.sp = import_sympy()
         self.z, self.a, self.y = symbols()
         self.w, self.x, self.b = self.sp.symbols("w x b", real=True)
-        self.formula = found
+        self.formula = formula
 
     @property
     def loss(self) -> Any:
@@ -90,7 +94,7 @@ class Proof:
             return float(max(errors))
 
     def verify_derivative(self, function: Any, derivative: Any, claim: str) -> None:
-        """Prove that a function of z has a derivative; if σ is kinked, for either sign of z."""
+        """Prove the derivative of a function of z; if σ has a kink, for either sign of z."""
         for (one, variable, sign), (other, _, _) in zip(
             self.branches(function), self.branches(derivative), strict=True
         ):
@@ -117,7 +121,7 @@ class Proof:
 
     @cached_property
     def has_slope_at_zero(self) -> bool:
-        """Whether σ is differentiable at z = 0, as it is everywhere else."""
+        """Whether σ is differentiable at z = 0. It is everywhere else."""
         ends = [self.sp.limit(f, t, 0, "+") for f, t, _ in self.branches(self.formula.slope)]
         return not self.formula.kinked or ends[0] == ends[1]
 
@@ -137,7 +141,7 @@ class Proof:
         return flat
 
     def limit(self, expression: Any, sign: int) -> Any:
-        """Return the limit of an expression for z → ∞ or, with the sign −1, z → −∞."""
+        """Return the limit of an expression for z → ∞ or, for the sign −1, for z → −∞."""
         for branch, variable, direction in self.branches(expression):
             if not self.formula.kinked or direction == sign:
                 return self.sp.limit(branch, variable, sign * direction * self.sp.oo)
@@ -183,7 +187,7 @@ def _slowdown_step(proof: Proof) -> Step:
 
 
 def _at_output(proof: Proof, of_output: Any, of_z: Any) -> tuple[Any, Any]:
-    """Return a function of a at a = σ(z), and one of z, for z ≥ 0 if σ is kinked and odd."""
+    """Return a function of a at a = σ(z) and a function of z, for z ≥ 0 if σ has a kink."""
     z = proof.sp.Symbol("t", positive=True) if proof.formula.kinked else proof.z
     return (
         of_output.subs(proof.a, proof.formula.value).subs(proof.z, z),
@@ -231,14 +235,16 @@ def _demand_step(proof: Proof) -> Step:
 
 
 def _chain_rule_step(proof: Proof) -> Step:
-    sp, a, y, x, found = proof.sp, proof.a, proof.y, proof.x, proof.formula
+    sp, a, y, x, formulas = proof.sp, proof.a, proof.y, proof.x, proof.formula
     unknown, factor = sp.symbols("dL/da s")
     (solution,) = sp.solve(sp.Eq(unknown * factor * x, (a - y) * x), unknown)
     proof.verify(solution, (a - y) / factor, "the derivative that is demanded")
     forms: list[Any] = ["(a − y)/σ'(z)"]
-    if found.slope_of_output is not None:
-        proof.verify(*_at_output(proof, found.slope_of_output, found.slope), "the factor in a")
-        forms.append((a - y) / found.slope_of_output)
+    if formulas.slope_of_output is not None:
+        proof.verify(
+            *_at_output(proof, formulas.slope_of_output, formulas.slope), "the factor in a"
+        )
+        forms.append((a - y) / formulas.slope_of_output)
     where = " wherever $σ'(z)$ is not zero" if proof.flat_sides else ""
     return Step(
         "What the chain rule makes of it",
@@ -316,11 +322,11 @@ def _substitution_step(proof: Proof) -> Step:
 
 
 def _cross_entropy_step(proof: Proof) -> Step:
-    sp, z, y, found = proof.sp, proof.z, proof.y, proof.formula
+    sp, z, y, formulas = proof.sp, proof.z, proof.y, proof.formula
     in_z = y * sp.log(1 + sp.exp(-z)) + (1 - y) * sp.log(1 + sp.exp(z))
-    of_output = found.loss.subs(proof.a, found.value)
+    of_output = formulas.loss.subs(proof.a, formulas.value)
     for form in (of_output, in_z):
-        proof.verify_derivative(form, found.value - y, "the loss in z")
+        proof.verify_derivative(form, formulas.value - y, "the loss in z")
         proof.verify(form.subs(z, 0), proof.loss.subs(z, 0), "the constant of the loss")
     return Step(
         "The result",
@@ -328,62 +334,65 @@ def _cross_entropy_step(proof: Proof) -> Step:
         "since no logarithm of a rounded output is taken. Averaged over samples and summed over "
         "outputs it is Shannon's; with logarithms to the base 2 it counts bits.",
         (
-            Equation("L", (found.loss,)),
+            Equation("L", (formulas.loss,)),
             Equation("L", (in_z, proof.loss)),
         ),
     )
 
 
 def _matching_step(proof: Proof) -> Step:
-    found = proof.formula
-    proof.verify_derivative(found.integral, found.value, "the integral of the activation")
-    ends = {proof.sp.limit(f, t, 0, "+") for f, t, _ in proof.branches(found.integral)}
+    formulas = proof.formula
+    proof.verify_derivative(formulas.integral, formulas.value, "the integral of the activation")
+    ends = {proof.sp.limit(f, t, 0, "+") for f, t, _ in proof.branches(formulas.integral)}
     if len(ends) > 1:
         raise RuntimeError(f"not proven: the integral has no jump at z = 0; it has {ends}")
     return Step(
         "The integral",
         "In terms of $z$ the demand reads $dL/dz = a − y$, since $∂z/∂w = x$. Integrate it: with "
         "$Σ$ for the integral of the activation this is the matching loss, up to a constant. "
-        f"{found.remark}".rstrip(),
+        f"{formulas.remark}".rstrip(),
         (
             Equation("dL/dz", ("dL/da · da/dz", "σ(z) − y")),
             Equation("L", ("∫ (σ(z) − y) dz",)),
-            Equation("Σ(z)", (found.integral,)),
+            Equation("Σ(z)", (formulas.integral,)),
             Equation("L", ("Σ(z) − y z", proof.loss)),
         ),
     )
 
 
 def _in_output_step(proof: Proof) -> Step:
-    found, z, y = proof.formula, proof.z, proof.y
-    if found.inverse is None:
-        return Step("In terms of the output", f"Not possible: {found.why_no_inverse}.")
-    of_output = found.inverse.subs(proof.a, found.value), found.loss.subs(proof.a, found.value)
+    formulas, z, y = proof.formula, proof.z, proof.y
+    if formulas.inverse is None:
+        return Step("In terms of the output", f"Not possible: {formulas.why_no_inverse}.")
+    of_output = (
+        formulas.inverse.subs(proof.a, formulas.value),
+        formulas.loss.subs(proof.a, formulas.value),
+    )
     for expression, slope, start in zip(
-        of_output, (proof.sp.Integer(1), found.value - y), (z, proof.loss), strict=True
+        of_output, (proof.sp.Integer(1), formulas.value - y), (z, proof.loss), strict=True
     ):
         proof.verify_derivative(expression, slope, "the form in terms of the output")
         proof.verify(expression.subs(z, 0), start.subs(z, 0), "its constant")
     return Step(
         "In terms of the output",
-        f"For {found.outputs} the output determines $z$; put into the result:",
-        (Equation("z", (found.inverse,)), Equation("L", (found.loss,))),
+        f"For {formulas.outputs} the output determines $z$; put into the result:",
+        (Equation("z", (formulas.inverse,)), Equation("L", (formulas.loss,))),
     )
 
 
 def _gradient_step(proof: Proof) -> Step:
-    z, w, x, y, found = proof.z, proof.w, proof.x, proof.y, proof.formula
-    proof.verify_derivative(proof.loss, found.value - y, "the gradient of the result by z")
+    z, w, x, y, formulas = proof.z, proof.w, proof.x, proof.y, proof.formula
+    proof.verify_derivative(proof.loss, formulas.value - y, "the gradient of the result by z")
     rights: tuple[Any, ...] = ("(dΣ/dz − y) · ∂z/∂w", "(σ(z) − y) · x", "(a − y) · x")
-    if not found.kinked:
+    if not formulas.kinked:
         inner = w * x + proof.b
-        gradient = (found.value.subs(z, inner) - y) * x
+        gradient = (formulas.value.subs(z, inner) - y) * x
         proof.verify(proof.sp.diff(proof.loss.subs(z, inner), w), gradient, "the gradient by w")
         rights = (gradient, *rights[1:])
     return Step(
         "The proof",
         "Differentiate the result by the weight. The derivative of the activation is gone: the "
-        "demand is met" + (", on either side of $z = 0$." if found.kinked else "."),
+        "demand is met" + (", on either side of $z = 0$." if formulas.kinked else "."),
         (Equation("∂L/∂w", rights),),
     )
 
@@ -428,8 +437,8 @@ def _verify_rank(proof: Proof) -> None:
     hessian = sp.hessian(loss(w * x + b), (w, b)).doit()
     curvature = sp.diff(loss(proof.z), proof.z, 2).subs(proof.z, w * x + b).doit()
     expected = curvature * sp.Matrix([[x**2, x], [x, 1]])
-    for entry, known in zip(hessian, expected, strict=True):
-        proof.verify(entry, known, "the Hessian in w and b")
+    for entry, value in zip(hessian, expected, strict=True):
+        proof.verify(entry, value, "the Hessian in w and b")
     proof.verify(hessian.det(), 0, "the Hessian in w and b is singular")
 
 

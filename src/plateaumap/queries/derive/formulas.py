@@ -1,6 +1,6 @@
 """The activations and their integrals as SymPy expressions, for `derivation`.
 
-SymPy is imported when a formula is asked for, not before.
+`formula` imports SymPy; importing this module does not.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MISSING = (
 class Formula:
     """One activation in symbols: z the pre-activation, a the output, y the target; all real.
 
-    Nothing here is taken on trust: `derive` verifies each expression against `value`.
+    `derive` verifies each expression against `value`.
 
     Attributes:
         value: σ(z).
-        slope: σ'(z), in a form whose sign can be read off.
-        slope_of_output: σ' as a function of a, where that is simple.
+        slope: σ'(z), in a form that shows its sign.
+        slope_of_output: σ' as a function of a, where that form is simple.
         integral: Σ(z); None if the activation is not monotone.
-        inverse: z as a function of a, where one exists and can be written down.
-        loss: the matching loss as a function of a, where `inverse` is.
+        inverse: z as a function of a, where it has a closed form.
+        loss: the matching loss as a function of a, where `inverse` has a form.
         outputs: the range of a in words.
-        remark: what else the result is known as, in a sentence.
+        remark: another name of the result, in a sentence.
         kinked: whether σ is one expression for z > 0 and another for z < 0.
-        why_no_inverse: why the matching loss is not a function of a, if it is not.
+        why_no_inverse: why the matching loss is not a function of a; "" if it is one.
     """
 
     value: Any
@@ -56,7 +56,7 @@ def import_sympy() -> Any:
     """Return the module SymPy.
 
     Raises:
-        PlateaumapError: it is not installed.
+        PlateaumapError: SymPy is not installed.
     """
     try:
         import sympy

@@ -1,7 +1,7 @@
 """A derivation as text for a terminal, as LaTeX and as Markdown.
 
-Steps are written once, with Unicode for mathematics and dollars around formulas in sentences.
-SymPy's own printers serve the expressions, with a few habits of mathematicians added for text.
+The steps use Unicode for mathematics, and dollars around formulas in sentences. Expressions are
+printed by SymPy's printers with a few conventions of mathematical typesetting added.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Equation:
     """One equation of a derivation.
 
     Attributes:
-        left: its left side, or all of a statement that is no equation.
-        rights: its right side, and what that is equal to in turn: SymPy expressions, or strings
-            where it is not an expression that is meant but how it comes about.
+        left: the left side, or a whole statement that is not an equation.
+        rights: the right sides, equal to each other: SymPy expressions, or strings that show
+            intermediate forms.
     """
 
     left: str
@@ -58,9 +58,9 @@ class Step:
     """One step of a derivation.
 
     Attributes:
-        title: what is done, in a few words.
-        sentence: what it means; formulas in it stand between dollars.
-        equations: what comes out.
+        title: the step in a few words.
+        sentence: the explanation, with formulas between dollars.
+        equations: the results.
     """
 
     title: str
@@ -76,7 +76,7 @@ class Derivation:
         activation: the name of the activation.
         steps: the steps, in order.
         loss: the result as a SymPy expression in z and y.
-        loss_of_output: the same in a and y; None where it is not a function of a.
+        loss_of_output: the result in a and y; None if it is not a function of a.
         quadrature_error: largest difference between the result and the integral of its gradient
             by quadrature, over max(1, |integral|), in arithmetic of 30 digits.
     """
@@ -169,7 +169,7 @@ def _latex_equation(equation: Equation) -> str:
 
 
 def _related(side: str) -> str:
-    """Return a right side with its sign of relation, which is = where none is given."""
+    """Return a right side with its relation sign, which is = by default."""
     return side if side.startswith(("≥", r"\ge", ">")) else f"= {side}"
 
 
@@ -188,14 +188,14 @@ def _prose(text: str) -> str:
 
 @cache
 def _printers() -> tuple[Any, Any]:
-    """Return SymPy's printers for text and LaTeX, with some habits of mathematicians."""
+    """Return SymPy's printers for text and LaTeX with conventions of mathematical typesetting."""
     sympy = import_sympy()
     from sympy.printing.latex import LatexPrinter
     from sympy.printing.precedence import PRECEDENCE
     from sympy.printing.str import StrPrinter
 
     class PositiveFirst:
-        """Writes `1 - a` and `ln(cosh(z)) - y z`: positive terms first, of them the numbers."""
+        """A printer of `1 - a` and `ln(cosh(z)) - y z`: positive terms and numbers first."""
 
         def _as_ordered_terms(self, expr: Any, order: str | None = None) -> list[Any]:
             terms = super()._as_ordered_terms(expr, order)  # type: ignore[misc]

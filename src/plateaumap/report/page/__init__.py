@@ -1,4 +1,4 @@
-"""One self-contained page of a sweep's report, with a map that answers."""
+"""The page of a report: one self-contained file with an interactive map."""
 
 from plateaumap.report.page.build import build_page
 

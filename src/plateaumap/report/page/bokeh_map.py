@@ -1,4 +1,4 @@
-"""The map and the curves as Bokeh models, still empty: the page's script fills them."""
+"""The map and the curves as empty Bokeh models, which the script of the page fills."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from plateaumap.table.display import value_text
 def components_of(
     picture: Picture, losses: Sequence[str], ratios: str, with_curves: bool
 ) -> tuple[str, str, list[str]]:
-    """The script that draws them, the map's element, and those of the curves."""
+    """Return the script that draws the models, the element of the map and those of the curves."""
     drawn: dict[str, Any] = {"map": _map(picture, ratios)}
     if with_curves:
         drawn |= curve_plots(losses)
@@ -55,7 +55,7 @@ def _map(picture: Picture, ratios: str) -> figure:
 
 
 def _plot(x: tuple[float, float], y: tuple[float, float] | None, **settings: Any) -> figure:
-    """An empty map over a window; without one upward its scale follows the data."""
+    """Return an empty map over a window; without `y`, the vertical range follows the data."""
     ranges: dict[str, Any] = {"x_range": Range1d(*x, bounds="auto")}
     if y is not None:
         ranges["y_range"] = Range1d(*y, bounds="auto")
@@ -72,7 +72,7 @@ def _plot(x: tuple[float, float], y: tuple[float, float] | None, **settings: Any
 
 
 def _sources(picture: Picture) -> tuple[ColumnDataSource, ColumnDataSource]:
-    """What the page's script fills: values, and what covers cells without one."""
+    """Return the sources that the script fills: values, and colours of cells without a value."""
     across, up = picture.across, picture.up
     height, width = picture.rows.shape[2:]
     bottom, top = (0.0, 1.0) if up is None else (float(up.edges[0]), float(up.edges[-1]))
@@ -102,7 +102,7 @@ def _cells(picture: Picture, ratios: str) -> figure:
 
 
 def _strip(picture: Picture) -> figure:
-    """One axis, or a single point: dots say more than a strip of colour."""
+    """Return the map of one axis or one point: dots at the height of their value."""
     across = picture.across
     plot = _plot(_ends(across.edges), None, height=400, y_axis_type="log")
     plot.xaxis.axis_label, plot.xaxis.formatter = PlainText(text=across.label), _ticks(across)
@@ -111,13 +111,13 @@ def _strip(picture: Picture) -> figure:
         {"x": across.positions, "value": np.full(len(across.positions), np.nan)}, name="dots"
     )
     plot.scatter("x", "value", source=dots, size=5, color=INKS[0])
-    # They hang on something that is not seen, so that the script finds them.
+    # The page holds only models that a root refers to.
     plot.tags = [values, cover]
     return plot
 
 
 def _cloud(picture: Picture, ratios: str) -> figure:
-    """Scattered points as dots in the colour of their value, squares where they have none."""
+    """Return the map of scattered points: coloured dots, and squares for points without a value."""
     assert picture.cloud is not None
     x, y = (picture.across.columns[name] for name in picture.cloud)
     plot = _plot(_margined(x), _margined(y), height=620)
@@ -145,7 +145,7 @@ def _cloud(picture: Picture, ratios: str) -> figure:
 
 
 def _with_scales(plot: figure, ratios: str, draw: Callable[[ColorMapper], Any]) -> None:
-    """Draw once for each scale; the script shows one of them."""
+    """Draw once for each scale, of which the script shows one."""
     for name, mapper in mappers(ratios).items():
         mapper.name = f"mapper-{name}"
         renderer = draw(mapper)

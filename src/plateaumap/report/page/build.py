@@ -1,4 +1,4 @@
-"""The page of a report: the table, the map and everything that a reader asks about a sweep."""
+"""The page of a report as HTML: findings, map, figures, counts, provenance and spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plateaumap.report.findings import findings
 from plateaumap.report.lattice import Lattice, Words, given_value, read
 from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.page.looks import LOOKS
-from plateaumap.report.page.pack import Column, packed
+from plateaumap.report.page.pack import PackedColumn, packed
 from plateaumap.report.page.picture import Picture, picture_of
 from plateaumap.report.style import RATIOS
 from plateaumap.storage.results import Results
@@ -42,25 +42,24 @@ _MEASURES = {
     "final_output": "last output",
     "initial_gradient": "first gradient dC/dz",
 }
-_IN_PAGE = ("sigmoid", "tanh", "softsign", "algebraic", "identity", "relu", "leaky_relu")
-"""Activations that `neuron.js` has."""
-_MISSING_WORDS = "'bokeh' is not installed: pip install 'plateaumap[report]'"
+PAGE_ACTIVATIONS = ("sigmoid", "tanh", "softsign", "algebraic", "identity", "relu", "leaky_relu")
+"""The activations that `neuron.js` knows."""
 
 
 def build_page(results: Results, frame: pd.DataFrame, figures: Sequence[Mapping[str, Any]]) -> str:
-    """Build `report.html`: one file that needs no network.
+    """Return the page `report.html`, one file that needs no network.
 
     Args:
-        results: the folder, for the sweep and its provenance.
-        frame: its table.
-        figures: for each figure its `name`, `caption` and `png`, the bytes of the picture.
+        results: the folder of results.
+        frame: the table of the folder.
+        figures: the `name`, the `caption` and `png`, the bytes, of each figure.
 
     Returns:
-        The page. Tables whose packed columns take more than 7 million characters are thinned for
-        the map, and the page says so.
+        The page as HTML. A table whose packed columns take more than 7 million characters is
+        thinned for the map, and the page says so.
 
     Raises:
-        PlateaumapError: bokeh is not installed.
+        PlateaumapError: Bokeh is not installed.
     """
     try:
         from bokeh.resources import Resources
@@ -68,7 +67,9 @@ def build_page(results: Results, frame: pd.DataFrame, figures: Sequence[Mapping[
 
         from plateaumap.report.page import bokeh_map
     except ImportError as error:
-        raise PlateaumapError(f"report.html: {_MISSING_WORDS}") from error
+        raise PlateaumapError(
+            "report.html needs Bokeh, which is not installed: pip install 'plateaumap[report]'"
+        ) from error
     lattice = read(frame, "report.html")
     columns, picture = packed(lattice, picture_of(lattice))
     dynamics = _dynamics(results)
@@ -91,7 +92,7 @@ def build_page(results: Results, frame: pd.DataFrame, figures: Sequence[Mapping[
         curves=curves,
         curves_note="Click a cell of the map."
         if dynamics is not None
-        else "This sweep's experiment is not known to the page; use plateaumap.simulate.",
+        else "The page cannot compute curves of this experiment; use plateaumap.simulate.",
         figures=[
             {
                 "name": figure["name"],
@@ -122,12 +123,12 @@ def _read(name: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end the script element that it stands in."""
+    """Return JSON that cannot end the script element around it."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
 def _meta(
-    lattice: Lattice, picture: Picture, columns: Sequence[Column], dynamics: Any
+    lattice: Lattice, picture: Picture, columns: Sequence[PackedColumn], dynamics: Any
 ) -> dict[str, Any]:
     height, width = picture.rows.shape[2:]
     names = [column.name for column in columns]
@@ -175,7 +176,7 @@ def _named(columns: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
 
 
 def _measures(
-    lattice: Lattice, picture: Picture, columns: Sequence[Column]
+    lattice: Lattice, picture: Picture, columns: Sequence[PackedColumn]
 ) -> list[dict[str, Any]]:
     places = {column.name: number for number, column in enumerate(columns)}
     measures: list[dict[str, Any]] = [
@@ -187,7 +188,7 @@ def _measures(
         for name, label in _MEASURES.items()
         if name in places
     ]
-    if picture.up is None and picture.cloud is None:  # Dots stand on a logarithmic scale.
+    if picture.up is None and picture.cloud is None:  # The dots have a logarithmic scale.
         measures = [measure for measure in measures if measure["scale"] == "log"]
     if len(lattice.losses) > 1:
         first, second = lattice.losses[:2]
@@ -204,7 +205,7 @@ def _measures(
 
 
 def _first(picture: Picture) -> list[float]:
-    """Where the first curves are drawn: the unlucky start of a map of w0 and b0, or the middle."""
+    """Return the cell of the first curves: the unlucky start if the map has it, else the middle."""
     if picture.cloud is not None:
         return [float(picture.across.columns[name][0]) for name in picture.cloud]
     sides = [picture.across] if picture.up is None else [picture.across, picture.up]
@@ -219,10 +220,13 @@ def _first(picture: Picture) -> list[float]:
 
 
 def _dynamics(results: Results) -> dict[str, Any] | None:
-    """What the page must know to compute curves; None if it cannot."""
+    """Return the neuron whose curves the page computes, or None if it cannot."""
     spec = results.manifest["spec"]
     experiment = spec.get("experiment", {"kind": "single_neuron", "activation": "sigmoid"})
-    if experiment.get("kind") != "single_neuron" or experiment.get("activation") not in _IN_PAGE:
+    if (
+        experiment.get("kind") != "single_neuron"
+        or experiment.get("activation") not in PAGE_ACTIVATIONS
+    ):
         return None
     names = [choice if isinstance(choice, str) else None for choice in spec["losses"]]
     return {"activation": experiment["activation"], "losses": names}
@@ -248,30 +252,28 @@ def _thinned(lattice: Lattice, picture: Picture) -> str:
         return ""
     return (
         f"This table is large: the map holds {shown:,} of {len(lattice.frame):,} rows, evenly "
-        "spread. Sentences and figures are made of all of them."
+        "spread. Findings and figures use all of them."
     )
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
-    made = results.manifest.get("provenance", {})
-    told = [("fingerprint", str(results.manifest.get("fingerprint", "unknown")))]
-    for name, value in made.items():
-        words = (
-            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        )
-        told.append((name.replace("_", " "), str(words)))
-    return told
+    rows = [("fingerprint", str(results.manifest.get("fingerprint", "unknown")))]
+    for name, value in results.manifest.get("provenance", {}).items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        rows.append((name.replace("_", " "), str(value)))
+    return rows
 
 
 def _again(results: Results, title: str) -> tuple[str, str, str]:
-    """The command that makes the sweep again, its spec, and what to do with them."""
+    """Return the command that repeats the sweep, its spec, and instructions."""
     try:
         spec = results.sweep.to_toml()
         results.sweep.require_runnable()
     except PlateaumapError:
-        own = str(results.manifest.get("provenance", {}).get("command", "unknown"))
+        command = str(results.manifest.get("provenance", {}).get("command", "unknown"))
         spec = json.dumps(results.manifest["spec"], indent=1)
-        return own, spec, "It has losses or an experiment of its author's: run that script again."
+        return command, spec, "It has custom losses or a custom experiment: run its script again."
     return (
         f"plateaumap run {title}.toml --out {title}",
         spec,

@@ -1,4 +1,4 @@
-"""How cells without a value look in the page, where nothing can be hatched."""
+"""The colours of cells without a value on a page, which cannot show hatching."""
 
 from matplotlib.colors import to_hex
 
@@ -15,4 +15,8 @@ LOOKS: tuple[tuple[str, str], ...] = (
     ),
     (NOT_SWEPT.label, "#d3e3ee"),
 )
-"""Label and colour by code: 0 has a value, 1 lacks this one, then the statuses, last no row."""
+"""Labels and colours of cells without a value, by code.
+
+0 stands for a cell with a value, 1 for a missing value, 2 and above for the statuses but
+`escaped`, the last one for a cell without a row.
+"""

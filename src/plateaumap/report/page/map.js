@@ -1,4 +1,4 @@
-// The interactive map of a report: unpacks the table, fills the picture, answers the pointer.
+// The interactive map of a report: the packed table, the picture, tooltips and curves.
 "use strict";
 const PlateauPage = (() => {
   const meta = JSON.parse(document.getElementById("meta").textContent);
@@ -14,7 +14,7 @@ const PlateauPage = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  // Bytes were written plane by plane, first all lowest ones: that packs better.
+  // The bytes were written plane by plane, the lowest bytes first, which compresses better.
   function joined(bytes, width) {
     const size = bytes.length / width, out = new Uint8Array(bytes.length);
     for (let plane = 0; plane < width; plane++) {
@@ -23,7 +23,7 @@ const PlateauPage = (() => {
     return out.buffer;
   }
 
-  // A column of one loss over all panels and cells, as numbers; codes stay small integers.
+  // Return a column of one loss over all panels and cells.
   function block(column, loss) {
     const id = `block-${column}-${loss}`;
     if (!blocks.has(id)) {
@@ -54,7 +54,7 @@ const PlateauPage = (() => {
       if (others.length) value /= number(measure.column, others[0][first + i]);
       if (measure.scale !== "linear" && !(value > 0)) value = NaN;
       image[i] = value;
-      // Of a ratio, the first of the two runs that has no length says why there is none.
+      // A ratio takes the status of the first of its two runs that has no length.
       const status = statuses.map((codes) => codes[first + i]).find((code) => code > 0) ?? 0;
       cover[i] = Number.isNaN(value) ? Math.min(1 + status, meta.looks.length - 1) : 0;
       if (value < low) low = value;
@@ -96,11 +96,11 @@ const PlateauPage = (() => {
     return [`${whose}${measure.label}`, ...where, meta.fixed].filter(Boolean).join("; ");
   }
 
-  function legend(found) {
+  function legend(codes) {
     const list = document.getElementById("legend");
     list.replaceChildren();
     meta.looks.forEach(({ label, colour }, i) => {
-      if (i === 0 || !found.has(i)) return;
+      if (i === 0 || !codes.has(i)) return;
       const sample = document.createElement("span");
       sample.style.background = colour;
       const item = document.createElement("li");
@@ -116,7 +116,7 @@ const PlateauPage = (() => {
     return cell;
   }
 
-  // The dot of a cloud that is nearest on the screen, if it is near.
+  // Return the dot of a cloud that is closest on the screen, or null if none is close.
   function dotAt({ x, y }, px, py) {
     const { x_range, y_range } = model.plot;
     const [width, height] = [x_range, y_range].map((r) => Math.abs(r.end - r.start));
@@ -135,7 +135,7 @@ const PlateauPage = (() => {
     return column < 0 || row < 0 ? null : { row, column };
   }
 
-  // What the table holds of a cell: its coordinates, and each column of every loss.
+  // Return the coordinates of a cell and its row under every loss.
   async function record({ row, column }) {
     const at = panel() * cells + row * picture.width + column;
     const point = { ...meta.point };
@@ -144,12 +144,12 @@ const PlateauPage = (() => {
     take(picture.y_names, row);
     further.forEach((axis, i) => take(axis.names, state.places[i]));
     const rows = await Promise.all(losses.map(async (loss, l) => {
-      const told = { loss };
+      const record = { loss };
       for (const [c, { name, kind, words }] of meta.columns.entries()) {
         const raw = (await block(c, l))[at];
-        told[name] = kind === "code" ? words[raw] ?? null : number(c, raw);
+        record[name] = kind === "code" ? words[raw] ?? null : number(c, raw);
       }
-      return told;
+      return record;
     }));
     return { point, rows };
   }
@@ -160,7 +160,7 @@ const PlateauPage = (() => {
     return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
   };
 
-  // A cell's row under every loss: names, each followed by one value for each loss.
+  // Return the lines of a table: a name, followed by one value per loss.
   function lines({ point, rows }) {
     return [
       ["loss", ...rows.map((row) => row.loss)],
@@ -173,8 +173,8 @@ const PlateauPage = (() => {
   async function hover(px, py) {
     const cell = cellAt(px, py), turn = ++latest;
     if (cell === null) return Tooltip.hide();
-    const told = await record(cell);
-    if (turn === latest) Tooltip.show(lines(told));
+    const found = await record(cell);
+    if (turn === latest) Tooltip.show(lines(found));
   }
 
   function leave() {
@@ -182,7 +182,7 @@ const PlateauPage = (() => {
     Tooltip.hide();
   }
 
-  // Epochs worth drawing: past T90 of the slower loss, or what is known of it.
+  // Return the number of epochs to draw: past T90 of the slower loss, or the latest known epoch.
   function reach(rows) {
     const known = rows.map((row) => {
       if (row.tenth_epochs > 0) return 1.1 * row.tenth_epochs;
@@ -195,10 +195,10 @@ const PlateauPage = (() => {
   async function tap(px, py) {
     const cell = cellAt(px, py);
     if (cell === null) return null;
-    const told = await record(cell);
-    Tooltip.fill(document.getElementById("chosen"), lines(told));
-    curves(told);
-    return told;
+    const chosen = await record(cell);
+    Tooltip.fill(document.getElementById("chosen"), lines(chosen));
+    curves(chosen);
+    return chosen;
   }
 
   function curves({ point, rows }) {
@@ -216,8 +216,8 @@ const PlateauPage = (() => {
     const start = Object.entries(point).map(([name, value]) => `${name} = ${shown(value)}`);
     document.getElementById("curves-caption").textContent =
       `${start.join(", ")}: epochs 0 to ${last.toLocaleString("en")}${cut}, computed in this page.`
-      + (without.length ? ` No curve of ${without.join(", ")}: the page does not hold that loss, `
-        + "which is its author's code; plateaumap.simulate draws it in the script that defines it." : "");
+      + (without.length ? ` No curve of ${without.join(", ")}: this custom loss is not in the page; `
+        + "call plateaumap.simulate in the script that defines it." : "");
   }
 
   function control(label, id, options, choose) {

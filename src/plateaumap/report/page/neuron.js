@@ -1,14 +1,15 @@
-// One neuron under gradient descent, in float64 as `plateaumap.simulate` has it.
-// Nothing is computed as 1 - a, so that saturation is right here too.
+// The training of one neuron in float64, as `plateaumap.simulate` computes it.
+// No expression contains 1 - a, so the results are accurate in saturation too.
 "use strict";
 const Neuron = (() => {
   const softplusRemainder = (z) => Math.log1p(Math.exp(-Math.abs(z)));
+  // sigma(z) and sigma(-z).
   const sigmoidPair = (z) => {
     const e = Math.exp(-Math.abs(z));
     const large = 1 / (1 + e), small = e / (1 + e);
     return z >= 0 ? [large, small] : [small, large];
   };
-  // An odd activation with outputs in (-1, 1); tail(t) is 1 - value(t) for t >= 0.
+  // An odd activation with outputs in (-1, 1). tail(t) is 1 - value(t) for t >= 0.
   const odd = (value, tail, slope, integral) => ({
     value, slope, integral,
     error: (z, y) => {
@@ -19,12 +20,13 @@ const Neuron = (() => {
   const plain = (value, slope, integral) =>
     ({ value, slope, integral, error: (z, y) => value(z) - y });
 
+  // value is the output, slope its derivative, error output - y, integral that of value.
   const ACTIVATIONS = {
     sigmoid: {
       value: (z) => sigmoidPair(z)[0],
       slope: (z) => { const [a, s] = sigmoidPair(z); return a * s; },
       error: (z, y) => { const [a, s] = sigmoidPair(z); return (1 - y) * a - y * s; },
-      // Asymptote less target, times z, and what is left: nothing cancels for y in {0, 1}.
+      // The matching loss without cancellation for y in {0, 1}.
       matching: (z, y) => (z > 0 ? 1 - y : -y) * z + softplusRemainder(z),
     },
     tanh: odd(Math.tanh, (t) => 2 * sigmoidPair(2 * t)[1],
@@ -41,10 +43,10 @@ const Neuron = (() => {
       (z) => (z > 0 ? z : 0.01 * z) * z / 2),
   };
 
-  // The loss from z and its derivative in z, or null if it is not known here.
+  // Return the loss as a function of z and y and its derivative dC/dz, or null if it is unknown.
   function lossOf(activation, loss) {
-    const f = Object.hasOwn(ACTIVATIONS, activation) ? ACTIVATIONS[activation] : null;
-    if (f === null) return null;
+    if (!Object.hasOwn(ACTIVATIONS, activation)) return null;
+    const f = ACTIVATIONS[activation];
     if (loss === "quadratic") {
       return {
         value: (z, y) => f.error(z, y) ** 2 / 2,
@@ -52,15 +54,17 @@ const Neuron = (() => {
       };
     }
     if (loss === "matching" || (loss === "cross_entropy" && activation === "sigmoid")) {
-      const value = f.matching ?? ((z, y) => f.integral(z) - y * z);
-      return { value, gradient: f.error };
+      return { value: f.matching ?? ((z, y) => f.integral(z) - y * z), gradient: f.error };
     }
     return null;
   }
 
-  // The epochs to keep: evenly spread, denser at the beginning, and those asked for.
-  function chosenEpochs(last, wanted) {
-    const epochs = new Set([0, last, ...wanted.filter((n) => n >= 0 && n <= last)]);
+  // Return w and b after one update with the gradient dC/dz.
+  const update = (w, b, { lr, x }, gradient) => [w - lr * (gradient * x), b - lr * gradient];
+
+  // Return the epochs to draw: evenly spread, denser at the beginning, and those marked.
+  function drawnEpochs(last, marked) {
+    const epochs = new Set([0, last, ...marked.filter((n) => n >= 0 && n <= last)]);
     for (let i = 0; i <= 1000; i++) {
       epochs.add(Math.round(last * i / 1000));
       epochs.add(Math.min(last, Math.round((last + 1) ** (i / 1000)) - 1));
@@ -68,29 +72,27 @@ const Neuron = (() => {
     return [...epochs].sort((one, other) => one - other);
   }
 
-  // Rows at the chosen epochs of 0 … last of the run from `point` (w0, b0, lr, x, y).
-  function curve(activation, loss, point, last, wanted = []) {
+  // Return columns of the run from `point` (w0, b0, lr, x, y) at drawn epochs from 0 to `last`,
+  // or null if the page does not know the loss.
+  function curve(activation, loss, point, last, marked = []) {
     const chosen = lossOf(activation, loss);
     if (chosen === null) return null;
-    const { lr, x, y } = point, { value } = ACTIVATIONS[activation];
-    const epoch = chosenEpochs(last, wanted);
-    const rows = { epoch, loss: [], output: [], w: [], b: [] };
+    const epoch = drawnEpochs(last, marked);
+    const columns = { epoch, loss: [], output: [], w: [], b: [] };
     let w = point.w0, b = point.b0, next = 0;
     for (let n = 0; next < epoch.length; n++) {
-      const z = w * x + b;
+      const z = w * point.x + b;
       if (n === epoch[next]) {
-        rows.loss.push(chosen.value(z, y));
-        rows.output.push(value(z));
-        rows.w.push(w);
-        rows.b.push(b);
+        columns.loss.push(chosen.value(z, point.y));
+        columns.output.push(ACTIVATIONS[activation].value(z));
+        columns.w.push(w);
+        columns.b.push(b);
         next++;
       }
-      const gradient = chosen.gradient(z, y);
-      w -= lr * (gradient * x);
-      b -= lr * gradient;
+      [w, b] = update(w, b, point, chosen.gradient(z, point.y));
     }
-    return rows;
+    return columns;
   }
 
-  return { curve, knows: (activation, loss) => lossOf(activation, loss) !== null };
+  return { curve, lossOf, activations: Object.keys(ACTIVATIONS) };
 })();

@@ -14,7 +14,7 @@ from plateaumap.report.lattice import STATUSES, Lattice
 from plateaumap.report.page.picture import Picture
 
 MOST_TEXT = 7_000_000
-"""Characters that a page's data may have; larger tables are thinned."""
+"""The largest number of characters of the packed columns; larger tables are thinned."""
 
 _KEPT_BITS = 26
 _MANTISSA_BITS = 52
@@ -22,14 +22,14 @@ _MISSING = 254
 
 
 @dataclass(frozen=True)
-class Column:
+class PackedColumn:
     """One column of the page.
 
     Attributes:
-        name: as in the table.
+        name: the name in the table.
         kind: "int" (int32, −1 where null), "float" (float64) or "code" (uint8).
-        words: what codes mean.
-        blocks: compressed bytes in base64, one for each loss.
+        words: the categories, by code.
+        blocks: the compressed bytes in base64, one block per loss.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Column:
     blocks: tuple[str, ...]
 
 
-def packed(lattice: Lattice, picture: Picture) -> tuple[list[Column], Picture]:
-    """Packs every column but coordinates and indices, thinning until it is small enough."""
+def packed(lattice: Lattice, picture: Picture) -> tuple[list[PackedColumn], Picture]:
+    """Return the packed columns but coordinates and indices, and the picture, thinned to fit."""
     while True:
         columns = [_column(lattice, picture, name) for name in _names(lattice)]
         size = sum(len(block) for column in columns for block in column.blocks)
@@ -57,7 +57,7 @@ def _names(lattice: Lattice) -> list[str]:
     ]
 
 
-def _column(lattice: Lattice, picture: Picture, name: str) -> Column:
+def _column(lattice: Lattice, picture: Picture, name: str) -> PackedColumn:
     series, rows = lattice.frame[name], picture.rows
     words: tuple[str, ...] = ()
     values: NDArray
@@ -76,7 +76,7 @@ def _column(lattice: Lattice, picture: Picture, name: str) -> Column:
         values = np.nan_to_num(numbers, nan=-1).astype("<i4") if small else numbers
         if not whole:
             values = rounded(values)
-    return Column(name, kind, words, tuple(map(_packed, values)))
+    return PackedColumn(name, kind, words, tuple(map(_packed, values)))
 
 
 def _filled(values: NDArray, rows: NDArray[np.int64], missing: float) -> NDArray:
@@ -84,7 +84,7 @@ def _filled(values: NDArray, rows: NDArray[np.int64], missing: float) -> NDArray
 
 
 def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest numbers of 26 binary digits, whose bytes pack well; any exponent is kept."""
+    """Return the nearest numbers of 26 binary digits, which compress well, at any exponent."""
     dropped = np.uint64(_MANTISSA_BITS + 1 - _KEPT_BITS)
     bits = np.ascontiguousarray(values).view(np.uint64)
     half = np.uint64(1) << (dropped - np.uint64(1))

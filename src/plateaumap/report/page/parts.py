@@ -1,4 +1,4 @@
-"""Bokeh models that pages share: colour mappers, and plots of curves."""
+"""Bokeh models that the pages share: colour mappers and plots of curves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ const step = ticks.length > 1 ? Math.abs(ticks[1] - ticks[0]) : 1;
 const digits = Math.min(15, Math.max(3, Math.ceil(2 - Math.log10(step))));
 return String(Number((10 ** tick).toPrecision(digits)));
 """
-"""JavaScript that labels a tick of an axis of decimal logarithms."""
+"""JavaScript that labels a tick of an axis of decimal logarithms with the value itself."""
 NUMBER_TICKS = "return String(Number(tick.toPrecision(6)))"
 
 _DASHES = ("solid", [8, 4], [2, 3], [10, 3, 2, 3])
@@ -36,7 +36,11 @@ def _palette(name: str) -> list[str]:
 
 
 def mappers(ratios: str) -> dict[str, ColorMapper]:
-    """The colours of lengths, of plain numbers, and of ratios (the colour map of that name)."""
+    """Return the colour mappers of lengths ("log"), plain numbers ("linear") and ratios ("ratio").
+
+    Args:
+        ratios: the name of the colour map of ratios.
+    """
     return {
         "log": LogColorMapper(palette=_palette(LENGTHS), low=1, high=10, nan_color=CLEAR),
         "linear": LinearColorMapper(palette=_palette(LENGTHS), low=0, high=1, nan_color=CLEAR),
@@ -45,9 +49,9 @@ def mappers(ratios: str) -> dict[str, ColorMapper]:
 
 
 def curve_plots(losses: Sequence[str]) -> dict[str, figure]:
-    """A plot for each quantity, with a line for each loss, still empty.
+    """Return a plot for each quantity with an empty line for each loss.
 
-    The lines of a loss share the source named `curve-0`, `curve-1`, …
+    The lines of a loss share one source, named `curve-0`, `curve-1` and so on.
     """
     sources = [
         ColumnDataSource({"epoch": [], **{name: [] for name in QUANTITIES}}, name=f"curve-{number}")

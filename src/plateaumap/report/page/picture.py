@@ -1,4 +1,4 @@
-"""What the page's map shows: which axis goes where, and which row of the table is which cell."""
+"""The layout of the page's map: its sides, and the row of the table for each cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plateaumap.report.lines import is_cloud, varying
 from plateaumap.report.scales import scale_of
 
 MOST_CELLS = 4_000_000
-"""Rows of one loss beyond which a table is thinned before it is packed."""
+"""The largest number of cells of one loss; larger tables are thinned before they are packed."""
 
 _SQUARE = ("w0", "b0")
 
@@ -23,13 +23,13 @@ class Side:
     """One side of the picture.
 
     Attributes:
-        label: the coordinate drawn along it, "" where there is none.
+        label: the coordinate along this side, "" if there is none.
         kind: "linear", "log" (positions are decimal logarithms) or "place" (0, 1, 2, …).
-        columns: values of each coordinate that varies along it, of shape (size,).
+        columns: the values of each coordinate that varies along this side, of shape (size,).
         positions: centres of the cells in the picture, ascending, of shape (size,).
         edges: borders of the cells, of shape (size + 1,).
-        kept: which place of the axis each is, of shape (size,).
-        words: what the values of a coordinate with choices stand for.
+        kept: the position on the axis of each cell, of shape (size,).
+        words: the choices of a coordinate, by code.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Side:
     words: Words = field(default_factory=dict)
 
     def every(self, stride: int) -> Side:
-        """Every so many cells, each as wide as those that it stands for."""
+        """Return every `stride`-th cell, each `stride` times as wide."""
         positions = self.positions[::stride]
         return replace(
             self,
@@ -57,11 +57,11 @@ class Picture:
     """The table as cells.
 
     Attributes:
-        across: the side to the right.
-        up: the side upward, None for a table of one axis or none.
-        further: the axes that remain.
-        rows: which row of the table each cell is, −1 for none; of shape (losses, panels, y, x).
-        cloud: the coordinates of scattered points, to the right and upward; None for cells.
+        across: the horizontal side.
+        up: the vertical side, None for a table of fewer than two axes.
+        further: the other axes.
+        rows: the row of the table for each cell, −1 for none, of shape (losses, panels, y, x).
+        cloud: the horizontal and vertical coordinates of scattered points; None for cells.
     """
 
     across: Side
@@ -72,11 +72,11 @@ class Picture:
 
     @property
     def size(self) -> int:
-        """Cells of one loss."""
+        """The number of cells of one loss."""
         return int(np.prod(self.rows.shape[1:]))
 
     def thinned(self) -> Picture:
-        """Half as many cells along the longer side, or the same if there is one left."""
+        """Return a picture with half as many cells on the longer side, if it has more than one."""
         height, width = self.rows.shape[2:]
         if self.up is not None and height >= width:
             return replace(self, up=self.up.every(2), rows=self.rows[:, :, ::2])
@@ -84,7 +84,7 @@ class Picture:
 
 
 def picture_of(lattice: Lattice) -> Picture:
-    """Lays a table out, thinned to at most `MOST_CELLS` cells of a loss."""
+    """Return the picture of a table, thinned to at most `MOST_CELLS` cells of one loss."""
     sides = _chosen(lattice.axes)
     further = tuple(axis for axis in lattice.axes if axis not in sides)
     across = _side(sides[0]) if sides else _nothing()
@@ -112,7 +112,7 @@ def picture_of(lattice: Lattice) -> Picture:
 
 
 def _chosen(axes: Sequence[Axis]) -> list[Axis]:
-    """The two axes of the map: w0 and b0 if they are there, or else the largest."""
+    """Return the axes of the map: those of w0 and b0 if present, then the largest ones."""
     ranked = sorted(axes, key=lambda axis: axis.size, reverse=True)
     ranked.sort(key=lambda axis: next((_SQUARE.index(n) for n in axis.names if n in _SQUARE), 2))
     return ranked[:2]
@@ -143,7 +143,7 @@ def _side(axis: Axis) -> Side:
         way = direction(axis, name, "report.html")
         kept = np.argsort(axis.columns[name], kind="stable")
         scaled = np.log10(way.centres) if way.is_log else way.centres
-        # A browser can lay out no other unit, but any places.
+        # Bokeh draws images with equal cells only: other values are drawn by position.
         even = way.scale.is_usual and np.allclose(np.diff(scaled), np.diff(scaled)[0], rtol=1e-6)
         kind = ("log" if way.is_log else "linear") if even else "place"
         positions, label = (scaled if even else np.arange(axis.size, dtype=float)), name
@@ -152,7 +152,7 @@ def _side(axis: Axis) -> Side:
 
 
 def _distinct(axis: Axis) -> str | None:
-    """A coordinate that takes no value twice along an axis."""
+    """Return a coordinate with distinct values along an axis, or None."""
     for name in axis.names:
         try:
             direction(axis, name, "report.html")

@@ -1,4 +1,4 @@
-// A tooltip that follows the pointer: names and values as text, never as markup.
+// A tooltip that follows the pointer. Names and values are text, never markup.
 "use strict";
 const Tooltip = (() => {
   const GAP = 16;
@@ -15,7 +15,7 @@ const Tooltip = (() => {
     box.style.top = `${Math.max(0, Math.min(pointer.y + GAP, room.y - height))}px`;
   }
 
-  // Each row is a name followed by values.
+  // Fill a table with rows, each a name followed by values.
   function fill(table, rows) {
     const body = document.createElement("tbody");
     rows.forEach(([name, ...values]) => {

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: what is zoomed, hovered, clicked, typed and saved there."""
+"""The explorer in a browser: zoom, hover, click, controls and downloads."""
 
 import io
 import socket
@@ -7,41 +7,21 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from tests.explore.server import (
+from tests.pages.browser import place
+from tests.pages.server import (
+    EXPLORED,
     change,
     opened,
+    picture,
     press,
     sampled,
-    served,
     text,
-    told,
     wait_drawn,
     wait_read,
 )
-from tests.report.browser import browser, place
 
 import plateaumap as pm
 from plateaumap.explore.view import View, value_at
-
-ODD = "<img src=x onerror=alert(1)>"
-SWEEP = pm.Sweep(
-    name=ODD.replace("/", ""),
-    axes=[pm.linspace("w0", -4, 4, 33), pm.linspace("b0", -4, 4, 33)],
-    fixed={"lr": 0.15},
-    horizon=3000,
-)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def address():
-    with served(View.of(SWEEP)) as where:
-        yield where
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +31,10 @@ def shared(chromium, address):
 
 @pytest.fixture
 def page(shared):
-    """One page for all tests, brought back to where it began."""
+    """Yield the page that all tests share, reset to its first view."""
     page, seen = shared
     seen.complaints.clear()
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     page.mouse.move(0, 0)
     for name, attribute, value in (
         ("across", "value", "w0"),
@@ -87,19 +67,19 @@ def window(page, across, up) -> None:
 
 
 def drawn_sweep(page) -> pm.Sweep:
-    """The spec of the map as it is drawn, from the page alone."""
+    """Return the spec of the map as it is drawn, from the page alone."""
     low, size, shape = page.evaluate(
         """() => {
           const { x, y, dw, dh, image } = Bokeh.documents[0].get_model_by_name("image").data;
           return [[x[0], y[0]], [dw[0], dh[0]], image[0].shape];
         }"""
     )
-    names = told(page)["names"]
+    names = picture(page)["names"]
     spans = [
         [value_at(name, at) for at in (least, least + reach)]
         for name, least, reach in zip(names, low, size, strict=True)
     ]
-    view = View.of(SWEEP).onto(*names).moved(*spans)
+    view = View.of(EXPLORED).with_sides(*names).with_window(*spans)
     return view.sweep(shape[1], shape[0])
 
 
@@ -114,12 +94,12 @@ def hovered(page, x, y) -> dict[str, str]:
     )
 
 
-def nearest(values: np.ndarray, wanted: float) -> float:
-    return float(values[np.argmin(np.abs(values - wanted))])
+def nearest(values: np.ndarray, value: float) -> float:
+    return float(values[np.argmin(np.abs(values - value))])
 
 
-def test_a_window_never_computed_is_swept_at_full_resolution_and_exactly(page):
-    answers = told(page)["answers"]
+def test_a_new_window_is_swept_at_full_resolution_and_exactly(page):
+    answers = picture(page)["answers"]
     x, y = place(page, 1.7, 2.1)
     page.mouse.move(x, y)
     page.mouse.wheel(0, -600)
@@ -134,20 +114,20 @@ def test_a_window_never_computed_is_swept_at_full_resolution_and_exactly(page):
     half = (across[1] - across[0]) / 2
     assert [across[0] - half, across[-1] + half] == pytest.approx(map_range, rel=1e-9)
     assert map_range[1] - map_range[0] < 4
-    # What is seen under three points is what theory says of the cells there.
+    # The tooltips of three cells show the lengths by theory.
     for w0, b0 in ((1.7, 2.1), (1.45, 1.85), (1.77, 2.15)):
         seen = hovered(page, w0, b0)
         cell = nearest(across, w0), nearest(up, b0)
         assert float(seen["w0"]) == pytest.approx(cell[0], abs=2.1 * half)
         exact = pm.plateau_epochs(float(seen["w0"]), float(seen["b0"]), 0.15)
         assert seen["T10, plateau (epochs)"] == f"{exact:,}"
-    # And so is every number of the picture.
+    # So does every number of the picture.
     np.testing.assert_array_equal(
         sampled(page, 97), pm.plateau_epochs(across, up[:, None], 0.15).ravel()[::97]
     )
 
 
-def test_a_click_draws_both_curves_and_tells_their_rows(page):
+def test_a_click_draws_both_curves_and_shows_their_rows(page):
     page.mouse.click(*place(page, 2.0, 2.0))
     page.wait_for_function(
         "Bokeh.documents[0].get_model_by_name('rows').text.includes('predicted_epochs')",
@@ -161,38 +141,38 @@ def test_a_click_draws_both_curves_and_tells_their_rows(page):
         )
         for place in (0, 1)
     ]
-    for loss, told_curve in zip(SWEEP.losses, drawn, strict=True):
-        at = {"w0": told_curve["w"][0], "b0": told_curve["b"][0], "lr": 0.15}
+    for loss, columns in zip(EXPLORED.losses, drawn, strict=True):
+        at = {"w0": columns["w"][0], "b0": columns["b"][0], "lr": 0.15}
         assert (at["w0"], at["b0"]) == pytest.approx((2, 2), abs=0.02)
-        epochs = np.array(told_curve["epoch"], dtype=int)
+        epochs = np.array(columns["epoch"], dtype=int)
         curve = pm.simulate(loss=loss, **at, epochs=epochs[-1])
         for name in ("loss", "output", "w", "b"):
-            np.testing.assert_array_equal(told_curve[name], curve[name].to_numpy()[epochs])
+            np.testing.assert_array_equal(columns[name], curve[name].to_numpy()[epochs])
     length = pm.plateau_epochs(drawn[0]["w"][0], drawn[0]["b"][0], 0.15)
     assert f"plateau_epochs{length:,}" in text(page, "rows")
     assert drawn[0]["epoch"][-1] >= 1.05 * length
 
 
-def test_other_sides_never_show_the_map_of_the_old_ones(page):
-    answers = told(page)["answers"]
+def test_other_sides_never_show_the_map_of_the_previous_ones(page):
+    answers = picture(page)["answers"]
     change(page, "across", "value", "lr")
     page.wait_for_function(
         "Bokeh.documents[0].get_model_by_name('map').below.some((a) => a.axis_label?.text === 'lr')"
     )
-    assert told(page)["names"] == ["lr", "b0"] or np.isnan(sampled(page)).all()
+    assert picture(page)["names"] == ["lr", "b0"] or np.isnan(sampled(page)).all()
     wait_drawn(page, answers)
-    assert told(page)["names"] == ["lr", "b0"]
+    assert picture(page)["names"] == ["lr", "b0"]
     sweep = drawn_sweep(page)
     lr, b0 = sweep.axes[1].columns["lr"], sweep.axes[0].columns["b0"]
     exact = pm.plateau_epochs(0, b0[:, None], lr)
     converged = np.broadcast_to(1 / (1 + np.exp(-b0[:, None])) <= 0.01, exact.shape)
-    wanted = np.where(converged, np.nan, exact)
-    np.testing.assert_array_equal(sampled(page, 101), wanted.ravel()[::101])
+    expected = np.where(converged, np.nan, exact)
+    np.testing.assert_array_equal(sampled(page, 101), expected.ravel()[::101])
 
 
 def test_controls_change_what_is_swept(page):
     def changed(name, attribute, value) -> np.ndarray:
-        answers = told(page)["answers"]
+        answers = picture(page)["answers"]
         change(page, name, attribute, value)
         wait_drawn(page, answers)
         return sampled(page, 101)
@@ -202,9 +182,9 @@ def test_controls_change_what_is_swept(page):
     z0 = across + up[:, None]
 
     def exact(lr, y, loss) -> np.ndarray:
-        found = pm.plateau_epochs(across, up[:, None], lr, 1.0, y, loss, errors="mask")
+        lengths = pm.plateau_epochs(across, up[:, None], lr, 1.0, y, loss, errors="mask")
         converged = np.abs(1 / (1 + np.exp(-z0)) - y) <= 0.01
-        whole = np.where(found.mask | converged, np.nan, found.data)
+        whole = np.where(lengths.mask | converged, np.nan, lengths.data)
         return whole.ravel()[::101]
 
     np.testing.assert_array_equal(changed("value-lr", "value", "1.5"), exact(1.5, 0, "quadratic"))
@@ -224,7 +204,7 @@ def test_controls_change_what_is_swept(page):
 
 
 def test_any_two_coordinates_can_be_the_sides_of_the_map(page):
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     change(page, "across", "value", "lr")
     page.wait_for_function(
         "Bokeh.documents[0].get_model_by_name('map').tags[0].names[0] === 'lr'", timeout=60_000
@@ -235,16 +215,16 @@ def test_any_two_coordinates_can_be_the_sides_of_the_map(page):
     assert rate == pytest.approx(0.1, rel=0.05)
     exact = pm.plateau_epochs(0.0, b0, rate)
     assert seen["T10, plateau (epochs)"] == f"{exact:,}"
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     change(page, "across", "value", "w0")
     wait_drawn(page, answers)
 
 
 def test_errors_appear_in_the_page(page):
-    for value, words in (("fast", "lr is 'fast'; give a number"), ("-1", "greater than 0")):
+    for value, words in (("fast", "lr = 'fast': must be a number"), ("-1", "greater than 0")):
         change(page, "value-lr", "value", value)
         wait_read(page, "errors", words)
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     change(page, "value-lr", "value", "0.3")
     wait_drawn(page, answers)
     assert text(page, "errors") == ""
@@ -253,12 +233,12 @@ def test_errors_appear_in_the_page(page):
     assert "sweeping" not in text(page, "status")
 
 
-def test_simulation_when_asked_and_where_there_is_no_theory(page):
+def test_the_map_is_simulated_on_request(page):
     def status() -> str:
         return page.evaluate("Bokeh.documents[0].get_model_by_name('status').text")
 
     assert "by theory" in status()
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     change(page, "horizon", "value", "300")
     change(page, "method", "active", 1)
     page.wait_for_function(
@@ -269,13 +249,13 @@ def test_simulation_when_asked_and_where_there_is_no_theory(page):
     across, up = sweep.axes[1].columns["w0"], sweep.axes[0].columns["b0"]
     exact = pm.plateau_epochs(across, up[:, None], 0.15, errors="mask")
     converged = 1 / (1 + np.exp(-(across + up[:, None]))) <= 0.01
-    wanted = np.where(converged | (exact.data > 300), np.nan, exact.data)
-    np.testing.assert_array_equal(sampled(page, 97), wanted.ravel()[::97])
+    expected = np.where(converged | (exact.data > 300), np.nan, exact.data)
+    np.testing.assert_array_equal(sampled(page, 97), expected.ravel()[::97])
     assert "censored" in text(page, "legend")
 
 
 def test_the_view_is_saved_as_a_spec_and_as_a_figure(page, tmp_path):
-    answers = told(page)["answers"]
+    answers = picture(page)["answers"]
     window(page, (1, 3), (0.5, 2.5))
     wait_drawn(page, answers)
     file = tmp_path / "view.toml"
@@ -290,23 +270,23 @@ def test_the_view_is_saved_as_a_spec_and_as_a_figure(page, tmp_path):
         pm.plateau_epochs(*frame.query("loss == 'quadratic'")[["w0", "b0"]].to_numpy().T, 0.15),
     )
     press(page, "save-png").save_as(tmp_path / "view.png")
-    picture = Image.open(io.BytesIO((tmp_path / "view.png").read_bytes()))
-    assert picture.width == pytest.approx(180 / 25.4 * 300, abs=1)
+    figure = Image.open(io.BytesIO((tmp_path / "view.png").read_bytes()))
+    assert figure.width == pytest.approx(180 / 25.4 * 300, abs=1)
 
 
 def test_names_are_text_and_all_requests_go_to_the_server(shared, address):
     page, seen = shared
-    assert page.title().startswith(SWEEP.name)
-    assert page.locator("h1").text_content() == SWEEP.name
+    assert page.title().startswith(EXPLORED.name)
+    assert page.locator("h1").text_content() == EXPLORED.name
     assert page.locator("img").count() == 0
     hosts = {urlsplit(request).netloc for request in seen.requests if request.startswith("http")}
     assert hosts == {urlsplit(address).netloc}
 
 
-def test_only_this_machine_is_listened_to(address):
+def test_the_server_listens_on_loopback_only(address):
     port = urlsplit(address).port
     assert urlsplit(address).hostname == "127.0.0.1"
     with socket.socket() as other:
         other.settimeout(2)
-        # All of 127/8 is this machine's, but only one address of it is listened on.
+        # All of 127/8 belongs to this machine, but the server listens on one address of it.
         assert other.connect_ex(("127.0.0.2", port)) != 0

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages."""
+"""A headless Chromium for the tests of pages."""
 
 import os
 import shutil
@@ -29,10 +29,10 @@ FLAGS = (
 
 @dataclass
 class Seen:
-    """What a page did that it should not.
+    """The record of a page.
 
     Attributes:
-        requests: addresses that it asked for.
+        requests: the URLs that it requested.
         complaints: errors and warnings on its console, and uncaught exceptions.
     """
 
@@ -41,17 +41,17 @@ class Seen:
 
 
 def executable() -> str:
-    """The browser's path; skips the test without one, or fails where one is required."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        tell = pytest.fail if os.environ.get("PLATEAUMAP_BROWSER") == "required" else pytest.skip
-        tell(HOW)
-    return str(found)
+    """Return the path of the browser; without one, skip the test, or fail if it is required."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        end = pytest.fail if os.environ.get("PLATEAUMAP_BROWSER") == "required" else pytest.skip
+        end(HOW)
+    return str(path)
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """A started browser."""
+    """Start a browser, and close it at the end."""
     path = executable()
     from playwright.sync_api import sync_playwright
 
@@ -62,19 +62,19 @@ def browser() -> Iterator[Any]:
 
 
 def new_page(chromium: Any, width: int = 1250) -> tuple[Any, Seen]:
-    """An empty page, and a record of what it will do."""
+    """Return an empty page and its record."""
     page, seen = chromium.new_page(viewport={"width": width, "height": 1400}), Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on(
         "console",
-        lambda said: said.type in ("error", "warning") and seen.complaints.append(said.text),
+        lambda line: line.type in ("error", "warning") and seen.complaints.append(line.text),
     )
     return page, seen
 
 
 def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
-    """A page that has said that its map and first curves are drawn."""
+    """Return a page whose map and first curves are drawn, and its record."""
     page, seen = new_page(chromium)
     page.goto(path.as_uri())
     try:
@@ -85,8 +85,8 @@ def opened(chromium: Any, path: Path) -> tuple[Any, Seen]:
 
 
 def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Where a position on the map is on the screen."""
-    found = page.evaluate(
+    """Return the position on the screen of a position on the map."""
+    x_screen, y_screen = page.evaluate(
         """([x, y]) => {
           const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name("map").id);
           const box = view.canvas_view.el.getBoundingClientRect();
@@ -95,4 +95,4 @@ def place(page: Any, x: float, y: float) -> tuple[float, float]:
         }""",
         [x, y],
     )
-    return found[0], found[1]
+    return x_screen, y_screen

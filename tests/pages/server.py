@@ -1,4 +1,4 @@
-"""The explorer's server in a thread of this process, and a browser's page of it."""
+"""The explorer's server in a thread of this process, and its page in a browser."""
 
 import asyncio
 import threading
@@ -7,29 +7,38 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from tests.report.browser import Seen, new_page
+from tests.pages.browser import Seen, new_page
 
-from plateaumap.explore.server import page_address, started
+import plateaumap as pm
+from plateaumap.explore.server import page_address, start_server
 from plateaumap.explore.view import View
 
+EXPLORED = pm.Sweep(
+    name="<img src=x onerror=alert(1)>",
+    axes=[pm.linspace("w0", -4, 4, 33), pm.linspace("b0", -4, 4, 33)],
+    fixed={"lr": 0.15},
+    horizon=3000,
+)
+"""The sweep that the shared explorer shows. Its name is markup, which the page must escape."""
+
 DRAWN = """(answers) => {
-  const map = window.Bokeh?.documents[0]?.get_model_by_name("map"), told = map?.tags[0];
-  if (!told || told.answers <= answers || told.coarseness !== 1) return false;
+  const map = window.Bokeh?.documents[0]?.get_model_by_name("map"), picture = map?.tags[0];
+  if (!picture || picture.answers <= answers || picture.coarseness !== 1) return false;
   const image = Bokeh.documents[0].get_model_by_name("image").data;
   const [height, width] = image.image[0].shape;
   return width === map.inner_width && height === map.inner_height;
 }"""
-"""Whether a picture at full resolution has come after so many."""
+"""JavaScript: whether a picture at full resolution has followed a number of pictures."""
 
 
 @contextmanager
 def served(view: View) -> Iterator[str]:
-    """The address of a page that begins with a view."""
+    """Serve the page of a view, and yield its address."""
     ready, held = threading.Event(), {}
 
     def work() -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())
-        held["server"] = server = started(view, port=0)
+        held["server"] = server = start_server(view, port=0)
         ready.set()
         server.io_loop.start()
 
@@ -44,7 +53,7 @@ def served(view: View) -> Iterator[str]:
 
 
 def opened(chromium: Any, address: str) -> tuple[Any, Seen]:
-    """A page whose first map is drawn."""
+    """Return a page whose first map is drawn."""
     page, seen = new_page(chromium, width=760)
     page.goto(address)
     wait_drawn(page, 0)
@@ -52,23 +61,23 @@ def opened(chromium: Any, address: str) -> tuple[Any, Seen]:
 
 
 def wait_drawn(page: Any, answers: int) -> None:
-    """Wait until the map is drawn at full resolution, after so many pictures."""
+    """Wait until the map is drawn at full resolution, after `answers` pictures."""
     page.wait_for_function(DRAWN, arg=answers, timeout=60_000)
 
 
-def told(page: Any) -> dict[str, Any]:
-    """What the page knows of its picture."""
+def picture(page: Any) -> dict[str, Any]:
+    """Return the description of the picture that the page holds."""
     return page.evaluate("Bokeh.documents[0].get_model_by_name('map').tags[0]")
 
 
 def sampled(page: Any, stride: int = 1) -> np.ndarray:
-    """Every so many of the picture's numbers, NaN where a cell has none."""
-    found = page.evaluate(
+    """Return every `stride`-th number of the picture, NaN where a cell has none."""
+    numbers = page.evaluate(
         """(stride) => Array.from(Bokeh.documents[0].get_model_by_name("image").data.image[0])
           .filter((_, i) => i % stride === 0).map((v) => Number.isNaN(v) ? null : v)""",
         stride,
     )
-    return np.array(found, dtype=np.float64)
+    return np.array(numbers, dtype=np.float64)
 
 
 def press(page: Any, name: str) -> Any:
@@ -83,7 +92,7 @@ def press(page: Any, name: str) -> Any:
 
 
 def change(page: Any, name: str, attribute: str, value: object) -> None:
-    """Change a control of the page, as the browser tells it to the server."""
+    """Change a control in the browser, which sends the change to the server."""
     page.evaluate(
         "([name, attribute, value]) => {"
         " Bokeh.documents[0].get_model_by_name(name)[attribute] = value; }",
@@ -92,7 +101,7 @@ def change(page: Any, name: str, attribute: str, value: object) -> None:
 
 
 def text(page: Any, name: str) -> str:
-    """A text of the page as it is seen, "" where it is not."""
+    """Return a visible text of the page, "" if it is hidden."""
     return page.evaluate(
         """(name) => {
           const model = Bokeh.documents[0].get_model_by_name(name);
@@ -104,7 +113,7 @@ def text(page: Any, name: str) -> str:
 
 
 def wait_read(page: Any, name: str, words: str) -> None:
-    """Wait until some words can be read in a text of the page: it is drawn after its model."""
+    """Wait until a text of the page shows some words; it is drawn after its model changes."""
     page.wait_for_function(
         """([name, words]) => {
           const model = Bokeh.documents[0].get_model_by_name(name);

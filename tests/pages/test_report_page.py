@@ -1,4 +1,4 @@
-"""`report.html` in a real browser: what is seen, clicked and computed there."""
+"""`report.html` in a browser: the picture, tooltips, clicks and curves."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.marks import slow
-from tests.report.browser import browser, opened, place
+from tests.pages.browser import opened, place
 from tests.report.folders import fill
 from tests.report.tables import table
 
@@ -32,12 +32,6 @@ QUANTITIES = ("loss", "output", "w", "b")
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def atlas(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("atlas") / "results"
     write_page(pm.run(ATLAS, out=folder).path)
@@ -52,19 +46,19 @@ def write_page(folder: Path) -> Path:
 
 
 def image(page) -> np.ndarray:
-    told = page.evaluate(
+    values = page.evaluate(
         "Array.from(PlateauPage.model().image.data.image[0], (v) => Number.isNaN(v) ? null : v)"
     )
-    return np.array(told, dtype=float)
+    return np.array(values, dtype=float)
 
 
 def curves(page, loss: int) -> dict[str, np.ndarray]:
-    told = page.evaluate(f"({{...PlateauPage.model().curves[{loss}].data}})")
-    return {name: np.array(values, dtype=float) for name, values in told.items()}
+    columns = page.evaluate(f"({{...PlateauPage.model().curves[{loss}].data}})")
+    return {name: np.array(values, dtype=float) for name, values in columns.items()}
 
 
 def choose(page, control: str, place: int) -> np.ndarray:
-    """Choose an option and return the picture's numbers once they have changed."""
+    """Choose an option, wait for another picture, and return its numbers."""
     before = image(page)
     page.select_option(f"#{control}", str(place))
     page.wait_for_function(
@@ -82,11 +76,11 @@ def expected(frame: pd.DataFrame, loss: str, lr: float) -> np.ndarray:
 
 
 def click(page, w0: float, b0: float) -> None:
-    """Click with the mouse where a start is drawn."""
+    """Click the cell of an initial point."""
     page.mouse.click(*place(page, w0, b0))
 
 
-def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, atlas):
+def test_a_click_on_the_unlucky_start_shows_152_and_draws_both_curves(chromium, atlas):
     page, seen = opened(chromium, atlas / "report.html")
     frame = pm.load(atlas)
     slow = image(page)
@@ -114,14 +108,14 @@ def test_a_click_on_the_unlucky_start_tells_152_and_draws_both_curves(chromium, 
 
 
 def table_of(page, selector: str) -> dict[str, list[str]]:
-    """A table of the page: what stands in each row, by its head."""
-    found = page.eval_on_selector_all(
+    """Return the cells of each row of a table, by the head of the row."""
+    rows = page.eval_on_selector_all(
         f"{selector} tr", "rows => rows.map(r => Array.from(r.cells, (c) => c.textContent))"
     )
-    return {head: cells for head, *cells in found}
+    return {head: cells for head, *cells in rows}
 
 
-def test_a_tooltip_tells_the_row_of_the_cell_under_the_pointer(chromium, atlas):
+def test_a_tooltip_shows_the_row_of_the_cell_under_the_pointer(chromium, atlas):
     page, seen = opened(chromium, atlas / "report.html")
     frame = pm.load(atlas)
     for w0, b0 in ((-3, 4), (5, 2.5), (7.9, -7.6)):
@@ -133,31 +127,31 @@ def test_a_tooltip_tells_the_row_of_the_cell_under_the_pointer(chromium, atlas):
             " && t.textContent.includes(`b0${b0}`) }",
             arg=[cell[0], cell[1]],
         )
-        told = table_of(page, "#tooltip")
+        shown = table_of(page, "#tooltip")
         rows = frame.query("w0 == @cell[0] and b0 == @cell[1] and lr_index == 0").set_index("loss")
-        assert told["loss"] == list(ATLAS.losses)
+        assert shown["loss"] == list(ATLAS.losses)
         for name in ("status", "shape", "plateau_epochs"):
-            wanted = [rows.loc[loss, name] for loss in ATLAS.losses]
-            assert told[name] == [
-                "–" if pd.isna(v) else f"{v:,}" if name[0] == "p" else v for v in wanted
+            values = [rows.loc[loss, name] for loss in ATLAS.losses]
+            assert shown[name] == [
+                "–" if pd.isna(v) else f"{v:,}" if name[0] == "p" else v for v in values
             ]
     page.mouse.move(2, 2)
     page.wait_for_function("document.querySelector('#tooltip').hidden")
     assert seen.complaints == []
 
 
-def test_the_row_under_the_pointer_is_the_tables(chromium, atlas):
+def test_a_click_returns_the_row_of_the_table(chromium, atlas):
     page, _ = opened(chromium, atlas / "report.html")
     frame = pm.load(atlas)
-    told = page.evaluate("PlateauPage.tap(-3.2, 4.1)")
-    assert told["point"] == {"x": 1, "y": 0, "w0": -3, "b0": 4, "lr": 0.005}
+    cell = page.evaluate("PlateauPage.tap(-3.2, 4.1)")
+    assert cell["point"] == {"x": 1, "y": 0, "w0": -3, "b0": 4, "lr": 0.005}
     rows = frame.query("w0 == -3 and b0 == 4 and lr_index == 0").set_index("loss")
-    for row in told["rows"]:
-        own = rows.loc[row["loss"]]
+    for row in cell["rows"]:
+        expected_row = rows.loc[row["loss"]]
         for name in ("plateau_epochs", "tenth_epochs", "steepest_epoch", "status", "shape"):
-            assert row[name] == own[name]
+            assert row[name] == expected_row[name]
         for name in ("acceleration", "initial_gradient", "tangent_lag"):
-            assert row[name] == pytest.approx(own[name], rel=1e-7)
+            assert row[name] == pytest.approx(expected_row[name], rel=1e-7)
 
 
 CURVES = [
@@ -175,14 +169,14 @@ CURVES = [
 
 def test_curves_of_the_page_are_those_of_simulate(chromium, atlas):
     page, _ = opened(chromium, atlas / "report.html")
-    for activation, loss, given in CURVES:
-        point = {"x": 1.0, "y": 0.0} | given
+    for activation, loss, values in CURVES:
+        point = {"x": 1.0, "y": 0.0} | values
         drawn = page.evaluate(f"Neuron.curve({json.dumps([activation, loss, point, 400])[1:-1]})")
         experiment = pm.SingleNeuron(activation=activation)
         curve = pm.simulate(loss=loss, **point, epochs=400, experiment=experiment)
         for name in QUANTITIES:
-            wanted = curve[name].to_numpy()[drawn["epoch"]]
-            np.testing.assert_allclose(drawn[name], wanted, rtol=1e-10, atol=1e-13)
+            expected = curve[name].to_numpy()[drawn["epoch"]]
+            np.testing.assert_allclose(drawn[name], expected, rtol=1e-10, atol=1e-13)
 
 
 SHAPES = {
@@ -201,8 +195,8 @@ def test_sweeps_of_other_shapes_have_a_page(chromium, tmp_path, shape):
     sweep = pm.Sweep(name="other", axes=axes, fixed=fixed, horizon=500)
     page, seen = opened(chromium, write_page(pm.run(sweep, out=tmp_path / "other").path))
     lengths = pm.load(tmp_path / "other").query("loss == 'quadratic'")["plateau_epochs"]
-    wanted = lengths.to_numpy(np.float64, na_value=np.nan)
-    assert sorted(image(page)) == pytest.approx(sorted(wanted), nan_ok=True)
+    values = lengths.to_numpy(np.float64, na_value=np.nan)
+    assert sorted(image(page)) == pytest.approx(sorted(values), nan_ok=True)
     if shape != "logarithmic":
         assert page.evaluate("PlateauPage.model().scales.log.bar") is None
     if shape == "one point":
@@ -221,40 +215,40 @@ def test_scattered_points_are_dots_in_the_colour_of_their_length(chromium, tmp_p
         " [name, Array.from(column, (v) => Number.isNaN(v) ? null : v)]))"
     )
     lengths = dict(zip(zip(dots["x"], dots["y"], strict=True), dots["value"], strict=True))
-    wanted = frame["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
-    for at, length in zip(zip(w0, b0, strict=True), wanted, strict=True):
+    expected = frame["plateau_epochs"].to_numpy(np.float64, na_value=np.nan)
+    for at, length in zip(zip(w0, b0, strict=True), expected, strict=True):
         assert lengths[at] == (None if np.isnan(length) else length)
     codes = [code for code, value in zip(dots["code"], dots["value"], strict=True) if value is None]
-    assert len(codes) == np.isnan(wanted).sum() > 0
+    assert len(codes) == np.isnan(expected).sum() > 0
     assert set(codes) == {2}  # censored
     assert page.evaluate("PlateauPage.model().scales.log.bar.visible")
-    # The dot under the pointer is the one that was swept there.
-    longest = int(np.nanargmax(wanted))
+    # A click on a dot chooses its row.
+    longest = int(np.nanargmax(expected))
     click(page, w0[longest], b0[longest])
     page.wait_for_function(
         "(w0) => document.querySelector('#chosen').textContent.includes(`w0${w0}`)",
         arg=w0[longest],
     )
-    assert table_of(page, "#chosen")["plateau_epochs"][0] == f"{int(wanted[longest])}"
+    assert table_of(page, "#chosen")["plateau_epochs"][0] == f"{int(expected[longest])}"
     assert page.evaluate("PlateauPage.cellAt(100, 100)") is None
     assert seen.complaints == []
 
 
-def own_loss(z, y):
+def quartic(z, y):
     return (z - y) ** 4
 
 
-def test_the_page_says_that_a_loss_of_its_authors_has_no_curve(chromium, tmp_path):
+def test_the_page_says_that_a_custom_loss_has_no_curve(chromium, tmp_path):
     sweep = pm.Sweep(
-        name="own",
-        losses=["quadratic", own_loss],
+        name="custom",
+        losses=["quadratic", quartic],
         axes=[pm.linspace("w0", -1, 1, 3), pm.linspace("b0", -1, 1, 3)],
         fixed={"lr": 0.01},
         horizon=300,
     )
     page, seen = opened(chromium, write_page(pm.run(sweep, out=tmp_path / "own").path))
-    said = page.text_content("#curves-caption")
-    assert "No curve of own_loss: the page does not hold that loss" in said
+    caption = page.text_content("#curves-caption")
+    assert "No curve of quartic: this custom loss is not in the page" in caption
     assert len(curves(page, 0)["epoch"]) > 20
     assert len(curves(page, 1)["epoch"]) == 0
     assert seen.complaints == []
@@ -273,7 +267,7 @@ def test_names_are_text_and_never_markup(chromium, tmp_path):
     assert seen.complaints == []
 
 
-def test_the_page_tells_what_a_reader_asks(atlas):
+def test_the_page_has_findings_provenance_and_spec(atlas):
     text = (atlas / "report.html").read_text()
     frame = pm.load(atlas)
     for sentence in findings(frame):
@@ -287,7 +281,7 @@ def test_the_page_tells_what_a_reader_asks(atlas):
     assert pm.Sweep.from_toml(toml).fingerprint == ATLAS.fingerprint
 
 
-def test_large_tables_are_thinned_and_it_is_said(tmp_path, monkeypatch):
+def test_large_tables_are_thinned_and_the_page_says_so(tmp_path, monkeypatch):
     span = np.linspace(-4, 4, 33)
     folder = fill(tmp_path / "large", table({"w0": span}, {"b0": span}))
     assert "This table is large" not in write_page(folder).read_text()
