@@ -130,6 +130,7 @@ PENDING = {
     "Estimate",
     "Evaluation",
     "Grid",
+    "Look",
     "Plan",
     "Position",
     "Stretch",
