@@ -31,7 +31,7 @@ def test_the_share_of_stuck_runs_is_of_those_with_something_to_learn():
     assert float(share) == pytest.approx(100 * stuck, abs=0.05)
 
 
-def test_a_shorter_horizon_is_asked_for_no_more_than_it_saw():
+def test_a_shorter_horizon_replaces_the_1000_epochs():
     frame = atlas(9, horizon=200)
     said(
         frame,
@@ -72,13 +72,13 @@ def test_the_median_ratio_counts_runs_that_did_not_leave_as_bounds(rates, change
     frame = change(atlas(9, rates=rates)).sample(frac=1, random_state=3)
     least, most = by_hand(frame)
     low, high = np.median(least), np.median(most)
-    told, points, extreme = said(
+    median, points, extreme = said(
         frame,
         r"^The plateau is (.*) as long with .* of ([\d,]+) points; the largest ratio is (.*)\.$",
     )
     assert int(points.replace(",", "")) == len(least)
-    assert told.startswith("at least") == (low < high == np.inf)
-    numbers = [float(n.replace(",", "")) for n in re.findall(r"[\d.,]+", told)]
+    assert median.startswith("at least") == (low < high == np.inf)
+    numbers = [float(n.replace(",", "")) for n in re.findall(r"[\d.,]+", median)]
     assert numbers == pytest.approx([n for n in dict.fromkeys((low, high)) if n < np.inf], rel=5e-3)
     if least.max() < np.inf:
         assert extreme.startswith("at least") == bool((most == np.inf).any())
@@ -90,22 +90,21 @@ def test_the_median_ratio_counts_runs_that_did_not_leave_as_bounds(rates, change
         assert int(bounds.replace(",", "")) == (least < most).sum()
 
 
-def test_where_nothing_is_known_of_a_ratio_nothing_is_said():
+def test_an_unknown_ratio_has_no_sentence():
     sentences = findings(atlas(9, rates=(1e-5, 1e-4)))
     assert not any("ratio" in sentence for sentence in sentences)
 
 
-def test_runs_that_were_lost_from_sight_are_neither_stuck_nor_free():
+def test_runs_of_unknown_length_are_neither_stuck_nor_free():
     frame = table({"w0": np.linspace(1, 5, 20)}, losses=["quadratic"], plateau=lambda *_: 10)
     rows = {"partially_stalled": 2, "stationary": 3, "stalled": 1, "not_finite": 4}
     start = 0
     for status, number in rows.items():
-        chosen = slice(start, start + number - 1)
-        frame.loc[chosen, ["status", "plateau_epochs", "epochs_run"]] = [status, pd.NA, 5]
+        rows_of_status = slice(start, start + number - 1)
+        frame.loc[rows_of_status, ["status", "plateau_epochs", "epochs_run"]] = [status, pd.NA, 5]
         start += number
-    known = r"^quadratic: ([\d.]+) .* known to be still .*; of ([\d.]+) % it is not known"
-    told = said(frame, known)
-    assert told == ("25.0", "12.5")
+    known = r"^quadratic: ([\d.]+) .* known to be still .*; for ([\d.]+) % this is unknown"
+    assert said(frame, known) == ("25.0", "12.5")
 
 
 def test_the_horizon_of_a_leap_is_not_exceeded():
@@ -117,7 +116,7 @@ def test_the_horizon_of_a_leap_is_not_exceeded():
     assert int(after) == longest
 
 
-def test_endings_are_told_as_they_occur():
+def test_the_findings_state_the_statuses_that_occur():
     frame = with_all_statuses(atlas(9))
     text = " ".join(findings(frame))
     for words in (
@@ -134,14 +133,14 @@ def test_endings_are_told_as_they_occur():
         assert words not in calm
 
 
-def test_the_unlucky_start_is_told_for_every_rate():
+def test_the_unlucky_start_has_a_length_for_every_rate():
     frame = atlas(9, rates=(0.005, 0.15))
     here = (frame["w0"] == 2) & (frame["b0"] == 2) & (frame["loss"] == "cross_entropy")
-    told = [f"{row.plateau_epochs} at lr = {row.lr:g}" for row in frame[here].itertuples()]
-    (words,) = said(frame, r"^cross-entropy: from the unlucky start .* lasts (.*) \(epochs\)")
-    assert words == ", ".join(told)
+    lengths = [f"{row.plateau_epochs} at lr = {row.lr:g}" for row in frame[here].itertuples()]
+    (words,) = said(frame, r"^cross-entropy: from the unlucky start .* length in epochs is (.*)\.")
+    assert words == ", ".join(lengths)
     huge = atlas(9, rates=(0.0005,))
-    (words,) = said(huge, r"^quadratic: from the unlucky start .* lasts (.*) \(epochs\)")
+    (words,) = said(huge, r"^quadratic: from the unlucky start .* length in epochs is (.*)\.")
     assert words == f"more than {HORIZON:,} at lr = 0.0005"
 
 

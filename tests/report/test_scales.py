@@ -13,9 +13,9 @@ from tests.report.folders import fill
 from tests.report.tables import table
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.catalogue import applicable
 from plateaumap.report.figures import (
     activation_lines,
+    applicable,
     collapse,
     cut,
     learning_curves,

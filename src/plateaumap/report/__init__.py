@@ -1,6 +1,6 @@
-"""From a table of results to figures and pages. Nothing here knows JAX."""
+"""Figures, pages and findings of tables of results. This package does not import JAX."""
 
-from plateaumap.report.catalogue import Applicable, applicable
+from plateaumap.report.figures import Applicable, applicable
 from plateaumap.report.findings import findings
 from plateaumap.report.write import demonstrations, write_report
 

@@ -1,8 +1,8 @@
-"""What a status says about the length of a plateau, and statistics of lengths known as bounds.
+"""Bounds of plateau lengths by status, and the statistics of bounds.
 
-A run that has not left its plateau is a bound, not a gap: dropping such runs makes plateaus look
-shorter than they are. Figures and sentences take lengths from `plateau_bounds`, so that every
-status means the same everywhere.
+A run that has not left its plateau gives a lower bound. Omitting such runs would make plateaus look
+shorter than they are. All figures and findings take lengths from `plateau_bounds`, so that a status
+has one meaning.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from plateaumap.report.lattice import ESCAPED, Lattice
 Float64 = NDArray[np.float64]
 
 NEVER = ("stationary", "stalled")
-"""Statuses of runs that never leave their plateau: its length is infinite."""
+"""Statuses of runs that never leave their plateau, whose length is infinite."""
 
 UNFINISHED = ("censored", "partially_stalled", "beyond_int64")
-"""Statuses of runs that were still on their plateau when they were last seen."""
+"""Statuses of runs that were still on their plateau when they were last observed."""
 
 WITHOUT_PLATEAU = ("converged_at_start", "not_finite")
-"""Statuses of runs that have no plateau to be compared: nothing to learn, or no finite numbers."""
+"""Statuses of runs without a plateau: nothing to learn, or no finite numbers."""
 
 FIRST_PAST_INT64 = float(2**63)
 
 
 class Bounds(NamedTuple):
-    """The least and the largest value that each number can have, NaN where there is none.
+    """The bounds of numbers, NaN where a number does not exist.
 
     Attributes:
-        least: float64 of shape (n,).
-        most: float64 of shape (n,); equal to `least` where the value is known.
+        least: the lower bounds, float64 of shape (n,).
+        most: the upper bounds, float64 of shape (n,); equal to `least` if the number is known.
     """
 
     least: Float64
@@ -41,25 +41,25 @@ class Bounds(NamedTuple):
 
     @property
     def some(self) -> NDArray[np.bool_]:
-        """Whether there is a number at all."""
+        """Return whether each number exists."""
         return ~np.isnan(self.least)
 
     @property
     def exact(self) -> NDArray[np.bool_]:
-        """Whether the number is known and finite."""
+        """Return whether each number is known and finite."""
         return np.isfinite(self.most) & (self.least == self.most)
 
     def at(self, rows: NDArray) -> Bounds:
-        """Return the bounds of some rows, by number or by truth."""
+        """Return the bounds of some rows, by integers or booleans."""
         return Bounds(self.least[rows], self.most[rows])
 
 
 def plateau_bounds(lattice: Lattice) -> Bounds:
-    """Return what the rows of a table say about T10, in epochs.
+    """Return the bounds of T10 of each row in epochs.
 
-    - `escaped`: the length.
-    - `censored` and `partially_stalled`: longer than the epochs that were run. Rounding would
-      falsify what a partially stalled run does later, but until then it was on its plateau.
+    - `escaped`: the length is known.
+    - `censored` and `partially_stalled`: at least the number of epochs that were run. Rounding
+      falsifies the later epochs of a partially stalled run, which was on its plateau until then.
     - `beyond_int64`: at least 2⁶³.
     - `stationary` and `stalled`: infinite.
     - `converged_at_start` and `not_finite`: NaN.
@@ -74,9 +74,9 @@ def plateau_bounds(lattice: Lattice) -> Bounds:
 def last_seen(lattice: Lattice) -> Float64:
     """Return the epoch at which each run was last observed, float64 of shape (rows,).
 
-    A leap runs no epochs, and its `epochs_run` is null. A table is of one sweep, whose horizon is
-    the same for all rows: a censored row without epochs has passed that of the others, and every
-    plateau that ended. It has not passed its own prediction, if it has one.
+    A leap runs no epochs, so its `epochs_run` is null. All rows of a sweep have the same horizon.
+    Therefore a censored row without epochs was observed up to the horizon of the other rows, and
+    beyond every plateau that ended, but not beyond its own prediction, if it has one.
     """
     censored = lattice.is_status("censored")
     horizon = float(np.nanmax(np.where(censored, lattice.stops, lattice.lengths), initial=0.0))
@@ -88,10 +88,10 @@ def last_seen(lattice: Lattice) -> Float64:
 
 
 def ratio_bounds(first: Bounds, second: Bounds) -> Bounds:
-    """Return what is known of the ratios of lengths.
+    """Return the bounds of the ratios of lengths.
 
-    Where neither run has left its plateau the ratio can be anything: 0 to infinity. Where one of
-    them has no plateau there is no ratio: NaN.
+    If neither run has left its plateau, the bounds are 0 and infinity. If one of them has no
+    plateau, the ratio does not exist (NaN).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         least = np.divide(first.least, second.most)
@@ -103,11 +103,11 @@ def ratio_bounds(first: Bounds, second: Bounds) -> Bounds:
 
 
 def median_bounds(known: Bounds) -> tuple[float, float]:
-    """Return the least and the largest median that numbers within these bounds can have.
+    """Return the least and the largest possible median of numbers with these bounds.
 
-    The two are equal where the bounds do not decide the median, such as a lower bound above it.
-    The median grows with every number, so its extremes are the medians of the bounds. Numbers
-    that do not exist (NaN) do not count; of none at all the median is NaN.
+    Both are equal if the bounds do not affect the median, such as a lower bound above it. The
+    median increases with every number, so its extremes are the medians of the bounds. Numbers that
+    do not exist (NaN) are omitted; without any number the median is NaN.
     """
     some = known.at(known.some)
     if not len(some.least):
@@ -116,7 +116,7 @@ def median_bounds(known: Bounds) -> tuple[float, float]:
 
 
 def _median(values: ArrayLike) -> float:
-    # Half of two infinities, as np.median takes it, is fine; half of their difference is not.
+    # np.median interpolates with a difference, which is NaN for two infinities.
     ordered = np.sort(np.asarray(values, np.float64))
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return float(low) if low == high else float(low + high) / 2

@@ -1,4 +1,4 @@
-"""Draws the cells of a map: values in colour, everything else flat and hatched, and the key."""
+"""Draw the cells of a map: coloured values, hatched regions, a mark, and the key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import LogFormatter
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from plateaumap.report.lattice import Direction
-from plateaumap.report.panels import Panels, Rectangle, legend_width
-from plateaumap.report.style import MM, Look, wrapped
+from plateaumap.report.panels import Directions, Panels, Rectangle, key_columns
+from plateaumap.report.style import LENGTHS, Look, colours
 
-Directions = tuple[Direction, Direction]
+Colours = tuple[Normalize, Colormap]
 
 _KEY_BAR, _KEY_TEXT, _LONGEST_BAR = 2.6, 12.0, 90.0
 
@@ -28,17 +27,17 @@ _KEY_BAR, _KEY_TEXT, _LONGEST_BAR = 2.6, 12.0, 90.0
 def draw_values(
     panel: Axes, directions: Directions, values: np.ma.MaskedArray, norm: Normalize, cmap: Colormap
 ) -> Artist:
-    """Draws one value in each cell, masked cells not at all.
+    """Draw the value of each cell as a colour; masked cells stay empty.
 
     Args:
-        panel: where.
-        directions: the cells' borders to the right and upward.
-        values: of shape (y, x).
-        norm: from values to colours.
-        cmap: the colours.
+        panel: the panel to draw in.
+        directions: the directions to the right and upward, with the borders of the cells.
+        values: the values, of shape (y, x).
+        norm: the map from values to numbers between 0 and 1.
+        cmap: the colour map.
 
     Returns:
-        An image if all cells are alike, else a mesh.
+        An image if all cells have the same size, or else a mesh.
     """
     across, up = directions
     if across.is_even and up.is_even:
@@ -58,7 +57,7 @@ def draw_values(
 def draw_region(
     panel: Axes, directions: Directions, inside: NDArray[np.bool_], look: Look
 ) -> PathPatch | None:
-    """Covers the cells of shape (y, x) that are `inside`; None if there are none."""
+    """Cover the cells that are `inside`, of shape (y, x); return None if no cell is."""
     if not inside.any():
         return None
     patch = look.dress(PathPatch(outline(inside, directions[0].edges, directions[1].edges)))
@@ -70,9 +69,9 @@ def draw_region(
 def outline(
     inside: NDArray[np.bool_], x_edges: NDArray[np.float64], y_edges: NDArray[np.float64]
 ) -> Path:
-    """The cells that are `inside` as rectangles, one for each run of cells along x.
+    """Return the cells that are `inside` as rectangles, one for each run of cells along x.
 
-    Equal runs in rows one above the other are joined.
+    Equal runs in adjacent rows are joined.
     """
     steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
@@ -91,8 +90,16 @@ def outline(
     return Path(vertices.reshape(-1, 2), codes)
 
 
-def draw_mark(panel: Axes, place: tuple[float, float], label: str) -> Line2D:
-    """Rings a place, so that the cell inside is still seen."""
+def draw_marks(panels: Panels, mark: tuple[tuple[float, float], str] | None) -> list[Line2D]:
+    """Ring a place in every panel, and return a sample with its name; None draws nothing."""
+    if mark is None:
+        return []
+    rings = [_draw_mark(panel, *mark) for row in panels.axes for panel in row]
+    return rings[-1:]
+
+
+def _draw_mark(panel: Axes, place: tuple[float, float], label: str) -> Line2D:
+    """Draw a ring around a place, inside which the cell is visible."""
     (ring,) = panel.plot(
         *([coordinate] for coordinate in place),
         marker="o",
@@ -110,77 +117,64 @@ def draw_mark(panel: Axes, place: tuple[float, float], label: str) -> Line2D:
     return ring
 
 
+def length_colours(lengths: ArrayLike, longest: float = 0.0) -> Colours:
+    """Return a logarithmic norm for lengths, up to at least `longest`, and their colour map.
+
+    Args:
+        lengths: the lengths in epochs; NaN and masked values do not count.
+        longest: an end of the scale that is shown in any case, in epochs.
+    """
+    known = np.ma.masked_invalid(lengths)
+    cmap = colours(LENGTHS)
+    if not known.count():
+        return LogNorm(1, 10), cmap
+    low, high = float(known.min()), max(float(known.max()), longest)
+    return LogNorm(low, high if high > low else 10 * low), cmap
+
+
 def draw_key(
     panels: Panels,
-    mappable: ScalarMappable | None,
+    scale: Colours | None,
     label: str,
     entries: Sequence[Artist],
     limits: tuple[float, float] | None = None,
     ticks: Mapping[float, str] | None = None,
 ) -> None:
-    """Draws the colour bar and the legend into the place that was left for them.
+    """Draw the colour bar and the legend into the space of the key.
 
     Args:
         panels: the figure.
-        mappable: the scale of the colours, or None where no cell has a value.
-        label: what the colours mean.
+        scale: the norm and colour map, or None if no cell has a value.
+        label: the label of the colour bar.
         entries: samples for the legend, with their labels.
-        limits: the part of the scale that is shown; by default all of it.
-        ticks: labels by value, instead of the scale's own.
+        limits: the shown part of the scale; by default all of it.
+        ticks: tick labels by value; by default the scale's own.
     """
-    place = panels.arrangement.key
-    vertical = panels.arrangement.place == "beside"
-    if mappable is not None:
-        rectangle = _vertical_bar(place) if vertical else _horizontal_bar(place)
-        bar = panels.figure.colorbar(
-            mappable,
-            cax=panels.add_axes(rectangle),
-            orientation="vertical" if vertical else "horizontal",
-        )
-        bar.set_label(label, fontsize=panels.size.font, labelpad=1.5)
-        bar.ax.tick_params(which="both", labelsize=panels.size.font)
-        if isinstance(mappable.norm, LogNorm):
-            # Less than a decade has hardly a power of ten to label.
+    arrangement, font = panels.arrangement, panels.size.font
+    place = arrangement.key
+    top = place.bottom + place.height
+    if scale is not None:
+        width = min(place.width - 16, _LONGEST_BAR)
+        left = place.left + (place.width - width) / 2
+        axes = panels.add_axes(Rectangle(left, top - _KEY_BAR, width, _KEY_BAR))
+        bar = panels.figure.colorbar(ScalarMappable(*scale), cax=axes, orientation="horizontal")
+        bar.set_label(label, labelpad=1.5)
+        bar.ax.tick_params(which="both", labelsize=font)
+        if isinstance(scale[0], LogNorm):
+            # A scale of less than a decade has hardly a power of ten to label.
             bar.long_axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         if ticks is not None:
             bar.minorticks_off()
             bar.set_ticks(list(ticks), labels=list(ticks.values()))
         if limits is not None:
-            (bar.ax.set_ylim if vertical else bar.ax.set_xlim)(*limits)
+            bar.ax.set_xlim(*limits)
     if entries:
-        _draw_legend(panels, entries, vertical)
-
-
-def _horizontal_bar(place: Rectangle) -> Rectangle:
-    width = min(place.width - 16, _LONGEST_BAR)
-    left = place.left + (place.width - width) / 2
-    return Rectangle(left, place.bottom + place.height - _KEY_BAR, width, _KEY_BAR)
-
-
-def _vertical_bar(place: Rectangle) -> Rectangle:
-    height = min(0.45 * place.height, _LONGEST_BAR)
-    return Rectangle(place.left, place.bottom + place.height - height, _KEY_BAR, height)
-
-
-def _draw_legend(panels: Panels, entries: Sequence[Artist], vertical: bool) -> None:
-    place, size = panels.arrangement.key, panels.size
-    labels = [str(entry.get_label()) for entry in entries]
-    if vertical:
-        characters = int((place.width - 3 * size.font / 72 / MM) / (0.56 * size.font / 72 / MM))
-        labels = [wrapped(label, characters) for label in labels]
-        columns, left = 1, place.left
-        top = _vertical_bar(place).bottom - 5
-    else:
-        columns = min(len(entries), max(1, int(place.width // legend_width(size))))
-        left = place.left + place.width / 2
-        top = place.bottom + place.height - _KEY_TEXT
-    panels.figure.legend(
-        list(entries),
-        labels,
-        loc="upper left" if vertical else "upper center",
-        bbox_to_anchor=(left / panels.arrangement.width, top / panels.arrangement.height),
-        borderaxespad=0,
-        borderpad=0,
-        ncols=columns,
-        fontsize=size.font,
-    )
+        middle, below = place.left + place.width / 2, top - _KEY_TEXT
+        panels.figure.legend(
+            handles=list(entries),
+            loc="upper center",
+            bbox_to_anchor=(middle / arrangement.width, below / arrangement.height),
+            borderaxespad=0,
+            borderpad=0,
+            ncols=min(len(entries), key_columns(panels.size, place.width)),
+        )

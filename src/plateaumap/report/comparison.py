@@ -1,22 +1,30 @@
-"""Maps of two losses against each other: how many times, or how many epochs, longer."""
+"""Maps that compare two losses: the ratio or the difference of their plateau lengths."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from plateaumap.report.bounds import NEVER, plateau_bounds
-from plateaumap.report.cells import draw_key, draw_mark, draw_region, draw_values
-from plateaumap.report.lattice import CONVERGED, STATUSES, Lattice, Stack, choose, read, stack
+from plateaumap.report.cells import draw_key, draw_marks, draw_region, draw_values
+from plateaumap.report.lattice import (
+    CONVERGED,
+    STATUSES,
+    Booleans,
+    Lattice,
+    Stack,
+    choose,
+    read,
+    stack,
+)
 from plateaumap.report.maps import Mark, marked_place, row_titles
 from plateaumap.report.panels import panels
 from plateaumap.report.style import (
@@ -31,8 +39,6 @@ from plateaumap.report.style import (
     styled,
 )
 
-Booleans = NDArray[np.bool_]
-
 _PAIR = ("quadratic", "cross_entropy")
 _PLAIN_UP_TO, _FINE_UP_TO = 100.0, 4.0
 _FINE, _COARSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5)
@@ -40,18 +46,20 @@ _FINE, _COARSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5)
 
 @dataclass(frozen=True)
 class Compared:
-    """Two losses, cell by cell; every array is of shape (rows of panels, y, x).
+    """The comparison of two losses; every array has the shape (rows of panels, y, x).
 
     Attributes:
-        values: the ratio or difference, or its bound; masked where nothing finite is known.
-        at_least: cells whose value is a lower bound: the first loss's run had not ended.
-        at_most: cells whose value is an upper bound: the second loss's run had not ended.
-        longer: cells where neither had ended.
-        converged: cells where both starts were good enough.
-        never: for each status of `NEVER`, cells where a run has it, so that the ratio or
-            difference is infinite or zero, or unknown.
+        values: the ratio or difference, or its bound; masked where no finite value is known.
+        at_least: cells whose value is a lower bound, because the run of the first loss was still
+            on its plateau.
+        at_most: cells whose value is an upper bound, because the run of the second loss was still
+            on its plateau.
+        longer: cells in which both runs were still on their plateau.
+        converged: cells in which both runs converged at the start.
+        never: for each status of `NEVER`, the cells in which a run has that status, so that the
+            ratio or difference is infinite, zero or unknown.
         missing: cells that the table does not have for both losses.
-        unended: what to call a run that had not ended: only "censored" if all of them were.
+        unended: the word for a run that was still on its plateau: "censored" if all of them were.
     """
 
     values: np.ma.MaskedArray
@@ -65,21 +73,16 @@ class Compared:
 
     @property
     def unknown(self) -> Booleans:
-        """Cells with nothing to compare for any other reason."""
-        nothing = np.ma.getmaskarray(self.values) & ~self.longer & ~self.converged & ~self.missing
-        for cells in self.never.values():
-            nothing &= ~cells
-        return nothing
+        """Return the cells without a value for any other reason."""
+        explained = [self.longer, self.converged, self.missing, *self.never.values()]
+        return np.ma.getmaskarray(self.values) & ~np.logical_or.reduce(explained)
 
 
-def compare(lattice: Lattice, chosen: Stack, combine: Callable) -> Compared:
-    """Compare the lengths T10 of the first two losses of a stack.
-
-    What a status says about a length is decided by `plateau_bounds`.
-    """
-    codes = chosen.take(lattice.status_codes).filled(-1)
-    known = plateau_bounds(lattice)
-    least, most = (chosen.take(bound).filled(np.nan) for bound in known)
+def compare(maps: Stack, combine: Callable) -> Compared:
+    """Return the comparison of the plateau lengths of two losses, by their `plateau_bounds`."""
+    codes = maps.take(maps.lattice.status_codes).filled(-1)
+    known = plateau_bounds(maps.lattice)
+    least, most = (maps.take(bound).filled(np.nan) for bound in known)
     exact = np.isfinite(most)
     unfinished = np.isfinite(least) & ~exact
     both = unfinished.all(axis=0)
@@ -94,20 +97,20 @@ def compare(lattice: Lattice, chosen: Stack, combine: Callable) -> Compared:
         at_most=unfinished[1] & exact[0] & ~np.ma.getmaskarray(values),
         longer=both,
         converged=np.all(codes == STATUSES.index(CONVERGED), axis=0),
-        never=_apart(never),
+        never=_disjoint(never),
         missing=np.any(codes < 0, axis=0),
         unended="unfinished" if others.any() else "censored",
     )
 
 
-def _apart(cells: dict[str, Booleans]) -> dict[str, Booleans]:
-    """Give a cell with two of the statuses to the first of them."""
+def _disjoint(cells: dict[str, Booleans]) -> dict[str, Booleans]:
+    """Assign a cell with two statuses to the first of them."""
     taken: Booleans = np.zeros_like(next(iter(cells.values())))
-    own = {}
+    disjoint = {}
     for status, inside in cells.items():
-        own[status] = inside & ~taken
+        disjoint[status] = inside & ~taken
         taken = taken | inside
-    return own
+    return disjoint
 
 
 @styled
@@ -120,26 +123,33 @@ def ratio_map(
     mark: Mark = "unlucky",
     size: SizeName = "page",
 ) -> Figure:
-    """Draw how many times longer the plateau of one loss is than the other's, cell by cell.
+    """Draw the ratio of the plateau lengths of two losses over two coordinates.
 
-    The scale is logarithmic and white at 1. Where one of the two runs was still on its plateau
-    when it was last seen, the cell shows the bound that this gives, hatched. Where a run never
-    leaves its plateau (stationary or stalled) the cell is flat and hatched as that status.
+    The colour scale is logarithmic and white at 1. If one of the two runs was still on its plateau
+    when it was last observed, the cell shows the resulting bound and is hatched. If a run never
+    leaves its plateau (stationary or stalled), the cell has the hatch of that status.
 
     Args:
         frame: a table of results.
-        x: the coordinate to the right; by default w0, or else the largest axis.
-        y: the coordinate upward; by default b0, or else the next largest.
+        x: the coordinate to the right; by default w0 if it is on an axis, or else the largest axis.
+        y: the coordinate upward; by default b0 if it is on an axis, or else the next largest axis.
         losses: numerator and denominator; by default quadratic and cross_entropy, or else the
-            table's first two.
-        mark: the start to ring, as in `plateau_map`.
+            first two losses of the table.
+        mark: the initial point to ring, as in `plateau_map`.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
         The figure. Its panels are its first axes, row by row; the colour bar is the last.
 
     Raises:
-        PlateaumapError: the table has one loss, no two axes, or lacks a column.
+        PlateaumapError: The table has one loss, lacks two axes, or lacks a column.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axes = [pm.linspace("w0", 0, 4, 5), pm.linspace("b0", 0, 4, 5)]
+        >>> frame = pm.run(pm.Sweep(axes=axes, fixed={"lr": 0.5}, horizon=200))
+        >>> len(pm.figures.ratio_map(frame).axes)
+        2
     """
     return _draw("ratio_map", frame, (x, y), losses, mark, size, _RATIO)
 
@@ -154,10 +164,17 @@ def difference_map(
     mark: Mark = "unlucky",
     size: SizeName = "page",
 ) -> Figure:
-    """Draw how many epochs longer the plateau of one loss is than the other's, cell by cell.
+    """Draw the difference of the plateau lengths of two losses in epochs over two coordinates.
 
-    The scale is linear within one epoch of zero and logarithmic beyond. Arguments, bounds, result
-    and errors are those of `ratio_map`.
+    The colour scale is linear within one epoch of zero and logarithmic beyond. The arguments, the
+    bounds, the result and the errors are those of `ratio_map`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axes = [pm.linspace("w0", 0, 4, 5), pm.linspace("b0", 0, 4, 5)]
+        >>> frame = pm.run(pm.Sweep(axes=axes, fixed={"lr": 0.5}, horizon=200))
+        >>> len(pm.figures.difference_map(frame).axes)
+        2
     """
     return _draw("difference_map", frame, (x, y), losses, mark, size, _DIFFERENCE)
 
@@ -183,7 +200,7 @@ def _difference_scale(values: np.ma.MaskedArray) -> Normalize:
 
 
 def _difference_ticks(shown: tuple[float, float]) -> dict[float, str]:
-    """Zero and some powers of ten on either side, not nearer than their labels are wide."""
+    """Return ticks at zero and at powers of ten on both sides, far enough apart for labels."""
     decades = [math.log10(max(abs(end), 1.0)) for end in shown]
     stride = max(1, math.ceil(sum(decades) / 6))
     ticks = {0.0: "0"}
@@ -194,7 +211,7 @@ def _difference_ticks(shown: tuple[float, float]) -> dict[float, str]:
 
 
 def _ratio_ticks(shown: tuple[float, float]) -> dict[float, str] | None:
-    """Plain numbers 1, 2, 5, 10, … over less than two decades; powers of ten label the rest."""
+    """Return ticks at 1, 2, 5, 10, … for less than two decades, or else None."""
     low, high = shown
     if high / low >= _PLAIN_UP_TO:
         return None
@@ -206,7 +223,7 @@ def _ratio_ticks(shown: tuple[float, float]) -> dict[float, str] | None:
 
 
 def _ratio(one: NDArray, other: NDArray) -> NDArray:
-    """Return the ratio, NaN for the bound 0, which says nothing and has no logarithm."""
+    """Return the ratio, or NaN for the bound 0, which has no logarithm and no information."""
     ratio = np.divide(one, other)
     return np.where(ratio > 0, ratio, np.nan)
 
@@ -236,65 +253,56 @@ def _draw(
     size: SizeName,
     kind: _Kind,
 ) -> Figure:
-    room = size_named(size)
+    page = size_named(size)
     lattice = read(frame, name)
     pair = choose(lattice, losses or usual_pair(lattice), name, least=2)[:2]
-    chosen = stack(lattice, pair, *directions, name)
-    compared = compare(lattice, chosen, kind.combine)
+    maps = stack(lattice, pair, *directions, name)
+    compared = compare(maps, kind.combine)
     regions = _regions(compared, pair, kind)
-    ringed = marked_place(chosen, mark)
-    entries = len(regions) + (ringed is not None)
-    figure = panels(room, [""], row_titles(chosen), (chosen.x, chosen.y), entries)
-    norm, cmap = kind.scale(compared.values), colours(RATIOS)
+    place = marked_place(maps, mark)
+    entries = len(regions) + (place is not None)
+    figure = panels(page, [""], row_titles(maps), maps.directions, entries)
+    scale = kind.scale(compared.values), colours(RATIOS)
     samples: list[Artist] = [look.patch() for look, _ in regions]
-    for row in range(len(chosen.titles)):
-        panel = figure.axes[row][0]
-        draw_values(panel, (chosen.x, chosen.y), compared.values[row], norm, cmap)
+    for row, (panel,) in enumerate(figure.axes):
+        draw_values(panel, maps.directions, compared.values[row], *scale)
         for look, inside in regions:
-            draw_region(panel, (chosen.x, chosen.y), inside[row], look)
-        if ringed:
-            ring = draw_mark(panel, *ringed)
-    if ringed:
-        samples.append(ring)
+            draw_region(panel, maps.directions, inside[row], look)
+    samples += draw_marks(figure, place)
     label = kind.label(*map(loss_words, pair))
     if compared.values.count():
         shown = _shown(compared.values, kind.neutral)
-        ticks = kind.ticks(shown) if shown else None
-        draw_key(figure, ScalarMappable(norm, cmap), label, samples, shown, ticks)
+        draw_key(figure, scale, label, samples, shown, kind.ticks(shown) if shown else None)
     else:
         draw_key(figure, None, label, samples)
     return figure.figure
 
 
 def usual_pair(lattice: Lattice) -> tuple[str, ...]:
-    """Quadratic and cross-entropy if the table has both, or else its first two losses."""
+    """Return quadratic and cross_entropy if the table has both, or else its first two losses."""
     return _PAIR if set(_PAIR) <= set(lattice.losses) else lattice.losses[:2]
 
 
 def _shown(values: np.ma.MaskedArray, neutral: float) -> tuple[float, float] | None:
-    """The part of the scale that occurs, from or to where the losses are alike."""
+    """Return the part of the scale that occurs, including the value of equal losses."""
     low, high = min(float(values.min()), neutral), max(float(values.max()), neutral)
     return (low, high) if low < high else None
 
 
 def _regions(compared: Compared, pair: tuple[str, ...], kind: _Kind) -> list[tuple[Look, Booleans]]:
-    """What is drawn over the colours, or where there are none, if it occurs."""
+    """Return the hatched regions that occur, each with its look."""
     first, second = map(loss_words, pair)
     shorter = (compared.values < kind.neutral).filled(False)
     shorter &= ~compared.at_least & ~compared.at_most
-    censored, converged = STATUS_LOOKS["censored"], STATUS_LOOKS[CONVERGED]
+    lower = Look(f"lower bound: {first} {compared.unended}", "none", "//////", "0.1")
+    upper = Look(f"upper bound: {second} {compared.unended}", "none", r"\\\\\\", "0.1")
+    both = replace(STATUS_LOOKS["censored"], label=f"both {compared.unended}", hatch="xxxxx")
     regions = [
-        (
-            Look(f"lower bound: {first} {compared.unended}", "none", "//////", "0.1"),
-            compared.at_least,
-        ),
-        (
-            Look(f"upper bound: {second} {compared.unended}", "none", r"\\\\\\", "0.1"),
-            compared.at_most,
-        ),
+        (lower, compared.at_least),
+        (upper, compared.at_most),
         (Look(f"{first} is shorter", "none", "....", "0.2"), shorter),
-        (Look(f"both {compared.unended}", censored.face, "xxxxx", censored.ink), compared.longer),
-        (converged, compared.converged),
+        (both, compared.longer),
+        (STATUS_LOOKS[CONVERGED], compared.converged),
         *((STATUS_LOOKS[status], inside) for status, inside in compared.never.items()),
         (Look("nothing to compare", "0.0", "", "0.0"), compared.unknown),
         (NOT_SWEPT, compared.missing),

@@ -1,4 +1,4 @@
-"""Whole learning curves, epoch by epoch, side by side."""
+"""Learning curves: loss, output, weight, bias and gradient of every epoch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.lattice import require
 from plateaumap.report.scales import in_unit, power_of, with_unit
+from plateaumap.report.series import label_panel
 from plateaumap.report.style import (
     DASHES,
     INKS,
@@ -56,32 +57,37 @@ def learning_curves(
     plateau_epochs: Mapping[str, int | None] | None = None,
     size: SizeName = "page",
 ) -> Figure:
-    """Draws loss, output, weight, bias and gradient against the epoch.
+    """Draw loss, output, weight, bias and gradient against the epoch.
 
     Args:
-        curves: the tables of `simulate` by label, each in a column of its own; or, by the heading
-            of a column, several by label; or one table with a column `label`, and perhaps
-            `column` for the heading.
-        plateau_epochs: T10 of each label, to be marked. By default the first epoch at which 10 %
-            of the loss excess is gone, its floor being the table's `loss_floor` if there is such
-            a column and 0 otherwise.
+        curves: the tables of `simulate`, in one of three forms: a mapping from labels to tables,
+            each drawn in a separate column; a mapping from column headings to such mappings; or
+            one table with a column `label` and optionally a column `column` for the heading.
+        plateau_epochs: T10 of each label, to be marked. By default it is the first epoch at which
+            10 % of the loss excess over the column `loss_floor` (0 if the table lacks it) is gone.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
-        The figure: a row of panels for each quantity, a column for each heading. The end of a
-        plateau is a dot on each line, and is named in the legend.
+        The figure, with a row of panels for each quantity and a column for each heading. A dot on
+        each line marks the end of the plateau, which the legend states.
 
     Raises:
-        PlateaumapError: nothing to draw, more columns than there is room for (4 on a page, 2 in a
-            column), or a table that is no curve.
+        PlateaumapError: No curve was passed, the figure has too many columns (4 on a page, 2 in a
+            column), or a table is no curve.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> curve = pm.simulate(loss="quadratic", w0=2, b0=2, lr=0.15, epochs=300)
+        >>> len(pm.figures.learning_curves({"unlucky": curve}).axes)
+        5
     """
-    room = size_named(size)
+    page = size_named(size)
     columns = _columns(curves, dict(plateau_epochs or {}), _MOST_COLUMNS[size])
     lines_below = max(map(len, columns.values())) * (3 if len(columns) > 2 else 2)
-    height = 16 + len(_QUANTITIES) * (_panel_height(room) + 2) + 3 * lines_below
-    figure = new_figure(room, height, layout="constrained")
+    height = 16 + len(_QUANTITIES) * (_panel_height(page) + 2) + 3 * lines_below
+    figure = new_figure(page, height, layout="constrained")
     panels = figure.subplots(len(_QUANTITIES), len(columns), sharex="col", squeeze=False)
-    # Two losses are not measured in one unit, so the first row shares no scale.
+    # Losses have different units, so the panels of the first row do not share a scale.
     for panel, first in ((p, row[0]) for row in panels[1:] for p in row[1:]):
         panel.sharey(first)
     powers = _powers(columns)
@@ -92,19 +98,16 @@ def learning_curves(
                 _draw(panel, line, quantity, number, powers[quantity])
                 for number, line in enumerate(lines)
             ]
-            panel.grid(True)
             panel.yaxis.set_major_locator(MaxNLocator(4))
-            ticks = max(2, int(room.width / len(columns) / 15))
+            ticks = max(2, int(page.width / len(columns) / 15))
             panel.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
             panel.margins(x=0.03, y=0.12)
-            panel.tick_params(which="both", labelsize=room.font)
+            label_panel(panel, page, y=with_unit(label, powers[quantity]) if column == 0 else "")
             panel.tick_params(labelleft=column == 0 or row == 0)
-            if column == 0:
-                panel.set_ylabel(with_unit(label, powers[quantity]), fontsize=room.font)
-        title = wrapped(loss_words(heading), _characters(room, len(columns)))
-        panels[0, column].set_title(title, loc="center", fontsize=room.font, fontweight="bold")
-        panels[-1, column].set_xlabel("epoch", fontsize=room.font)
-        _add_legend(panels[-1, column], handles, lines, room, len(columns))
+        title = wrapped(loss_words(heading), _characters(page, len(columns)))
+        panels[0, column].set_title(title, loc="center", fontweight="bold")
+        panels[-1, column].set_xlabel("epoch")
+        _add_legend(panels[-1, column], handles, lines, page, len(columns))
     figure.align_ylabels()
     return figure
 
@@ -112,7 +115,7 @@ def learning_curves(
 def _columns(curves: Curves, known: dict[str, int | None], most: int) -> dict[str, list[_Line]]:
     nested = _nested(curves)
     if not nested or not all(nested.values()):
-        raise PlateaumapError("learning_curves has nothing to draw: no curve was given")
+        raise PlateaumapError("learning_curves has nothing to draw: pass at least one curve")
     if len(nested) > most:
         raise PlateaumapError(
             f"learning_curves has room for {most} columns at this size, not {len(nested)}; "
@@ -146,7 +149,7 @@ def _line(label: str, curve: pd.DataFrame, known: Mapping[str, int | None]) -> _
 
 
 def plateau_end(curve: pd.DataFrame) -> int | None:
-    """T10 of a curve, in epochs: where 10 % of the loss excess is gone; None if it never is."""
+    """Return T10 of a curve in epochs, or None if 10 % of the loss excess is never gone."""
     loss = curve["loss"].to_numpy(np.float64)
     floor = curve["loss_floor"].to_numpy(np.float64) if "loss_floor" in curve.columns else 0.0
     excess = loss - floor
@@ -157,7 +160,7 @@ def plateau_end(curve: pd.DataFrame) -> int | None:
 
 
 def _powers(columns: Mapping[str, list[_Line]]) -> dict[str, int]:
-    """Return for each quantity the power of ten that is its unit in all columns."""
+    """Return the power of ten that is the unit of each quantity in all columns."""
     curves = [line.curve for lines in columns.values() for line in lines]
     return {
         quantity: power_of(np.concatenate([c[quantity].to_numpy(np.float64) for c in curves]))
@@ -170,13 +173,8 @@ def _draw(panel: Axes, line: _Line, quantity: str, number: int, power: int) -> L
     values = in_unit(line.curve[quantity], power)
     ink, dash = INKS[number % len(INKS)], DASHES[number % len(DASHES)]
     stride = max(1, len(epochs) // _MOST_POINTS)
-    (drawn,) = panel.plot(
-        epochs[::stride],
-        values[::stride],
-        color=ink,
-        linestyle=dash,
-        label=loss_words(line.label),
-    )
+    look = {"color": ink, "linestyle": dash, "label": loss_words(line.label)}
+    (drawn,) = panel.plot(epochs[::stride], values[::stride], **look)
     if line.plateau is not None:
         at = np.flatnonzero(epochs == line.plateau)
         panel.plot(
@@ -194,39 +192,38 @@ def _draw(panel: Axes, line: _Line, quantity: str, number: int, power: int) -> L
 
 
 def _add_legend(
-    panel: Axes, handles: list[Line2D], lines: list[_Line], room: Size, columns: int
+    panel: Axes, handles: list[Line2D], lines: list[_Line], page: Size, columns: int
 ) -> None:
-    """Puts what each line is, and its T10, under the lowest panel of a column."""
+    """Draw the label and T10 of each line under the lowest panel of a column."""
     samples = [_sample(handle, line) for handle, line in zip(handles, lines, strict=True)]
-    characters = _characters(room, columns) - 6
+    characters = _characters(page, columns) - 6
     labels = [wrapped(_legend(line, len(lines) > 1), characters) for line in lines]
-    below = -(3.2 * room.font * 0.3528) / _panel_height(room)
+    below = -(3.2 * page.font * 0.3528) / _panel_height(page)
     panel.legend(
         samples,
         labels,
         loc="upper center",
         bbox_to_anchor=(0.5, below),
         borderaxespad=0.3,
-        fontsize=room.font,
     )
 
 
 def _sample(handle: Line2D, line: _Line) -> Line2D:
-    """A line for the legend, with the dot of its plateau's end if it has one."""
+    """Return a line for the legend, with the dot of the end of its plateau if it has one."""
     sample = Line2D([], [], color=handle.get_color(), linestyle=handle.get_linestyle())
     if line.plateau is not None:
         sample.set(marker="o", markersize=4, markerfacecolor="white")
     return sample
 
 
-def _characters(room: Size, columns: int) -> int:
-    """How many characters fit into the width of one column."""
-    return max(12, int((room.width - 14) / columns / (0.58 * room.font / 72 * 25.4)))
+def _characters(page: Size, columns: int) -> int:
+    """Return the number of characters that fit into one of `columns` columns."""
+    return max(12, int((page.width - 14) / columns / (0.58 * page.font / 72 * 25.4)))
 
 
-def _panel_height(room: Size) -> float:
-    """Millimetres of one panel's height."""
-    return 0.14 * room.width + 6
+def _panel_height(page: Size) -> float:
+    """Return the height of one panel in millimetres."""
+    return 0.14 * page.width + 6
 
 
 def _legend(line: _Line, several: bool) -> str:

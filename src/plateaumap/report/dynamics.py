@@ -1,4 +1,4 @@
-"""What theory says of the runs, beside what they did: speed, acceleration, learning rate."""
+"""Figures of the training dynamics beside theory: gradient, acceleration, learning rate."""
 
 from __future__ import annotations
 
@@ -10,38 +10,29 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogitLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.bounds import NEVER, WITHOUT_PLATEAU, Bounds, median_bounds
-from plateaumap.report.lattice import ESCAPED, Lattice, choose, read, require
+from plateaumap.report.lattice import ESCAPED, Booleans, Float64, Lattice, choose, read
 from plateaumap.report.scales import require_drawable, scale_of
 from plateaumap.report.series import (
     few_ticks,
     group,
     ink,
+    label_panel,
     legend_below,
+    loss_look,
     loss_panels,
     most_ticks,
+    sample,
     thinned,
 )
-from plateaumap.report.style import (
-    INKS,
-    MARKERS,
-    Size,
-    SizeName,
-    loss_words,
-    new_figure,
-    size_named,
-    styled,
-)
-
-Float64 = NDArray[np.float64]
+from plateaumap.report.style import Size, SizeName, loss_words, new_figure, size_named, styled
 
 MATCHING_FRACTION = 1 / 9
-"""The most that T10/T90 of a matching loss can be: its loss is convex along the flow."""
+"""The largest T10/T90 of a matching loss, because its loss is convex along the gradient flow."""
 
 _MOST_POINTS = 3000
 _CLOSEST = 1e-6
@@ -52,18 +43,25 @@ _THEORY: dict[str, Any] = {
     "linestyle": (0, (4, 2)),
     "zorder": 3,
 }
+_DOTS: dict[str, Any] = {
+    "markersize": 2.2,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.5,
+    "linestyle": "none",
+}
 
 
 def quadratic_exponent(error: ArrayLike) -> Float64:
-    """β = d ln|dC/dz| / d ln e of the quadratic loss for y = 0: (2 − 3e)/(1 − e)."""
+    """Return β = d ln|dC/dz| / d ln e of the quadratic loss for y = 0: (2 − 3e)/(1 − e)."""
     e = np.asarray(error, np.float64)
     return (2 - 3 * e) / (1 - e)
 
 
 def quadratic_acceleration(output: ArrayLike) -> Float64:
-    """Peak gradient over first gradient of the quadratic loss for y = 0.
+    """Return the peak gradient over the first gradient of the quadratic loss for y = 0.
 
-    (4/27) / (a² (1 − a)) from a first output a above 2/3, where a² (1 − a) peaks, and 1 below.
+    It is (4/27) / (a² (1 − a)) for a first output a above 2/3, where a² (1 − a) has its peak, and
+    1 otherwise.
     """
     a = np.asarray(output, np.float64)
     return np.where(a > 2 / 3, (4 / 27) / (a**2 * (1 - a)), 1.0)
@@ -73,65 +71,66 @@ def quadratic_acceleration(output: ArrayLike) -> Float64:
 def speed_against_error(
     frame: pd.DataFrame, *, losses: Sequence[str] | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws how the speed of learning follows the error at the start.
+    """Draw the initial gradient against the initial error.
 
-    Left, the gradient |dC/dz| against the error e = |a₀ − y|; right, the slope of the left in
-    logarithms, β = d ln|dC/dz| / d ln e: 1 for cross-entropy, and for the quadratic loss with
-    y = 0 the dashed (2 − 3e)/(1 − e). Where β is negative, a larger error is learned more slowly.
+    The left panel shows the gradient |dC/dz| against the error e = |a₀ − y|. The right panel shows
+    the slope of the left one in logarithms, β = d ln|dC/dz| / d ln e. It is 1 for cross-entropy.
+    For the quadratic loss with y = 0 it is (2 − 3e)/(1 − e), the dashed line. Where β is negative,
+    a larger error has a smaller gradient and is learned more slowly.
 
     Args:
-        frame: a table of results; only starts with one target y ≤ ½ below the output are used.
-        losses: which losses; by default all.
+        frame: a table of results with one target y ≤ ½; only initial points whose output is above
+            the target are drawn.
+        losses: the losses to draw; by default all.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: fewer than three different errors, or several targets.
+        PlateaumapError: The table has fewer than three different errors, or several targets.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axis = pm.linspace("w0", -1, 5, 20)
+        >>> frame = pm.run(pm.Sweep(axes=[axis], fixed={"b0": 0, "lr": 0.5}, horizon=200))
+        >>> len(pm.figures.speed_against_error(frame).axes)
+        2
     """
-    room = size_named(size)
-    lattice = _read(frame, ("initial_output", "initial_gradient", "y"), "speed_against_error")
-    chosen = choose(lattice, losses, "speed_against_error")
+    page = size_named(size)
+    columns = ("initial_output", "initial_gradient", "y")
+    lattice = read(frame, "speed_against_error", columns)
+    losses = choose(lattice, losses, "speed_against_error")
     target = _single(lattice, "y", "speed_against_error")
-    figure = new_figure(room, 0.32 * room.width + 26, layout="constrained")
+    figure = new_figure(page, 0.32 * page.width + 26, layout="constrained")
     speed, exponent = figure.subplots(1, 2)
     handles: list[Artist] = []
-    for number, loss in enumerate(chosen):
+    for number, loss in enumerate(losses):
         error, gradient = speeds(lattice, loss, target)
-        colour, mark = INKS[number % len(INKS)], MARKERS[number % len(MARKERS)]
-        look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 2.5}
-        look |= {"linewidth": 0.8, "markevery": max(1, len(error) // 15)}
-        speed.plot(error, gradient, **look)
+        look = loss_look(number, markersize=2.5, linewidth=0.8)
+        every = max(1, len(error) // 15)
+        speed.plot(error, gradient, **look, markevery=every)
         slope = exponents(error, gradient, 1 - target)
-        exponent.plot(error[1:-1], slope[1:-1], **look)
-        handles.append(Line2D([], [], label=loss_words(loss), **{**look, "markevery": 1}))
-    if target == 0 and "quadratic" in chosen:
+        exponent.plot(error[1:-1], slope[1:-1], **look, markevery=every)
+        handles.append(sample(loss_words(loss), **look))
+    if target == 0 and "quadratic" in losses:
         error = speeds(lattice, "quadratic", target)[0]
         exponent.plot(error, quadratic_exponent(error), **_THEORY)
-        handles.append(Line2D([], [], label=r"theory: $(2 - 3e)/(1 - e)$", **_THEORY))
+        handles.append(sample(r"theory: $(2 - 3e)/(1 - e)$", **_THEORY))
     exponent.axhline(0, color="0.5", linewidth=0.6, zorder=0)
     speed.set_yscale("log")
     exponent.set_yscale("symlog", linthresh=1)
-    labels = ("gradient $|dC/dz|$", r"exponent $\beta$")
-    for panel, label in zip((speed, exponent), labels, strict=True):
-        _share_axis(panel, room, "error at the start $e$")
-        panel.set_ylabel(label, fontsize=room.font)
-    legend_below(figure, room, handles)
+    for panel, label in ((speed, "gradient $|dC/dz|$"), (exponent, r"exponent $\beta$")):
+        _label_shares(panel, page, "error at the start $e$", label)
+    legend_below(figure, page, handles)
     return figure
 
 
 def exponents(error: Float64, gradient: Float64, largest: float) -> Float64:
-    """β = d ln|dC/dz| / d ln e by finite differences, of the shape of `error`.
+    """Return β = d ln|dC/dz| / d ln e by finite differences, of the shape of `error`.
 
-    Taken in u = ln(e/(largest − e)), in which the errors are evenly spread and d ln e / du is
-    1 − e/largest: near the largest error ln e alone hardly moves.
+    The differences are taken in u = ln(e/(largest − e)), in which the errors are evenly spread and
+    d ln e / du is 1 − e/largest, because ln e alone hardly varies near the largest error.
     """
-    place = np.log(error / (largest - error))
-    return np.gradient(np.log(gradient), place, edge_order=2) / (1 - error / largest)
-
-
-def _read(frame: pd.DataFrame, columns: Sequence[str], figure: str) -> Lattice:
-    lattice = read(frame, figure)
-    require(frame, columns, figure)
-    return lattice
+    logit = np.log(error / (largest - error))
+    return np.gradient(np.log(gradient), logit, edge_order=2) / (1 - error / largest)
 
 
 def _single(lattice: Lattice, name: str, figure: str) -> float:
@@ -144,129 +143,127 @@ def _single(lattice: Lattice, name: str, figure: str) -> float:
 
 
 def speeds(lattice: Lattice, loss: str, target: float) -> tuple[Float64, Float64]:
-    """Errors in order, not nearer to each other than can be told apart, and the gradients."""
-    own = lattice.loss_codes == lattice.losses.index(loss)
-    error = lattice.numbers("initial_output")[own] - target
-    gradient = np.abs(lattice.numbers("initial_gradient")[own])
+    """Return errors in ascending order, apart enough to be distinguished, and their gradients.
+
+    Raises:
+        PlateaumapError: The table has fewer than three different errors.
+    """
+    rows = lattice.is_loss(loss)
+    error = lattice.numbers("initial_output")[rows] - target
+    gradient = np.abs(lattice.numbers("initial_gradient")[rows])
     largest = 1 - target
     usable = (error > _CLOSEST) & (error < largest - _CLOSEST) & (gradient > 0)
-    # Evenly in the logit of the error, so that both ends are seen.
+    # Errors that are even in the logit show both ends.
     place = np.round(np.log(error[usable] / (largest - error[usable])) / _APART)
     first = np.unique(place, return_index=True)[1]
     if len(first) < 3:
         raise PlateaumapError(
             f"speed_against_error: {loss} has {len(first)} different errors above the target; "
-            "it takes three or more"
+            "select rows with three or more"
         )
     return error[usable][first], gradient[usable][first]
 
 
-def _share_axis(panel: Axes, room: Size, label: str) -> None:
-    """An axis from 0 to 1 that stretches both ends."""
+def _label_shares(panel: Axes, page: Size, x: str, y: str) -> None:
+    """Give a panel labels and a logit scale along x, which stretches both ends of 0 to 1."""
     panel.set_xscale("logit")
-    panel.xaxis.set_major_locator(LogitLocator(nbins=max(3, int(room.width / 30))))
+    panel.xaxis.set_major_locator(LogitLocator(nbins=max(3, int(page.width / 30))))
     panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xlabel(label, fontsize=room.font)
-    panel.tick_params(which="both", labelsize=room.font)
-    panel.grid(True)
+    label_panel(panel, page, x, y)
 
 
 @styled
 def acceleration(
     frame: pd.DataFrame, *, losses: Sequence[str] | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws how many times faster a run became than it was at the start.
+    """Draw the peak gradient over the first gradient against the first output a₀.
 
-    The peak gradient over the first against the first output a₀; dashed, for the quadratic loss
-    with y = 0, theory's (4/27)/(a₀² (1 − a₀)) above a₀ = 2/3. It is 1 for cross-entropy. Runs
-    that were not followed to T90 may not have seen their peak and are left out.
+    The ratio is 1 for cross-entropy. The dashed line is theory for the quadratic loss with y = 0:
+    (4/27)/(a₀² (1 − a₀)) above a₀ = 2/3. Runs that were not followed to T90 are omitted, because
+    their peak may come later.
 
     Args:
         frame: a table of results.
-        losses: which losses; by default all.
+        losses: the losses to draw; by default all.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: no run has an acceleration, or there are several targets.
+        PlateaumapError: No run has an acceleration, or the table has several targets.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axis = pm.linspace("w0", -1, 3, 20)
+        >>> frame = pm.run(pm.Sweep(axes=[axis], fixed={"b0": 0, "lr": 5}, horizon=500))
+        >>> pm.figures.acceleration(frame).axes[0].get_yscale()
+        'log'
     """
-    room = size_named(size)
+    page = size_named(size)
     columns = ("initial_output", "acceleration", "tenth_epochs", "y")
-    lattice = _read(frame, columns, "acceleration")
-    chosen = choose(lattice, losses, "acceleration")
+    lattice = read(frame, "acceleration", columns)
+    losses = choose(lattice, losses, "acceleration")
     target = _single(lattice, "y", "acceleration")
     output, measured = lattice.numbers("initial_output"), lattice.numbers("acceleration")
     usable = accelerated(lattice)
     if not usable.any():
         raise PlateaumapError("acceleration: no run of this table reached T90 and has one")
-    figure = new_figure(room, 0.4 * room.width + 26, layout="constrained")
+    figure = new_figure(page, 0.4 * page.width + 26, layout="constrained")
     panel = figure.subplots()
     handles: list[Artist] = []
-    for number, loss in enumerate(chosen):
-        own = usable & (lattice.loss_codes == lattice.losses.index(loss))
-        rows = np.flatnonzero(own)
+    for number, loss in enumerate(losses):
+        rows = np.flatnonzero(usable & lattice.is_loss(loss))
         rows = thinned(rows[np.argsort(output[rows], kind="stable")], _MOST_POINTS)
-        look = _dots(number)
+        look = loss_look(number, **_DOTS)
         panel.plot(output[rows], measured[rows], **look, rasterized=len(rows) > 1000)
-        handles.append(Line2D([], [], label=loss_words(loss), **look))
-    if target == 0 and "quadratic" in chosen:
-        a = 1 / (1 + np.exp(-np.linspace(*_logit(output[usable]), 400)))
+        handles.append(sample(loss_words(loss), **look))
+    if target == 0 and "quadratic" in losses:
+        low, high = (np.log(a / (1 - a)) for a in (output[usable].min(), output[usable].max()))
+        a = 1 / (1 + np.exp(-np.linspace(low, high, 400)))
         panel.plot(a, quadratic_acceleration(a), **_THEORY)
-        words = r"theory: $(4/27)/(a_0^2(1 - a_0))$"
-        handles.append(Line2D([], [], label=words, **_THEORY))
+        handles.append(sample(r"theory: $(4/27)/(a_0^2(1 - a_0))$", **_THEORY))
     panel.set_yscale("log")
-    _share_axis(panel, room, "first output $a_0$")
-    panel.set_ylabel("acceleration (peak / first gradient)", fontsize=room.font)
-    legend_below(figure, room, handles)
+    _label_shares(panel, page, "first output $a_0$", "acceleration (peak / first gradient)")
+    legend_below(figure, page, handles)
     return figure
 
 
-def accelerated(lattice: Lattice) -> NDArray[np.bool_]:
-    """Rows whose acceleration is known to the end and whose output a logit scale can show."""
+def accelerated(lattice: Lattice) -> Booleans:
+    """Return the rows that were followed to T90 and whose output a logit scale can show."""
     output = lattice.numbers("initial_output")
     followed = lattice.frame["tenth_epochs"].notna().to_numpy()
     shown = (output > _CLOSEST) & (output < 1 - _CLOSEST)
     return np.isfinite(lattice.numbers("acceleration")) & followed & shown
 
 
-def _logit(shares: Float64) -> tuple[float, float]:
-    low, high = float(shares.min()), float(shares.max())
-    return float(np.log(low / (1 - low))), float(np.log(high / (1 - high)))
-
-
-def _dots(number: int) -> dict[str, Any]:
-    return {
-        "color": INKS[number % len(INKS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "markersize": 2.2,
-        "markerfacecolor": "none",
-        "markeredgewidth": 0.5,
-        "linestyle": "none",
-    }
-
-
 @styled
 def collapse(
     frame: pd.DataFrame, *, losses: Sequence[str] | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws plateau lengths times step size against z₀, where all learning rates fall together.
+    """Draw the plateau length times the step size against z₀ for all learning rates.
 
-    Along the gradient flow T10 · η (1 + x²) depends on z₀ = w₀x + b₀ and the target alone; what
-    scatters is the discreteness of epochs.
+    Along the gradient flow T10 · η (1 + x²) depends only on z₀ = w₀x + b₀ and the target, so all
+    learning rates fall on one curve. The discreteness of epochs causes the scatter.
 
     Args:
         frame: a table of results of the single neuron.
-        losses: which losses; by default all.
+        losses: the losses to draw; by default all.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Returns:
-        The figure, a panel for each loss, the dots in the colours of up to 9 learning rates.
+        The figure, with one panel per loss and one colour for each of up to 9 learning rates.
 
     Raises:
-        PlateaumapError: the learning rate does not vary, or no run left its plateau.
+        PlateaumapError: The learning rate does not vary, or no run left its plateau.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axes = [pm.linspace("w0", 0, 4, 10), pm.values("lr", [0.1, 1])]
+        >>> frame = pm.run(pm.Sweep(axes=axes, fixed={"b0": 0}, horizon=500))
+        >>> len(pm.figures.collapse(frame).axes)
+        2
     """
-    room = size_named(size)
-    lattice = _read(frame, ("w0", "b0", "lr", "x"), "collapse")
-    chosen = choose(lattice, losses, "collapse")
+    page = size_named(size)
+    lattice = read(frame, "collapse", ("w0", "b0", "lr", "x"))
+    losses = choose(lattice, losses, "collapse")
     groups = group(lattice, [lattice.axis_of("lr")], {}, "collapse")
     z, scaled = collapsing(lattice)
     usable = np.isfinite(lattice.lengths) & np.isfinite(z)
@@ -276,24 +273,20 @@ def collapse(
     scale = scale_of(z[usable], is_log=False)
     z = np.where(usable, scale.drawn(z), np.nan)
     lines = len(groups.titles)
-    handles = [
-        Line2D([], [], label=title, **_dots(line) | {"color": ink(line, lines)})
-        for line, title in enumerate(groups.titles)
-    ]
-    figure, panels = loss_panels(room, chosen, lines)
-    for panel, loss in zip(panels, chosen, strict=True):
-        own = usable & (lattice.loss_codes == lattice.losses.index(loss))
-        for line in range(lines):
-            rows = np.flatnonzero(own & (groups.places == line))
+    looks = [loss_look(line, **_DOTS) | {"color": ink(line, lines)} for line in range(lines)]
+    figure, panels = loss_panels(page, losses, lines)
+    for panel, loss in zip(panels, losses, strict=True):
+        for line, look in enumerate(looks):
+            rows = np.flatnonzero(usable & lattice.is_loss(loss) & (groups.places == line))
             rows = rows[np.unique(z[rows].round(9), return_index=True)[1]]
             rows = thinned(rows, _MOST_POINTS // 10)
-            look = _dots(line) | {"color": ink(line, lines)}
             panel.plot(z[rows], scaled[rows], **look)
         panel.set_yscale("log")
-        scale.set_ticks(panel.xaxis, most_ticks(room, len(chosen)))
-        panel.set_xlabel(scale.label("$z_0 = w_0 x + b_0$"), fontsize=room.font)
-    panels[0].set_ylabel(r"$T_{10} \, \eta \, (1 + x^2)$", fontsize=room.font)
-    legend_below(figure, room, handles)
+        scale.set_ticks(panel.xaxis, most_ticks(page, len(losses)))
+        panel.set_xlabel(scale.label("$z_0 = w_0 x + b_0$"))
+    panels[0].set_ylabel(r"$T_{10} \, \eta \, (1 + x^2)$")
+    samples = [sample(title, **look) for title, look in zip(groups.titles, looks, strict=True)]
+    legend_below(figure, page, samples)
     return figure
 
 
@@ -308,71 +301,71 @@ def collapsing(lattice: Lattice) -> tuple[Float64, Float64]:
 def plateau_fraction(
     frame: pd.DataFrame, *, losses: Sequence[str] | None = None, size: SizeName = "page"
 ) -> Figure:
-    """Draws the plateau fraction F = T10/T90 against the learning rate.
+    """Draw the plateau fraction F = T10/T90 against the learning rate.
 
-    For each loss the median over the starts that can leave their plateau and, shaded, from the
-    least to the most that was seen. A run that was not followed to T90 counts as a bound: F is at
-    most T10 over the epochs that were run, or 1. Bars span what the median can be. For a matching
-    loss such as cross-entropy, F ≤ 1/9 (dashed) at every learning rate, as long as targets are 0
-    or 1, or η (1 + x²) ≤ 4.
+    Each loss has a line for the median over the runs that can leave their plateau, and a shaded
+    band from the least to the largest observed value. A run that was not followed to T90 counts as
+    a bound: F is at most T10 over the epochs that were run, or 1. Bars show the possible values of
+    the median. For a matching loss such as cross-entropy, F ≤ 1/9 (dashed) at every learning rate
+    if the targets are 0 or 1, or if η (1 + x²) ≤ 4.
 
     Args:
         frame: a table of results.
-        losses: which losses; by default all.
+        losses: the losses to draw; by default all.
         size: "page" (180 mm wide) or "column" (85 mm).
 
     Raises:
-        PlateaumapError: the learning rate does not vary, or no run reached T90.
+        PlateaumapError: The learning rate does not vary, or no run reached T90.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axes = [pm.linspace("w0", 0, 3, 5), pm.values("lr", [0.5, 1, 2])]
+        >>> frame = pm.run(pm.Sweep(axes=axes, fixed={"b0": 0}, horizon=500))
+        >>> pm.figures.plateau_fraction(frame).axes[0].get_ylim()
+        (np.float64(0.0), np.float64(1.0))
     """
-    room = size_named(size)
-    lattice = _read(frame, ("lr", "plateau_fraction"), "plateau_fraction")
-    chosen = choose(lattice, losses, "plateau_fraction")
+    page = size_named(size)
+    lattice = read(frame, "plateau_fraction", ("lr", "plateau_fraction"))
+    losses = choose(lattice, losses, "plateau_fraction")
     axis = lattice.axis_of("lr")
     require_drawable(axis.columns["lr"], "plateau_fraction", "lr")
     fraction = fraction_bounds(lattice)
     if not fraction.exact.any():
         raise PlateaumapError("plateau_fraction: no run of this table reached T90")
-    figure = new_figure(room, 0.4 * room.width + 26, layout="constrained")
+    figure = new_figure(page, 0.4 * page.width + 26, layout="constrained")
     panel = figure.subplots()
     handles: list[Artist] = []
-    for number, loss in enumerate(chosen):
-        own = lattice.loss_codes == lattice.losses.index(loss)
-        spread = _spread(axis.columns["lr"][axis.places[own]], fraction.at(own))
-        colour, mark = INKS[number % len(INKS)], MARKERS[number % len(MARKERS)]
+    for number, loss in enumerate(losses):
+        rows = lattice.is_loss(loss)
+        spread = _spread(axis.columns["lr"][axis.places[rows]], fraction.at(rows))
+        look = loss_look(number, markersize=3)
         seen = spread.dropna(subset=["least"])
-        panel.fill_between(seen.index, seen["least"], seen["most"], color=colour, alpha=0.2, lw=0)
-        look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 3}
+        band = seen.index, seen["least"], seen["most"]
+        panel.fill_between(*band, color=look["color"], alpha=0.2, lw=0)
         panel.plot(spread.index, (spread["low"] + spread["high"]) / 2, **look)
-        panel.vlines(spread.index, spread["low"], spread["high"], color=colour, linewidth=0.8)
-        handles.append(Line2D([], [], label=f"{loss_words(loss)}, median", **look))
+        bars = spread.index, spread["low"], spread["high"]
+        panel.vlines(*bars, color=look["color"], linewidth=0.8)
+        handles.append(sample(f"{loss_words(loss)}, median", **look))
     panel.axhline(MATCHING_FRACTION, **_THEORY)
-    handles.append(
-        Line2D(
-            [],
-            [],
-            label="1/9: the most for a matching loss\n(y in {0, 1} or η (1 + x²) ≤ 4)",
-            **_THEORY,
-        )
-    )
+    words = "1/9: the most for a matching loss\n(y in {0, 1} or η (1 + x²) ≤ 4)"
+    handles.append(sample(words, **_THEORY))
     panel.set(xscale="log", ylim=(0, 1))
-    few_ticks(panel, room, 1)
-    panel.grid(True)
-    panel.tick_params(which="both", labelsize=room.font)
-    panel.set_xlabel(r"learning rate $\eta$", fontsize=room.font)
-    panel.set_ylabel("plateau fraction $F = T_{10}/T_{90}$", fontsize=room.font)
-    legend_below(figure, room, handles)
+    few_ticks(panel, page, 1)
+    label_panel(panel, page, r"learning rate $\eta$", "plateau fraction $F = T_{10}/T_{90}$")
+    legend_below(figure, page, handles)
     return figure
 
 
 def fraction_bounds(lattice: Lattice) -> Bounds:
-    """Return what is known of the plateau fraction T10/T90 of each run.
+    """Return the bounds of the plateau fraction T10/T90 of each run.
 
-    NaN where a run has none: it started converged, diverged, or never leaves its plateau.
+    They are NaN for a run without a fraction: it converged at the start, diverged, or never leaves
+    its plateau.
     """
     fraction = lattice.numbers("plateau_fraction")
     with np.errstate(divide="ignore", invalid="ignore"):
         most = np.fmin(lattice.lengths / lattice.stops, 1.0)
-    unknown = np.where(lattice.is_status(ESCAPED), np.where(np.isnan(most), 1.0, most), 1.0)
+    unknown = np.where(lattice.is_status(ESCAPED) & ~np.isnan(most), most, 1.0)
     none = lattice.is_status(*NEVER, *WITHOUT_PLATEAU)
     seen = np.isfinite(fraction)
     return Bounds(
@@ -382,11 +375,11 @@ def fraction_bounds(lattice: Lattice) -> Bounds:
 
 
 def _spread(rates: Float64, fraction: Bounds) -> pd.DataFrame:
-    """Return, by learning rate, the least and most fraction seen and the bounds of the median."""
-    told = {}
+    """Return the extreme observed fractions and the bounds of the median by learning rate."""
+    rows = {}
     for rate in np.unique(rates):
-        own = fraction.at(rates == rate)
-        seen = own.least[own.least == own.most]
+        part = fraction.at(rates == rate)
+        seen = part.least[part.least == part.most]
         ends = (seen.min(), seen.max()) if len(seen) else (np.nan, np.nan)
-        told[rate] = (*ends, *median_bounds(own))
-    return pd.DataFrame.from_dict(told, "index", columns=["least", "most", "low", "high"])
+        rows[rate] = (*ends, *median_bounds(part))
+    return pd.DataFrame.from_dict(rows, "index", columns=["least", "most", "low", "high"])

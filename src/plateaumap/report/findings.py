@@ -1,4 +1,4 @@
-"""What a table of results says, in sentences computed from it."""
+"""Findings: sentences about a table of results, computed from the table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from plateaumap.report.bounds import (
     NEVER,
@@ -17,12 +16,12 @@ from plateaumap.report.bounds import (
     ratio_bounds,
 )
 from plateaumap.report.comparison import usual_pair
-from plateaumap.report.lattice import CONVERGED, ESCAPED, STATUSES, Lattice, read
+from plateaumap.report.lattice import CONVERGED, ESCAPED, STATUSES, Booleans, Lattice, read
 from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.style import count
 
 STUCK_AFTER = 1000
-"""Epochs after which a run that is still on its plateau is called stuck."""
+"""The number of epochs after which a run that is still on its plateau is called stuck."""
 
 _NAMES = {"cross_entropy": "cross-entropy"}
 _WORDS = {
@@ -36,18 +35,26 @@ _WORDS = {
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
-    """Describe what a table shows, one sentence each, in plain text.
+    """Return sentences that describe a table, in plain text.
 
-    How many runs there are; for each loss the share of runs stuck beyond 1,000 epochs (or the
-    horizon, if that is less) and the shares of other endings; the median ratio of the plateau
-    lengths of two losses, in which runs that did not leave their plateau count as bounds; and the
-    plateaus of the unlucky start, if the table has it.
+    The sentences state the number of runs; for each loss the share of runs that are still on their
+    plateau after 1,000 epochs (or the horizon, if that is less) and the shares of the statuses; the
+    median ratio of the plateau lengths of two losses, in which runs that did not leave their
+    plateau count as bounds; and the plateau lengths of the unlucky initial point, if the table has
+    it.
 
     Args:
         frame: a table of results.
 
     Raises:
-        PlateaumapError: the table is empty or lacks a column.
+        PlateaumapError: The table is empty or lacks a column.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> axes = [pm.values("w0", [0.5, 2.0])]
+        >>> sweep = pm.Sweep(losses="quadratic", axes=axes, fixed={"b0": 2, "lr": 1}, horizon=200)
+        >>> findings(pm.run(sweep))[0]
+        '2 runs with quadratic.'
     """
     lattice = read(frame, "findings")
     sentences = [_size(lattice)]
@@ -64,7 +71,7 @@ def _name(loss: str) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    """A share in percent that never rounds something to nothing, or nearly all to all."""
+    """Return a share in per cent; only an empty share is "none", only a full one "all"."""
     if part in (0, whole):
         return "none" if part == 0 else "all"
     percent = 100 * part / whole
@@ -73,10 +80,6 @@ def _share(part: int, whole: int) -> str:
     if 99.9 < percent < 100:
         return f"over 99.9 % (all but {whole - part:,})"
     return f"{percent:.1f} %"
-
-
-def _own(lattice: Lattice, loss: str) -> NDArray[np.bool_]:
-    return lattice.loss_codes == lattice.losses.index(loss)
 
 
 def _size(lattice: Lattice) -> str:
@@ -90,30 +93,27 @@ def _size(lattice: Lattice) -> str:
 
 def _stuck(lattice: Lattice, loss: str) -> list[str]:
     known = plateau_bounds(lattice)
-    own = _own(lattice, loss) & known.some
-    if not own.any():
+    rows = lattice.is_loss(loss) & known.some
+    runs = int(rows.sum())
+    if not runs:
         return []
-    seen = known.least[own & lattice.is_status("censored")]
-    after = int(min(STUCK_AFTER, seen.min(initial=np.inf)))
-    left = own & (known.most <= after)
-    stuck = own & ~left & (known.least >= after)
-    unsure = int(own.sum() - left.sum() - stuck.sum())
+    horizons = known.least[rows & lattice.is_status("censored")]
+    after = int(min(STUCK_AFTER, horizons.min(initial=np.inf)))
+    left = rows & (known.most <= after)
+    stuck = rows & ~left & (known.least >= after)
+    unknown = runs - int(left.sum()) - int(stuck.sum())
     return [
-        f"{_name(loss)}: {_share(int(stuck.sum()), int(own.sum()))} of the runs with something to "
-        f"learn are {'known to be ' * bool(unsure)}still on their plateau after {count(after)} "
-        "epochs" + (f"; of {_share(unsure, int(own.sum()))} it is not known." if unsure else ".")
+        f"{_name(loss)}: {_share(int(stuck.sum()), runs)} of the runs with something to learn are "
+        f"{'known to be ' * bool(unknown)}still on their plateau after {count(after)} epochs"
+        + (f"; for {_share(unknown, runs)} this is unknown." if unknown else ".")
     ]
 
 
 def _endings(lattice: Lattice, loss: str) -> list[str]:
-    own = _own(lattice, loss)
-    counts = np.bincount(lattice.status_codes[own], minlength=len(STATUSES))
-    told = [
-        f"{_share(int(counts[STATUSES.index(status)]), int(own.sum()))} {words}"
-        for status, words in _WORDS.items()
-        if counts[STATUSES.index(status)]
-    ]
-    return [f"{_name(loss)}: of all runs, {', '.join(told)}."] if told else []
+    rows = lattice.is_loss(loss)
+    counts = {status: int((rows & lattice.is_status(status)).sum()) for status in _WORDS}
+    shares = [f"{_share(n, int(rows.sum()))} {_WORDS[s]}" for s, n in counts.items() if n]
+    return [f"{_name(loss)}: of all runs, {', '.join(shares)}."] if shares else []
 
 
 def _ratio(lattice: Lattice) -> list[str]:
@@ -123,7 +123,7 @@ def _ratio(lattice: Lattice) -> list[str]:
     ratios = paired_ratios(lattice, pair)
     points = int(ratios.some.sum())
     low, high = median_bounds(ratios)
-    if not (low > 0 or high < np.inf):  # Nothing is known; of no ratio at all both are NaN.
+    if not (low > 0 or high < np.inf):  # Nothing is known; without any ratio both are NaN.
         return []
     first, second = map(_name, pair)
     bounds = int((ratios.least < ratios.most).sum())
@@ -140,21 +140,19 @@ def _ratio(lattice: Lattice) -> list[str]:
         )
     only = int((np.isinf(ratios.most) & (ratios.least > 0)).sum())
     if only:
-        sentences.append(f"At {only:,} points only {second} is seen to leave it.")
+        sentences.append(f"At {only:,} points only {second} left its plateau.")
     return sentences
 
 
 def paired_ratios(lattice: Lattice, pair: tuple[str, ...]) -> Bounds:
-    """Return what is known, at each point of a table, of the ratio of two losses' lengths."""
+    """Return the bounds of the ratio of the plateau lengths of two losses at each point."""
     places, titles = lattice.product(lattice.axes)
     known = plateau_bounds(lattice)
-    both = []
-    for loss in pair[:2]:
-        rows = np.flatnonzero(_own(lattice, loss))
-        own = Bounds(np.full(len(titles), np.nan), np.full(len(titles), np.nan))
-        own.least[places[rows]], own.most[places[rows]] = known.least[rows], known.most[rows]
-        both.append(own)
-    return ratio_bounds(*both)
+    first, second = (np.full((2, len(titles)), np.nan) for _ in range(2))
+    for lengths, loss in zip((first, second), pair, strict=False):
+        rows = lattice.is_loss(loss)
+        lengths[:, places[rows]] = known.at(rows)
+    return ratio_bounds(Bounds(*first), Bounds(*second))
 
 
 def _between(low: float, high: float) -> str:
@@ -172,7 +170,7 @@ def _ratio_words(ratio: float) -> str:
 
 
 def _unlucky(lattice: Lattice) -> list[str]:
-    """The plateaus of the unlucky start, for each learning rate that the table has."""
+    """Return a sentence per loss with the plateau length of the unlucky start at each rate."""
     names = ("w0", "b0", "x", "y", "lr")
     if not set(names) <= set(lattice.frame.columns):
         return []
@@ -181,39 +179,31 @@ def _unlucky(lattice: Lattice) -> list[str]:
         return []
     sentences = []
     for loss in lattice.losses:
-        rows = np.flatnonzero(here & _own(lattice, loss))
-        if len(rows):
-            told = [f"{_length(lattice, row)} at lr = {_rate(lattice, row)}" for row in rows]
+        rows = np.flatnonzero(here & lattice.is_loss(loss)).tolist()
+        rates = lattice.frame["lr"].to_numpy()
+        lengths = [f"{_length(lattice, row)} at lr = {rates[row]:g}" for row in rows]
+        if lengths:
             sentences.append(
-                f"{_name(loss)}: from the unlucky start (w0 = 2, b0 = 2) the plateau lasts "
-                f"{', '.join(told)} (epochs)."
+                f"{_name(loss)}: from the unlucky start (w0 = 2, b0 = 2) the plateau length in "
+                f"epochs is {', '.join(lengths)}."
             )
     return sentences
 
 
-def _rate(lattice: Lattice, row: np.int64) -> str:
-    return f"{lattice.frame['lr'].iloc[row]:g}"
-
-
-def _length(lattice: Lattice, row: np.int64) -> str:
+def _length(lattice: Lattice, row: int) -> str:
     status = STATUSES[lattice.status_codes[row]]
     if status == ESCAPED:
         return count(lattice.lengths[row])
     if status == "censored":
         return f"more than {count(last_seen(lattice)[row])}"
     words = status.replace("_", " ")
-    return f"without end ({words})" if status in NEVER else f"no number ({words})"
+    return f"infinite ({words})" if status in NEVER else f"unknown ({words})"
 
 
-def rows_at(lattice: Lattice, point: Mapping[str, float]) -> NDArray[np.bool_]:
-    """The rows at a point, found on each axis by the place whose value is the nearest."""
+def rows_at(lattice: Lattice, point: Mapping[str, float]) -> Booleans:
+    """Return the rows at a point, whose values may differ from it by rounding."""
     here = np.ones(len(lattice.frame), bool)
     for name, value in point.items():
-        axis = next((axis for axis in lattice.axes if name in axis.names), None)
-        if axis is None:
-            column = lattice.frame[name].to_numpy(np.float64)[:1]
-            here &= bool(np.isclose(column, value, rtol=1e-12, atol=0).all())
-        else:
-            near = np.isclose(axis.columns[name], value, rtol=1e-12, atol=0)
-            here &= near[axis.places]
+        column = lattice.frame[name].to_numpy(np.float64)
+        here &= np.isclose(column, value, rtol=1e-12, atol=0)
     return here

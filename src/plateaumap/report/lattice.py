@@ -1,12 +1,12 @@
-"""What a table of results says about its own shape: losses, axes, and which row is which cell.
+"""The shape of a table of results: its losses, its axes, and the row of each cell of a map.
 
-Only the index columns are asked where a row belongs; coordinates are never compared as floats.
-Names whose index columns agree in every row varied together and are one axis.
+Only the index columns decide to which cell a row belongs; coordinates are never compared as
+floats. Names whose index columns agree in every row varied together and form one axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plateaumap.inputs.errors import PlateaumapError, advice
-from plateaumap.report.scales import Scale, coordinate_words, edges_between, scale_of
-from plateaumap.report.style import STATUS_LOOKS, equation, short
+from plateaumap.report.scales import Scale, edges_between, scale_of
+from plateaumap.report.style import STATUS_LOOKS, axis_words, equation, short
 from plateaumap.table.display import value_text
 
 ESCAPED = "escaped"
@@ -27,6 +27,7 @@ _SUFFIX = "_index"
 
 Float64 = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 Words = Mapping[str, tuple[str, ...]]
 
 
@@ -35,10 +36,10 @@ class Axis:
     """One axis of a table.
 
     Attributes:
-        names: the coordinates that vary along it, together if there are several.
-        columns: for each name its values, of shape (size,), in the table's order.
-        places: for each row of the table its place on the axis, of shape (rows,).
-        words: what the values of a coordinate with choices stand for.
+        names: the coordinates along the axis; several names vary together.
+        columns: the values of each coordinate, of shape (size,), in the order of the table.
+        places: the place of each row on the axis, of shape (rows,).
+        words: the choices of each coordinate whose values are positions in a list of choices.
     """
 
     names: tuple[str, ...]
@@ -48,22 +49,24 @@ class Axis:
 
     @property
     def size(self) -> int:
-        """How many places it has."""
+        """Return the number of places."""
         return len(self.columns[self.names[0]])
 
-    def plain_title(self, place: int) -> str:
-        """Such as `lr = 0.15, y = 0`, without formulas."""
-        return ", ".join(f"{name} = {value_text(self.given(name, place))}" for name in self.names)
+    @property
+    def varying(self) -> list[str]:
+        """Return the coordinates that take more than one value."""
+        return [name for name in self.names if len(np.unique(self.columns[name])) > 1]
 
-    def given(self, name: str, place: int) -> float | str:
-        """The value of a coordinate at a place, as it was given: of choices the word."""
-        return given_value(name, self.columns[name][place], self.words)
+    def plain_title(self, place: int) -> str:
+        """Return text such as `lr = 0.15, y = 0`, without formulas."""
+        return plain_equations({name: self._value(name, place) for name in self.names})
 
     def title(self, place: int) -> str:
-        """Such as `η = 0.15, y = 0`."""
-        return ", ".join(
-            _equation(name, self.columns[name][place], self.words) for name in self.names
-        )
+        """Return text such as `η = 0.15, y = 0`."""
+        return equations({name: self._value(name, place) for name in self.names})
+
+    def _value(self, name: str, place: int) -> float | str:
+        return display_value(name, self.columns[name][place], self.words)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,11 @@ class Lattice:
     """A table and its shape.
 
     Attributes:
-        frame: the table.
-        losses: the losses that occur in it, in the order of their category.
-        axes: its axes of more than one place, the slowest first.
+        frame: the table; coordinates with choices are the positions of the choices.
+        losses: the losses of the table, in the order of their category.
+        axes: the axes of more than one place, the slowest first.
         fixed: the coordinates that do not vary.
-        words: what the numbers of coordinates with choices stand for; in `frame`, too, these
-            coordinates are the positions of the choices.
+        words: the choices of each coordinate with choices.
     """
 
     frame: pd.DataFrame
@@ -87,88 +89,108 @@ class Lattice:
 
     @cached_property
     def loss_codes(self) -> Integers:
-        """For each row the position of its loss in `losses`, of shape (rows,)."""
+        """Return the position of each row's loss in `losses`, of shape (rows,)."""
         return _codes(self.frame["loss"], self.losses)
 
     @cached_property
     def status_codes(self) -> Integers:
-        """For each row the position of its status in `STATUSES`, of shape (rows,)."""
+        """Return the position of each row's status in `STATUSES`, of shape (rows,)."""
         return _codes(self.frame["status"], STATUSES)
 
-    def is_status(self, *names: str) -> NDArray[np.bool_]:
-        """For each row whether its status is one of `names`."""
+    def is_loss(self, name: str) -> Booleans:
+        """Return whether each row has a loss, of shape (rows,)."""
+        return self.loss_codes == self.losses.index(name)
+
+    def is_status(self, *names: str) -> Booleans:
+        """Return whether the status of each row is one of `names`, of shape (rows,)."""
         return np.isin(self.status_codes, [STATUSES.index(name) for name in names])
 
     def numbers(self, column: str) -> Float64:
-        """A column as float64, NaN where null; integers above 2⁵³ are rounded, as for drawing."""
+        """Return a column as float64, NaN where null. Integers above 2⁵³ are rounded."""
         return self.frame[column].to_numpy(np.float64, na_value=np.nan)
 
     @cached_property
     def lengths(self) -> Float64:
-        """T10 in epochs, NaN where there is none, of shape (rows,)."""
+        """Return T10 in epochs, NaN where it is null, of shape (rows,)."""
         return self.numbers("plateau_epochs")
 
     @cached_property
     def stops(self) -> Float64:
-        """The epochs that each run was followed, of shape (rows,)."""
+        """Return the number of epochs that each run was followed, of shape (rows,)."""
         return self.numbers("epochs_run")
 
+    @property
+    def varying(self) -> list[str]:
+        """Return the coordinates on the axes, in order."""
+        return [name for axis in self.axes for name in axis.names]
+
     def axis_of(self, name: str) -> Axis:
-        """The axis along which a coordinate varies.
+        """Return the axis along which a coordinate varies.
 
         Raises:
-            PlateaumapError: it varies along none.
+            PlateaumapError: The coordinate does not vary.
         """
         for axis in self.axes:
             if name in axis.names:
                 return axis
-        known = [name for axis in self.axes for name in axis.names]
         raise PlateaumapError(
             f"{name!r} does not vary in this table (axes with more than one value: "
-            f"{', '.join(known) or 'none'}); choose another axis"
+            f"{', '.join(self.varying) or 'none'}); choose another axis"
         )
 
     @property
-    def given_fixed(self) -> dict[str, float | str]:
-        """The fixed coordinates as they were given: of choices the word."""
-        return {name: given_value(name, value, self.words) for name, value in self.fixed.items()}
+    def displayed_fixed(self) -> dict[str, float | str]:
+        """Return the fixed coordinates; a coordinate with choices is a word."""
+        return {name: display_value(name, v, self.words) for name, v in self.fixed.items()}
 
     def plain_fixed(self) -> str:
-        """The fixed coordinates, such as `x = 1, lr = 0.5`, without formulas."""
-        return ", ".join(f"{name} = {value_text(v)}" for name, v in self.given_fixed.items())
+        """Return the fixed coordinates as text such as `x = 1, lr = 0.5`, without formulas."""
+        return plain_equations(self.displayed_fixed)
 
     def describe_fixed(self, without: Sequence[str] = ()) -> str:
-        """The fixed coordinates, such as `x = 1, y = 0`."""
-        return ", ".join(
-            _equation(name, value, self.words)
-            for name, value in self.fixed.items()
-            if name not in without
-        )
+        """Return the fixed coordinates as text such as `x = 1, y = 0`."""
+        values = self.displayed_fixed.items()
+        return equations({name: value for name, value in values if name not in without})
 
     def product(self, axes: Sequence[Axis]) -> tuple[Integers, list[str]]:
-        """Joins axes into one in C order: each row's place on it, and a title for each place."""
+        """Join axes into one in C order; return each row's place and each place's title."""
         places = np.zeros(len(self.frame), np.int64)
         titles = [""]
         for axis in axes:
             places = places * axis.size + axis.places
-            own = [axis.title(place) for place in range(axis.size)]
-            titles = [", ".join(filter(None, pair)) for pair in _pairs(titles, own)]
+            ends = [axis.title(place) for place in range(axis.size)]
+            titles = [", ".join(filter(None, (head, end))) for head in titles for end in ends]
         return places, titles
 
 
-def _pairs(first: list[str], second: list[str]) -> list[tuple[str, str]]:
-    return [(one, other) for one in first for other in second]
+def display_value(name: str, value: float, words: Words) -> float | str:
+    """Return the value of a coordinate; for a coordinate with choices, its word."""
+    return words[name][int(value)] if name in words else value
 
 
-def read(frame: pd.DataFrame, figure: str) -> Lattice:
-    """The shape of a table.
+def plain_equations(values: Mapping[str, float | str]) -> str:
+    """Return text such as `lr = 0.15, y = 0`, without formulas."""
+    return ", ".join(f"{name} = {value_text(value)}" for name, value in values.items())
+
+
+def equations(values: Mapping[str, float | str]) -> str:
+    """Return text such as `η = 0.15, y = 0`."""
+    return ", ".join(
+        f"{short(name)} = {value}" if isinstance(value, str) else equation(name, value)
+        for name, value in values.items()
+    )
+
+
+def read(frame: pd.DataFrame, figure: str, columns: Iterable[str] = ()) -> Lattice:
+    """Return the shape of a table.
 
     Args:
         frame: a table of results, or some of its rows.
-        figure: who asks, for messages.
+        figure: the name of the figure, for messages.
+        columns: columns that the figure needs in addition to `MEASURED`.
 
     Raises:
-        PlateaumapError: it has no rows, lacks a column, or knows a status that we do not.
+        PlateaumapError: The table has no rows, lacks a column, or has an unknown status.
     """
     if not isinstance(frame, pd.DataFrame):
         raise PlateaumapError(
@@ -176,13 +198,14 @@ def read(frame: pd.DataFrame, figure: str) -> Lattice:
             "`run` and `load` return one"
         )
     require(frame, MEASURED, figure)
+    require(frame, columns, figure)
     if not len(frame):
         raise PlateaumapError(f"{figure} has nothing to draw: the table has no rows")
     unknown = set(frame["status"].dropna().unique()) - set(STATUSES)
     if unknown or frame["status"].isna().any():
         raise PlateaumapError(
-            f"{figure}: the table's status is {', '.join(map(repr, sorted(unknown))) or 'null'} "
-            f"in some rows; known: {', '.join(STATUSES)}"
+            f"{figure}: the status of some rows is "
+            f"{', '.join(map(repr, sorted(unknown))) or 'null'}; known: {', '.join(STATUSES)}"
         )
     coordinates = _coordinates(frame)
     words = {
@@ -191,50 +214,36 @@ def read(frame: pd.DataFrame, figure: str) -> Lattice:
         if isinstance(frame[name].dtype, pd.CategoricalDtype)
     }
     frame = frame.assign(**{name: frame[name].cat.codes for name in words}) if words else frame
-    axes, indexed = _axes(frame)
-    axes = [replace(axis, words=words) for axis in axes]
-    single = {name: column for axis in axes for name, column in axis.columns.items()}
-    fixed = {name: float(frame[name].iloc[0]) for name in coordinates if name not in indexed}
-    fixed |= {name: float(column[0]) for name, column in single.items() if len(column) == 1}
+    axes = [replace(axis, words=words) for axis in _axes(frame)]
+    varying = {name for axis in axes if axis.size > 1 for name in axis.names}
     return Lattice(
         frame=frame,
         losses=_losses(frame),
         axes=tuple(axis for axis in axes if axis.size > 1),
-        fixed={name: fixed[name] for name in coordinates if name in fixed},
+        fixed={n: float(frame[n].iloc[0]) for n in coordinates if n not in varying},
         words=words,
     )
 
 
-def given_value(name: str, value: float, words: Words) -> float | str:
-    """The value of a coordinate as it was given: for one with choices, the word."""
-    return words[name][int(value)] if name in words else value
-
-
-def _equation(name: str, value: float, words: Words) -> str:
-    if name not in words:
-        return equation(name, value)
-    return f"{short(name)} = {words[name][int(value)]}"
-
-
-def require(frame: pd.DataFrame, columns: Sequence[str], figure: str) -> None:
-    """Raises unless the table has these columns.
+def require(frame: pd.DataFrame, columns: Iterable[str], figure: str) -> None:
+    """Raise an error unless a table has all of these columns.
 
     Raises:
-        PlateaumapError: names those that it lacks.
+        PlateaumapError: The table lacks columns, which the message names.
     """
+    columns = list(columns)
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise PlateaumapError(
             f"{figure} needs the columns {', '.join(columns)}; the table lacks "
-            f"{', '.join(missing)}: give it a table such as `run` and `load` return"
+            f"{', '.join(missing)}: pass a table that `run` or `load` returned"
         )
 
 
 def _losses(frame: pd.DataFrame) -> tuple[str, ...]:
     column = frame["loss"]
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.cat.remove_unused_categories()
-        return tuple(map(str, column.cat.categories))
+        return tuple(map(str, column.cat.remove_unused_categories().cat.categories))
     return tuple(map(str, column.unique()))
 
 
@@ -243,63 +252,49 @@ def _codes(column: pd.Series, names: Sequence[str]) -> Integers:
 
 
 def _coordinates(frame: pd.DataFrame) -> list[str]:
-    """The coordinates stand between the loss and the indices, or else the status."""
-    names: list[str] = []
-    for name in frame.columns:
-        if name == "status":
-            break
-        if name != "loss" and not name.endswith(_SUFFIX):
-            names.append(name)
-    indexed = [name.removesuffix(_SUFFIX) for name in _index_columns(frame)]
-    return [*names, *(name for name in indexed if name not in names)]
+    """Return the columns between the loss and the status, and the columns with an index."""
+    columns = list(map(str, frame.columns))
+    before = columns[: columns.index("status")]
+    names = [name for name in before if name != "loss" and not name.endswith(_SUFFIX)]
+    return list(dict.fromkeys([*names, *_indexed(frame)]))
 
 
-def _index_columns(frame: pd.DataFrame) -> list[str]:
-    return [
-        name
-        for name in map(str, frame.columns)
-        if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in frame.columns
-    ]
+def _indexed(frame: pd.DataFrame) -> list[str]:
+    columns = list(map(str, frame.columns))
+    names = [name.removesuffix(_SUFFIX) for name in columns if name.endswith(_SUFFIX)]
+    return [name for name in names if name in columns]
 
 
-def _axes(frame: pd.DataFrame) -> tuple[list[Axis], set[str]]:
+def _axes(frame: pd.DataFrame) -> list[Axis]:
     axes: list[Axis] = []
-    for column in _index_columns(frame):
-        name = column.removesuffix(_SUFFIX)
-        index = frame[column].to_numpy(np.int64)
-        present = np.flatnonzero(np.bincount(index))
-        rank = np.zeros(present[-1] + 1, np.int64)
-        rank[present] = np.arange(len(present))
-        places = rank[index]
-        first = np.zeros(len(present), np.int64)
-        first[places[::-1]] = np.arange(len(frame))[::-1]
-        values = frame[name].to_numpy(np.float64)[first]
+    for name in _indexed(frame):
+        index = frame[f"{name}{_SUFFIX}"].to_numpy(np.int64)
+        _, first, places = np.unique(index, return_index=True, return_inverse=True)
+        values = {name: frame[name].to_numpy(np.float64)[first]}
         twin = next((a for a in axes if a.size > 1 and np.array_equal(a.places, places)), None)
         if twin is None:
-            axes.append(Axis((name,), {name: values}, places))
+            axes.append(Axis((name,), values, places))
         else:
-            joined = Axis((*twin.names, name), {**twin.columns, name: values}, places)
+            joined = Axis((*twin.names, name), {**twin.columns, **values}, places)
             axes[axes.index(twin)] = joined
-    return axes, {name for axis in axes for name in axis.names}
+    return axes
 
 
 def choose(
-    lattice: Lattice, wanted: Sequence[str] | None, figure: str, least: int = 1
+    lattice: Lattice, losses: Sequence[str] | None, figure: str, least: int = 1
 ) -> tuple[str, ...]:
-    """The losses to draw: those wanted, or all.
+    """Return the losses to draw: `losses`, or by default all losses of the table.
 
     Raises:
-        PlateaumapError: one is not in the table, or there are fewer than `least`.
+        PlateaumapError: A loss is not in the table, or there are fewer than `least`.
     """
-    losses = lattice.losses if wanted is None else tuple(wanted)
-    for loss in losses:
+    names = lattice.losses if losses is None else tuple(losses)
+    for loss in names:
         if loss not in lattice.losses:
             raise PlateaumapError(f"{figure}: no loss {loss!r}; {advice(loss, lattice.losses)}")
-    if len(losses) < least:
-        raise PlateaumapError(
-            f"{figure} compares {least} losses; the table has {', '.join(losses)}"
-        )
-    return losses
+    if len(names) < least:
+        raise PlateaumapError(f"{figure} compares {least} losses; the table has {', '.join(names)}")
+    return names
 
 
 @dataclass(frozen=True)
@@ -308,9 +303,9 @@ class Direction:
 
     Attributes:
         name: the coordinate.
-        scale: how its values are drawn.
-        edges: borders of its cells where they are drawn, of shape (size + 1,), ascending.
-        places: for each row of the table its cell, of shape (rows,).
+        scale: the scale on which its values are drawn.
+        edges: the borders of the cells on that scale, of shape (size + 1,), ascending.
+        places: the cell of each row of the table, of shape (rows,).
     """
 
     name: str
@@ -320,60 +315,55 @@ class Direction:
 
     @cached_property
     def centres(self) -> Float64:
-        """Where its values are drawn, of shape (size,), ascending."""
+        """Return the positions of the values on the scale, of shape (size,), ascending."""
         return self.scale.drawn(self.scale.values)
 
     @property
     def label(self) -> str:
-        """The axis's label."""
-        return coordinate_words(self.name, self.scale)
+        """Return the label of the axis."""
+        return self.scale.label(axis_words(self.name))
 
     @property
     def is_log(self) -> bool:
-        """Whether it is drawn on a logarithmic scale."""
+        """Return whether the scale is logarithmic."""
         return self.scale.is_log
 
     @property
     def is_even(self) -> bool:
-        """Whether all cells are equally wide on a linear scale."""
+        """Return whether all cells have the same width on a linear scale."""
         widths = np.diff(self.edges)
         return not self.is_log and bool(np.allclose(widths, widths[0], rtol=1e-6))
 
 
 def direction(axis: Axis, name: str, figure: str) -> Direction:
-    """One coordinate's axis as a direction of a map.
+    """Return a coordinate of an axis as a direction of a map.
 
     Raises:
-        PlateaumapError: a value occurs twice, so that cells would lie on each other.
+        PlateaumapError: A value occurs twice, so that two cells would coincide.
     """
-    values = axis.columns[name]
-    order = np.argsort(values, kind="stable")
-    if not np.all(values[order][1:] > values[order][:-1]):
+    values, places = np.unique(axis.columns[name], return_inverse=True)
+    if len(values) < axis.size or np.isnan(values).any():
         raise PlateaumapError(
-            f"{figure}: {name} takes a value twice along its axis, so its cells would lie on "
-            "each other; choose another axis"
+            f"{figure}: {name} takes a value twice along its axis, so two cells would coincide; "
+            "choose another axis"
         )
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
     scale = scale_of(values)
     centres = scale.drawn(scale.values)
     edges = np.exp(edges_between(np.log(centres))) if scale.is_log else edges_between(centres)
-    return Direction(name, scale, edges, rank[axis.places])
+    return Direction(name, scale, edges, places[axis.places])
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A table as maps: one for each loss and each row of panels.
+    """A table as maps: one map for each loss and each row of panels.
 
     Attributes:
-        lattice: the table's shape.
+        lattice: the shape of the table.
         losses: the losses, in order.
-        titles: one for each row of panels.
+        titles: the title of each row of panels.
         x: the direction to the right.
         y: the direction upward.
-        rows: which row of the table each cell is, −1 where there is none; of shape
-            (losses, titles, y, x).
-        left_out: how many rows of panels were left out.
+        rows: the row of the table of each cell, −1 for none, of shape (losses, titles, y, x).
     """
 
     lattice: Lattice
@@ -382,15 +372,19 @@ class Stack:
     x: Direction
     y: Direction
     rows: Integers
-    left_out: int = 0
+
+    @property
+    def directions(self) -> tuple[Direction, Direction]:
+        """Return both directions."""
+        return self.x, self.y
 
     def take(self, values: NDArray) -> np.ma.MaskedArray:
-        """One value for each cell, masked where there is none, of the shape of `rows`."""
+        """Return the value of each cell, of the shape of `rows`, masked where there is no row."""
         return np.ma.MaskedArray(values[self.rows], mask=self.rows < 0)
 
 
 MOST_ROWS = 24
-"""Rows of panels that a figure can hold; of more, some are drawn, evenly spread."""
+"""The largest number of rows of panels in a figure; of more, evenly spread ones are drawn."""
 
 
 def stack(
@@ -401,75 +395,55 @@ def stack(
     figure: str,
     most_rows: int = MOST_ROWS,
 ) -> Stack:
-    """The table as maps over two coordinates; any further axes become rows of panels.
+    """Return the table as maps over two coordinates; further axes become rows of panels.
 
     Args:
-        lattice: the table's shape.
+        lattice: the shape of the table.
         losses: the losses to draw.
-        x: the coordinate to the right; by default w0, or else the largest axis.
-        y: the coordinate upward; by default b0, or else the next largest.
-        figure: who asks, for messages.
-        most_rows: rows of panels that are drawn at most.
+        x: the coordinate to the right; by default w0 if it is on an axis, or else the largest axis.
+        y: the coordinate upward; by default b0 if it is on an axis, or else the next largest axis.
+        figure: the name of the figure, for messages.
+        most_rows: the largest number of rows of panels.
 
     Raises:
-        PlateaumapError: there are no two such axes, or two rows of the table share a cell.
+        PlateaumapError: The table has no two such axes, or two of its rows share a cell.
     """
     across, up = _two_axes(lattice, x, y, figure)
     horizontal = direction(lattice.axis_of(across), across, figure)
     vertical = direction(lattice.axis_of(up), up, figure)
-    rest = [axis for axis in lattice.axes if not {across, up} & set(axis.names)]
-    places, titles = lattice.product(rest)
+    places, titles = lattice.product([a for a in lattice.axes if not {across, up} & set(a.names)])
     shape = (len(losses), len(titles), len(vertical.centres), len(horizontal.centres))
-    chosen = np.flatnonzero(np.isin(lattice.loss_codes, [lattice.losses.index(n) for n in losses]))
-    column = np.full(len(lattice.losses), -1)
-    column[[lattice.losses.index(name) for name in losses]] = np.arange(len(losses))
-    cells = np.ravel_multi_index(
-        tuple(
-            coordinate[chosen]
-            for coordinate in (
-                column[lattice.loss_codes],
-                places,
-                vertical.places,
-                horizontal.places,
-            )
-        ),
-        shape,
-    )
+    order = [losses.index(name) if name in losses else -1 for name in lattice.losses]
+    loss_places = np.array(order)[lattice.loss_codes]
+    selected = np.flatnonzero(loss_places >= 0)
+    position = (loss_places, places, vertical.places, horizontal.places)
+    cells = np.ravel_multi_index(tuple(along[selected] for along in position), shape)
     if len(cells) and np.bincount(cells).max() > 1:
         raise PlateaumapError(
             f"{figure}: several rows of the table belong to one cell of {across} and {up}; "
             "draw one sweep at a time"
         )
     rows = np.full(np.prod(shape), -1)
-    rows[cells] = chosen
-    return _thinned(
-        Stack(lattice, tuple(losses), tuple(titles), horizontal, vertical, rows.reshape(shape)),
-        most_rows,
-    )
-
-
-def _thinned(whole: Stack, most: int) -> Stack:
-    total = len(whole.titles)
-    if total <= most:
-        return whole
-    kept = np.unique(np.linspace(0, total - 1, most).round().astype(int))
+    rows[cells] = selected
+    kept = np.arange(len(titles))
+    if len(titles) > most_rows:
+        kept = np.unique(np.linspace(0, len(titles) - 1, most_rows).round().astype(int))
     return Stack(
-        whole.lattice,
-        whole.losses,
-        tuple(whole.titles[row] for row in kept),
-        whole.x,
-        whole.y,
-        whole.rows[:, kept],
-        left_out=total - len(kept),
+        lattice,
+        tuple(losses),
+        tuple(titles[row] for row in kept),
+        horizontal,
+        vertical,
+        rows.reshape(shape)[:, kept],
     )
 
 
 def _two_axes(lattice: Lattice, x: str | None, y: str | None, figure: str) -> tuple[str, str]:
     free = [axis for axis in lattice.axes if not {x, y} & set(axis.names)]
-    named = [axis.names[0] for axis in sorted(free, key=lambda a: a.size, reverse=True)]
-    named.sort(key=lambda name: ("w0", "b0").index(name) if name in ("w0", "b0") else 2)
-    chosen = [name if name is not None else (named.pop(0) if named else None) for name in (x, y)]
-    across, up = chosen
+    names = [axis.names[0] for axis in sorted(free, key=lambda a: a.size, reverse=True)]
+    names.sort(key=lambda name: ("w0", "b0").index(name) if name in ("w0", "b0") else 2)
+    across = x if x is not None else (names.pop(0) if names else None)
+    up = y if y is not None else (names.pop(0) if names else None)
     if across is None or up is None:
         raise PlateaumapError(
             f"{figure} needs two axes with more than one value; the table has "

@@ -1,8 +1,8 @@
-"""Where panels, colour bar and legend of a map go: sizes in millimetres, decided by search.
+"""Panels of maps, and the space for their key: sizes in millimetres, chosen by search.
 
-Maps come in rows of one panel for each loss. Rows stand in blocks beside each other, as in a
-newspaper, if panels can be larger that way. The key (colour bar and legend) fills the free end of
-the last block, or stands beside the panels, or under them: wherever panels stay largest.
+Maps come in rows of one panel per loss. Rows stand in blocks beside each other, like the columns of
+a newspaper, if that makes the panels larger. The key (colour bar and legend) stands in the free end
+of the last block, or else under the panels.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from plateaumap.report.style import MM, Size, new_figure
 
 _BOTTOM, _BLOCK_GAP = 9.5, 3.0
 _HEADER, _TITLE = 3.5, 4.2
-# Dots to the inch at which labels are measured: as many as they are printed with, since
-# lettering is fitted to the dots.
+# Labels are measured at the resolution of print, because text is fitted to the dots.
 _PROBE = 300
-_KEY_WIDTH, _KEY_GAP = 29.0, 4.0
+_KEY_GAP = 4.0
 _BAR, _LINE = 12.0, 4.0
 _LARGEST, _NARROWEST_KEY = 75.0, 45.0
 
 SIDES: tuple[Literal["x", "y"], ...] = ("x", "y")
 
-Place = Literal["slot", "beside", "under"]
+Directions = tuple[Direction, Direction]
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A rectangle in millimetres from the figure's lower left corner."""
+    """A rectangle in millimetres from the lower left corner of the figure."""
 
     left: float
     bottom: float
@@ -48,13 +47,13 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Margins:
-    """Room around a panel for its labels, in millimetres, and how many ticks they leave.
+    """The space around a panel for its labels, in millimetres, and the number of ticks.
 
     Attributes:
-        left: for the labels of the axis upward and its name.
-        right: for what the labels of the axis to the right reach beyond it.
-        gap: between two panels of a row.
-        ticks: intervals between ticks along x at most; None for as many as fit usually.
+        left: the space for the labels and the name of the axis upward.
+        right: the space for tick labels of the axis to the right that extend beyond the panel.
+        gap: the space between two panels of a row.
+        ticks: the largest number of intervals between ticks along x; None for the usual number.
     """
 
     left: float = 11.5
@@ -65,19 +64,18 @@ class Margins:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Where everything goes.
+    """The positions of the panels and of the key.
 
     Attributes:
-        width: of the figure, in millimetres.
-        height: of the figure, in millimetres.
-        side: of a panel, in millimetres.
-        rows: how many rows of panels.
-        columns: panels in a row.
-        blocks: blocks of rows beside each other.
-        place: where the key is.
-        key: its rectangle.
-        margins: the room around each panel.
-        indent: of the first block, in millimetres.
+        width: the width of the figure in millimetres.
+        height: the height of the figure in millimetres.
+        side: the side of a panel in millimetres.
+        rows: the number of rows of panels.
+        columns: the number of panels in a row.
+        blocks: the number of blocks of rows beside each other.
+        key: the rectangle of the key.
+        margins: the space around each panel.
+        indent: the left margin of the first block in millimetres.
     """
 
     width: float
@@ -86,28 +84,26 @@ class Arrangement:
     rows: int
     columns: int
     blocks: int
-    place: Place
     key: Rectangle
     margins: Margins
     indent: float = 0.0
 
     @property
     def depth(self) -> int:
-        """Rows in a full block."""
+        """Return the number of rows in a full block."""
         return math.ceil(self.rows / self.blocks)
 
     def panel(self, row: int, column: int) -> Rectangle:
-        """The rectangle of a panel."""
+        """Return the rectangle of a panel."""
         block, place = divmod(row, self.depth)
         block_width = _block_width(self.side, self.columns, self.margins)
         left = self.indent + self.margins.left + block * (block_width + _BLOCK_GAP)
+        left += column * (self.side + self.margins.gap)
         bottom = self.height - _HEADER - (place + 1) * (self.side + _TITLE)
-        return Rectangle(
-            left + column * (self.side + self.margins.gap), bottom, self.side, self.side
-        )
+        return Rectangle(left, bottom, self.side, self.side)
 
     def is_lowest(self, row: int) -> bool:
-        """Whether a row is the last of its block."""
+        """Return whether a row is the last of its block."""
         return row == self.rows - 1 or (row + 1) % self.depth == 0
 
 
@@ -116,85 +112,76 @@ def _block_width(side: float, columns: int, margins: Margins) -> float:
 
 
 def arrange(size: Size, rows: int, columns: int, entries: int, margins: Margins) -> Arrangement:
-    """The arrangement with the largest panels.
+    """Return the arrangement with the largest panels.
 
     Args:
-        size: the room there is.
-        rows: rows of panels.
-        columns: panels in a row.
-        entries: lines of the legend, if they stand one below the other.
-        margins: the room around each panel.
+        size: the size of the figure.
+        rows: the number of rows of panels.
+        columns: the number of panels in a row.
+        entries: the number of entries of the legend.
+        margins: the space around each panel.
     """
-    places: tuple[Place, ...] = ("slot", "under", "beside")
     options = [
         option
         for blocks in range(1, rows + 1)
-        for place in places
-        if (option := _option(size, rows, columns, blocks, place, entries, margins)) is not None
+        for option in _options(size, (rows, columns, blocks), entries, margins)
     ]
     return max(options, key=lambda option: round(option.side, 1))
 
 
-def _option(
-    size: Size,
-    rows: int,
-    columns: int,
-    blocks: int,
-    place: Place,
-    entries: int,
-    margins: Margins,
-) -> Arrangement | None:
+def _options(
+    size: Size, shape: tuple[int, int, int], entries: int, margins: Margins
+) -> list[Arrangement]:
+    """Return the possible arrangements: the key in the free end of the last block, or below."""
+    rows, columns, blocks = shape
     depth = math.ceil(rows / blocks)
     if (blocks - 1) * depth >= rows:
-        return None
-    across = max(1, int((size.width - 8) // legend_width(size)))
-    under = _BAR + math.ceil(entries / across) * _LINE + _KEY_GAP
-    width = size.width - margins.right - (_KEY_WIDTH if place == "beside" else 0)
-    height = size.height - _HEADER - _BOTTOM - (under if place == "under" else 0)
-    per_block = (width - (blocks - 1) * _BLOCK_GAP) / blocks - margins.left
-    side = min(
-        (per_block - (columns - 1) * margins.gap) / columns, height / depth - _TITLE, _LARGEST
-    )
-    if side <= 0:
-        return None
-    panels = _HEADER + depth * (side + _TITLE) + _BOTTOM
-    block = _block_width(side, columns, margins)
-    if place == "under":
-        key = Rectangle(0, 0, size.width, under - _KEY_GAP)
-        used = blocks * (block + _BLOCK_GAP) - _BLOCK_GAP + margins.right
-        height, indent = panels + under, max(0.0, (size.width - used) / 2)
-        return Arrangement(
-            size.width, height, side, rows, columns, blocks, place, key, margins, indent
-        )
-    if place == "beside":
-        left = blocks * (block + _BLOCK_GAP)
-        key = Rectangle(left, _BOTTOM, size.width - left - 1, panels - _BOTTOM - _HEADER - _TITLE)
-    else:
-        free = blocks * depth - rows
-        slot = free * (side + _TITLE) - _BOTTOM
+        return []
+    options = []
+    per_block = (size.width - margins.right - (blocks - 1) * _BLOCK_GAP) / blocks - margins.left
+    below = _key_height(size, size.width - 8, entries) + _KEY_GAP
+    for is_below in (False, True):
+        height = size.height - _HEADER - _BOTTOM - (below if is_below else 0)
+        widest = (per_block - (columns - 1) * margins.gap) / columns
+        side = min(widest, height / depth - _TITLE, _LARGEST)
+        if side <= 0:
+            continue
+        panels = _HEADER + depth * (side + _TITLE) + _BOTTOM
+        block = _block_width(side, columns, margins)
+        if is_below:
+            key = Rectangle(0, 0, size.width, below - _KEY_GAP)
+            used = blocks * (block + _BLOCK_GAP) - _BLOCK_GAP + margins.right
+            indent = max(0.0, (size.width - used) / 2)
+            place = (size.width, panels + below, side, *shape, key, margins, indent)
+            options.append(Arrangement(*place))
+            continue
+        slot = (blocks * depth - rows) * (side + _TITLE) - _BOTTOM
         inside = block - margins.left
-        across = max(1, int(inside // legend_width(size)))
-        if inside < _NARROWEST_KEY or slot < _BAR + math.ceil(entries / across) * _LINE:
-            return None
-        left = margins.left + (blocks - 1) * (block + _BLOCK_GAP)
-        key = Rectangle(left, _BOTTOM, inside, slot)
-    return Arrangement(size.width, panels, side, rows, columns, blocks, place, key, margins)
+        if inside >= _NARROWEST_KEY and slot >= _key_height(size, inside, entries):
+            left = margins.left + (blocks - 1) * (block + _BLOCK_GAP)
+            key = Rectangle(left, _BOTTOM, inside, slot)
+            options.append(Arrangement(size.width, panels, side, *shape, key, margins))
+    return options
 
 
-def legend_width(size: Size) -> float:
-    """Millimetres that an entry of a map's legend takes."""
-    return 7.0 * size.font
+def _key_height(size: Size, width: float, entries: int) -> float:
+    return _BAR + math.ceil(entries / key_columns(size, width)) * _LINE
+
+
+def key_columns(size: Size, width: float) -> int:
+    """Return the number of entries of a legend that fit beside each other in a width."""
+    return max(1, int(width // (7.0 * size.font)))
 
 
 @dataclass(frozen=True)
 class Panels:
-    """A figure with its panels, still empty.
+    """A figure with empty panels.
 
     Attributes:
         figure: the figure.
-        arrangement: where everything is.
+        arrangement: the positions of the panels and of the key.
         axes: the panels, `axes[row][column]`.
-        size: the room there was.
+        size: the size of the figure.
     """
 
     figure: Figure
@@ -203,7 +190,7 @@ class Panels:
     size: Size
 
     def add_axes(self, rectangle: Rectangle) -> Axes:
-        """Axes in a rectangle that is given in millimetres."""
+        """Return new axes in a rectangle."""
         return _add_axes(self.figure, self.arrangement, rectangle)
 
 
@@ -215,20 +202,16 @@ def _add_axes(figure: Figure, arrangement: Arrangement, place: Rectangle) -> Axe
 
 
 def panels(
-    size: Size,
-    columns: Sequence[str],
-    rows: Sequence[str],
-    directions: tuple[Direction, Direction],
-    entries: int,
+    size: Size, columns: Sequence[str], rows: Sequence[str], directions: Directions, entries: int
 ) -> Panels:
-    """Panels with axes, titles and labels.
+    """Return a figure with panels that have axes, titles and labels.
 
     Args:
-        size: the room there is.
-        columns: a heading for each panel of a row.
-        rows: a title for each row.
-        directions: what is to the right, and what upward.
-        entries: entries of the legend.
+        size: the size of the figure.
+        columns: the heading of each panel of a row.
+        rows: the title of each row.
+        directions: the directions to the right and upward.
+        entries: the number of entries of the legend.
     """
     shape = len(rows), len(columns), entries
     rough = arrange(size, *shape, Margins())
@@ -242,7 +225,7 @@ def panels(
         for row in range(len(rows))
     )
     for row, title in enumerate(rows):
-        axes[row][0].set_title(title, loc="left", pad=2, fontsize=size.font)
+        axes[row][0].set_title(title, loc="left", pad=2)
         for column, panel in enumerate(axes[row]):
             _set_axes(panel, directions, arrangement.side, arrangement.margins.ticks)
             panel.tick_params(
@@ -251,12 +234,12 @@ def panels(
                 labelbottom=arrangement.is_lowest(row),
                 labelsize=size.font,
             )
-    _label_blocks(figure, arrangement, columns, directions, size)
+    _label_blocks(figure, arrangement, columns, directions)
     return Panels(figure, arrangement, axes, size)
 
 
-def _margins(size: Size, side: float, directions: tuple[Direction, Direction]) -> Margins:
-    """The room that the labels of such axes take, measured on a panel of about that side."""
+def _margins(size: Size, side: float, directions: Directions) -> Margins:
+    """Return the margins that the tick labels need, measured on a panel of about that side."""
     figure = Figure(figsize=(3 * side * MM, 3 * side * MM), dpi=_PROBE)
     panel = figure.add_axes((1 / 3, 1 / 3, 1 / 3, 1 / 3))
     panel.tick_params(which="both", labelsize=size.font)
@@ -281,7 +264,7 @@ def _margins(size: Size, side: float, directions: tuple[Direction, Direction]) -
 
 
 def _label_boxes(axis: Axis, renderer: RendererAgg) -> list[Bbox]:
-    """The boxes of the tick labels that are in view, in order."""
+    """Return the boxes of the visible tick labels in order."""
     low, high = sorted(axis.get_view_interval())
     rounding = 1e-6 * (high - low)
     labels = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
@@ -293,29 +276,24 @@ def _label_boxes(axis: Axis, renderer: RendererAgg) -> list[Bbox]:
 
 
 def _ticks(side: float) -> int:
-    """Intervals between ticks along an axis of so many millimetres, for short labels."""
+    """Return the number of intervals between ticks with short labels on a side of a panel."""
     return max(2, int(side / 7))
 
 
-def _set_axes(
-    panel: Axes, directions: tuple[Direction, Direction], side: float, ticks: int | None
-) -> None:
+def _set_axes(panel: Axes, directions: Directions, side: float, ticks: int | None) -> None:
     for name, axis, along in zip(SIDES, (panel.xaxis, panel.yaxis), directions, strict=True):
         along.scale.set_axis(panel, name, along.edges)
         if not along.is_log:
             along.scale.set_ticks(axis, ticks if name == "x" and ticks else _ticks(side))
         elif along.edges[-1] > 10 * along.edges[0]:
-            # Less than a decade keeps the labels of its minor ticks.
+            # An axis of less than a decade keeps the labels of its minor ticks.
             along.scale.set_ticks(axis, max(3, int(side / 8)))
 
 
 def _label_blocks(
-    figure: Figure,
-    arrangement: Arrangement,
-    columns: Sequence[str],
-    directions: tuple[Direction, Direction],
-    size: Size,
+    figure: Figure, arrangement: Arrangement, columns: Sequence[str], directions: Directions
 ) -> None:
+    """Write the headings of the columns and the names of the axes of each block."""
     width, height = arrangement.width, arrangement.height
     for first in range(0, arrangement.rows, arrangement.depth):
         last = min(first + arrangement.depth, arrangement.rows) - 1
@@ -323,29 +301,11 @@ def _label_blocks(
         right = arrangement.panel(first, len(columns) - 1)
         for column, heading in enumerate(columns):
             panel = arrangement.panel(first, column)
-            figure.text(
-                (panel.left + panel.width / 2) / width,
-                (height - 0.8) / height,
-                heading,
-                ha="center",
-                va="top",
-                fontweight="bold",
-                fontsize=size.font,
-            )
-        figure.text(
-            (low.left + right.left + right.width) / 2 / width,
-            (low.bottom - _BOTTOM + 1.2) / height,
-            directions[0].label,
-            ha="center",
-            va="bottom",
-            fontsize=size.font,
-        )
-        figure.text(
-            (low.left - arrangement.margins.left + 1.2) / width,
-            (low.bottom + high.bottom + high.height) / 2 / height,
-            directions[1].label,
-            ha="left",
-            va="center",
-            rotation=90,
-            fontsize=size.font,
-        )
+            place = (panel.left + panel.width / 2) / width, (height - 0.8) / height
+            figure.text(*place, heading, ha="center", va="top", fontweight="bold")
+        middle = (low.left + right.left + right.width) / 2
+        below = (low.bottom - _BOTTOM + 1.2) / height
+        figure.text(middle / width, below, directions[0].label, ha="center", va="bottom")
+        middle = (low.bottom + high.bottom + high.height) / 2
+        left = (low.left - arrangement.margins.left + 1.2) / width
+        figure.text(left, middle / height, directions[1].label, va="center", rotation=90)

@@ -1,8 +1,8 @@
-"""From the values of a coordinate to numbers that can be drawn, whatever their size.
+"""Scales that map the values of a coordinate to numbers of any size that can be drawn.
 
-Neither matplotlib nor a browser can lay out an axis from −8e307 to 8e307 (its width is not a
-float64), over denormal numbers (they count as zero), or between neighbouring floats (they count
-as equal). Such axes are drawn in another unit, a power of ten, or by the places of their values.
+Neither matplotlib nor a browser can draw an axis from −8e307 to 8e307 (its width is not a float64),
+an axis of denormal numbers (they count as zero), or one between neighbouring floats (they count as
+equal). The unit of such an axis is a power of ten, or it shows the places of its values.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.style import axis_words, number
+from plateaumap.report.style import number
 
 Float64 = NDArray[np.float64]
 Kind = Literal["linear", "log", "place"]
 
 LARGEST, SMALLEST = 1e290, 1e-290
-"""The sizes between which a number can stand on a logarithmic axis."""
+"""The largest and smallest numbers on a logarithmic axis."""
 
 _USUAL = 100
-"""Decimal exponents up to which a linear axis is drawn in its own unit."""
+"""The largest decimal exponent of a linear axis that is drawn in its own unit."""
 
 _FINEST = 1e-11
 """The least width of an axis relative to its values, and the least distance of two values
-relative to that width, that a picture can show."""
+relative to that width, that a figure can show."""
 
 _STEPS = (1, 2, 4, 5, 10)
 
 
 def power_of(values: ArrayLike) -> int:
-    """Return the power of ten to draw these numbers in: 0 for numbers of ordinary size."""
+    """Return the power of ten that is the unit of these numbers: 0 for numbers of usual size."""
     size = np.abs(np.asarray(values, np.float64))
     largest = float(size.max(initial=0.0, where=np.isfinite(size)))
     power = math.floor(math.log10(largest)) if largest else 0
@@ -45,11 +45,11 @@ def power_of(values: ArrayLike) -> int:
 
 
 def in_unit(values: ArrayLike, power: int) -> Float64:
-    """Return numbers in units of ten to the power; exact to rounding for denormals, too."""
+    """Return numbers in units of ten to the power, exact to rounding also for denormals."""
     if not power:
         return np.asarray(values, np.float64)
     half = -power // 2
-    with np.errstate(over="ignore"):  # Beyond every number of this unit.
+    with np.errstate(over="ignore"):  # The result is beyond every number of this unit.
         return np.asarray(values, np.float64) * 10.0**half * 10.0 ** (-power - half)
 
 
@@ -59,10 +59,10 @@ def with_unit(label: str, power: int) -> str:
 
 
 def require_drawable(values: ArrayLike, figure: str, what: str) -> None:
-    """Raise unless all numbers can stand on a logarithmic axis.
+    """Raise an error unless a logarithmic axis can show all numbers.
 
     Raises:
-        PlateaumapError: one of them is too large or too small.
+        PlateaumapError: A number is too large or too small.
     """
     numbers = np.asarray(values, np.float64)
     if numbers.size and not is_drawable(numbers):
@@ -73,17 +73,17 @@ def require_drawable(values: ArrayLike, figure: str, what: str) -> None:
 
 
 def is_drawable(values: Float64) -> bool:
-    """Return whether all numbers can stand on a logarithmic axis."""
+    """Return whether a logarithmic axis can show all numbers."""
     return bool(np.all((values >= SMALLEST) & (values <= LARGEST)))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How one coordinate is drawn.
+    """The scale on which a coordinate is drawn.
 
     Attributes:
-        kind: "linear", "log", or "place": the values' numbers 0, 1, 2, … in ascending order.
-        power: of a linear scale, the power of ten that is its unit.
+        kind: "linear", "log", or "place", which draws the ranks 0, 1, 2, … of the values.
+        power: the power of ten that is the unit of a linear scale.
         values: the distinct values, ascending.
     """
 
@@ -93,7 +93,7 @@ class Scale:
 
     @property
     def is_log(self) -> bool:
-        """Whether it is logarithmic."""
+        """Return whether the scale is logarithmic."""
         return self.kind == "log"
 
     @property
@@ -102,31 +102,31 @@ class Scale:
         return self.kind != "place" and not self.power
 
     def drawn(self, values: ArrayLike) -> Float64:
-        """Return where values are drawn; of a scale by place, NaN for others than its own."""
-        given = np.asarray(values, np.float64)
+        """Return the positions of values; NaN for an unknown value of a scale by place."""
+        numbers = np.asarray(values, np.float64)
         if self.kind != "place":
-            return in_unit(given, self.power)
-        place = np.clip(np.searchsorted(self.values, given), 0, len(self.values) - 1)
-        return np.where(self.values[place] == given, place, np.nan).astype(np.float64)
+            return in_unit(numbers, self.power)
+        place = np.clip(np.searchsorted(self.values, numbers), 0, len(self.values) - 1)
+        return np.where(self.values[place] == numbers, place, np.nan).astype(np.float64)
 
     def values_at(self, drawn: ArrayLike) -> Float64:
-        """Return the values that are drawn somewhere; of a scale by place, NaN."""
+        """Return the values at positions; NaN for a scale by place."""
         if self.kind == "place":
             return np.full(np.shape(drawn), np.nan)
         return in_unit(drawn, -self.power)
 
     def label(self, words: str) -> str:
-        """Return the axis's label."""
+        """Return the label of the axis."""
         return f"{words}, by place" if self.kind == "place" else with_unit(words, self.power)
 
     def set_axis(self, panel: Axes, name: Literal["x", "y"], limits: Float64 | None = None) -> None:
-        """Give a panel's axis this scale, and limits."""
+        """Set the scale and the limits of an axis of a panel."""
         panel.set(**{f"{name}scale": "log" if self.is_log else "linear"})
         if limits is not None:
             panel.set(**{f"{name}lim": (limits[0], limits[-1])})
 
     def set_ticks(self, axis: DrawnAxis, most: int) -> None:
-        """Set `most` intervals between ticks at most."""
+        """Set the ticks of an axis, with at most `most` intervals between them."""
         if self.kind == "log":
             axis.set_major_locator(LogLocator(numticks=most))
             axis.set_minor_formatter(NullFormatter())
@@ -140,7 +140,7 @@ class Scale:
 
 
 def _names(values: Float64) -> list[str]:
-    """Return values as short as tells them apart."""
+    """Return the values as the shortest texts that differ."""
     short = [number(value) for value in values]
     if len(set(short)) == len(short):
         return short
@@ -152,7 +152,7 @@ def scale_of(values: ArrayLike, is_log: bool | None = None) -> Scale:
 
     Args:
         values: finite numbers in any order.
-        is_log: whether to draw them logarithmically; by default if they are spread so.
+        is_log: whether the scale is logarithmic; by default if the values are spread by ratio.
     """
     known = np.unique(np.asarray(values, np.float64))
     if is_log is None:
@@ -167,7 +167,7 @@ def scale_of(values: ArrayLike, is_log: bool | None = None) -> Scale:
 
 
 def _is_apart(drawn: Float64) -> bool:
-    """Return whether an axis can tell ascending numbers from each other."""
+    """Return whether an axis can show that ascending numbers differ."""
     if len(drawn) < 2:
         return True
     width = drawn[-1] - drawn[0]
@@ -182,7 +182,7 @@ def spread_by_ratio(centres: Float64) -> bool:
     logarithms = np.log(centres)
     if len(centres) < 3:
         return bool(logarithms[-1] - logarithms[0] >= math.log(10) * (1 - 1e-12))
-    # In units of the largest, so that no square overflows.
+    # The unit is the largest value, so that no square overflows.
     gaps, ratios = np.diff(centres / centres[-1]), np.diff(logarithms)
     return bool(np.std(ratios) * np.mean(gaps) < np.std(gaps) * np.mean(ratios))
 
@@ -194,8 +194,3 @@ def edges_between(centres: Float64) -> Float64:
     middles = (centres[1:] + centres[:-1]) / 2
     first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
     return np.concatenate([[first], middles, [last]])
-
-
-def coordinate_words(name: str, scale: Scale) -> str:
-    """Return the label of an axis for a coordinate, with its unit."""
-    return scale.label(axis_words(name))

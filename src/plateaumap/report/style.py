@@ -1,7 +1,7 @@
-"""How figures look: sizes, typography, colours and hatches, and the words for what is drawn.
+"""The style of figures: sizes, fonts, colours, hatches, and the words for coordinates and losses.
 
-Every figure is a `matplotlib.figure.Figure` made without pyplot. It is drawn, and saved, inside
-`matplotlib.rc_context`, so that no setting of the user's changes it and none is left changed.
+Every figure is a `matplotlib.figure.Figure` created without pyplot. It is drawn and saved inside
+`matplotlib.rc_context`, so user settings do not change it, and it does not change user settings.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from plateaumap.table.display import value_text
 SizeName = Literal["column", "page"]
 
 MM = 1 / 25.4
-"""One millimetre in inches, matplotlib's unit of length."""
+"""One millimetre in inches, the length unit of matplotlib."""
 
 SCREEN_DPI = 150
-"""Dots per inch of a figure that a notebook shows: a page's width is about 1,060 of them."""
+"""The resolution of figures in notebooks, in dots per inch; a page is about 1,060 dots wide."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """The room that a journal gives a figure.
+    """The space that a journal has for a figure.
 
     Attributes:
-        width: in millimetres.
-        height: the most that it may have, in millimetres.
-        font: size of its text, in points.
+        width: the width in millimetres.
+        height: the largest height in millimetres.
+        font: the font size in points.
     """
 
     width: float
@@ -52,14 +52,14 @@ class Size:
 SIZES: dict[str, Size] = {"column": Size(85, 240, 6.5), "page": Size(180, 240, 7.5)}
 
 LENGTHS = "viridis"
-"""Colours of plateau lengths: perceptually uniform, safe for colour-blind readers, even in grey."""
+"""The colour map of plateau lengths: perceptually uniform and safe for colour-blind readers."""
 
 RATIOS = "PuOr_r"
-"""Colours of ratios and differences: white where both losses are alike, safe in the same way."""
+"""The colour map of ratios and differences: white where the losses are equal, equally safe."""
 
 LENGTH_LABEL = "plateau length $T_{10}$ (epochs)"
 
-# Settings of the process, not of a figure's look: the backend, its windows, the user's folders.
+# These settings belong to the process rather than to a figure: backend, windows, folders.
 _PROCESS = ("backend", "interactive", "toolbar", "webagg", "tk", "macosx", "timezone", "docstring")
 _DEFAULTS: dict[Any, Any] = {
     name: value
@@ -73,6 +73,7 @@ _STYLE: dict[Any, Any] = {
     "mathtext.fontset": "dejavusans",
     "axes.linewidth": _LINE,
     "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
     "axes.grid": False,
     "axes.axisbelow": True,
     "grid.color": "0.9",
@@ -92,50 +93,52 @@ _STYLE: dict[Any, Any] = {
     **{f"{axis}tick.major.pad": 2 for axis in "xy"},
 }
 
-# A context of settings belongs to the whole process: one figure at a time.
-_turn = threading.RLock()
+# `rc_context` changes settings of the whole process, so only one figure is drawn at a time.
+_lock = threading.RLock()
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Makes `draw` run with this project's settings of matplotlib, and put the user's back."""
+    """Return `draw` wrapped to run with the settings of this module and restore the user's.
+
+    The font size is that of the keyword argument `size` of the call, "page" by default.
+    """
 
     @functools.wraps(draw)
     def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with _turn, matplotlib.rc_context({**_DEFAULTS, **_STYLE}):
+        font = SIZES.get(str(kwargs.get("size")), SIZES["page"]).font
+        with _lock, matplotlib.rc_context({**_DEFAULTS, **_STYLE, "font.size": font}):
             return draw(*args, **kwargs)
 
     return inside
 
 
 def size_named(name: str) -> Size:
-    """The size of that name.
+    """Return the size with a name.
 
     Raises:
-        PlateaumapError: there is none.
+        PlateaumapError: The name is unknown.
     """
     if name not in SIZES:
-        raise PlateaumapError(f"size is {name!r}; {advice(name, SIZES)}")
+        raise PlateaumapError(f"size = {name!r}: unknown; {advice(name, SIZES)}")
     return SIZES[name]
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook shows where it is a cell's value, without pyplot or a backend."""
+    """A figure that a notebook displays without pyplot or a backend."""
 
     def _repr_png_(self) -> bytes:
-        """Return the picture that a notebook asks for."""
+        """Return the figure as PNG bytes."""
         buffer = io.BytesIO()
         save(self, buffer, ".png", dpi=SCREEN_DPI)
         return buffer.getvalue()
 
 
-@styled
 def new_figure(size: Size, height: float, **settings: Any) -> Figure:
-    """An empty figure as wide as `size` and `height` millimetres high."""
-    with matplotlib.rc_context({"font.size": size.font}):
-        return NotebookFigure(figsize=(size.width * MM, height * MM), **settings)
+    """Return an empty figure of the width of `size` and a height in millimetres."""
+    return NotebookFigure(figsize=(size.width * MM, height * MM), **settings)
 
 
 @styled
@@ -145,13 +148,23 @@ def save(
     suffix: str | None = None,
     dpi: float | None = None,
 ) -> None:
-    """Writes a figure, without a date that would differ each time.
+    """Write a figure to a file, without a date, so that equal figures give equal files.
 
     Args:
-        figure: any of this package's.
+        figure: a figure of this package.
         target: a path, or an open binary file.
-        suffix: the format, such as ".png", ".pdf" or ".svg"; by default the path's.
-        dpi: dots per inch of a ".png"; 300 by default.
+        suffix: the format, such as ".png", ".pdf" or ".svg"; by default the suffix of the path.
+        dpi: the resolution of a ".png" in dots per inch; 300 by default.
+
+    Example:
+        >>> import io
+        >>> import plateaumap as pm
+        >>> axis = pm.values("w0", [0.5, 2.0])
+        >>> frame = pm.run(pm.Sweep(axes=[axis], fixed={"b0": 0.5, "lr": 0.5}, horizon=200))
+        >>> file = io.BytesIO()
+        >>> pm.figures.save(pm.figures.plateau_bars(frame), file, ".svg")
+        >>> file.getvalue()[:5]
+        b'<?xml'
     """
     if not hasattr(target, "write"):
         target = local_path(target, "file")
@@ -162,23 +175,23 @@ def save(
 
 
 def colours(name: str) -> Colormap:
-    """The colour map of that name."""
+    """Return the colour map with a name."""
     return matplotlib.colormaps[name]
 
 
 def plain(text: object) -> str:
-    """Text of a user's, so that matplotlib reads no formula into it."""
+    """Return text with escaped dollar signs, which matplotlib would read as formulas."""
     return str(text).replace("$", r"\$")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How cells without a plateau length are drawn.
+    """The look of cells without a plateau length.
 
     Attributes:
-        label: their name in the legend.
-        face: the flat colour, a grey or white that no colour map of lengths contains.
-        hatch: the hatch, different for each look, since colours are lost in print.
+        label: the name in the legend.
+        face: the flat colour, a grey or white that the colour map of lengths does not contain.
+        hatch: the hatch, different for each look, because print may lose colours.
         ink: the colour of the hatch.
     """
 
@@ -188,11 +201,11 @@ class Look:
     ink: str
 
     def patch(self, label: str | None = None) -> Patch:
-        """A sample for the legend."""
+        """Return a sample for the legend."""
         return self.dress(Patch(label=self.label if label is None else label))
 
     def dress(self, patch: Any) -> Any:
-        """`patch`, drawn like these cells."""
+        """Give `patch` this look and return it."""
         patch.set(facecolor=self.face, edgecolor=self.ink, hatch=self.hatch, linewidth=0)
         return patch
 
@@ -206,7 +219,7 @@ STATUS_LOOKS: dict[str, Look] = {
     "not_finite": Look("not finite", "0.0", "", "0.0"),
     "beyond_int64": Look("longer than $2^{63}$ epochs", "0.6", "||||||", "0.1"),
 }
-"""The statuses other than `escaped`, in the table's order, each with a look of its own."""
+"""The look of each status other than `escaped`, in the order of the table's categories."""
 
 NOT_SWEPT = Look("not in the table", "1.0", "-----", "0.7")
 
@@ -226,43 +239,43 @@ _SYMBOLS = {
 }
 _SHORT = {"w0": "$w_0$", "b0": "$b_0$", "lr": "learning rate $\\eta$", "x": "$x$", "y": "$y$"}
 
-# Okabe and Ito's colours, in an order that also differs in grey; dashes tell them apart anyway.
+# The colours of Okabe and Ito, in an order that also differs in grey.
 INKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
 
 
 def loss_words(name: str) -> str:
-    """The name of a loss as a reader would say it."""
+    """Return the name of a loss in words."""
     return _LOSS_WORDS.get(name, plain(name))
 
 
 def axis_words(name: str) -> str:
-    """The label of an axis for a coordinate; all of the neuron's are pure numbers."""
+    """Return the axis label of a coordinate. The coordinates of the neuron have no unit."""
     return _SYMBOLS.get(name, plain(name))
 
 
 def short(name: str) -> str:
-    """The symbol of a coordinate, with a word where the symbol alone says too little."""
+    """Return the symbol of a coordinate, or its name if it has no symbol."""
     return _SHORT.get(name, plain(name))
 
 
 def number(value: float) -> str:
-    """A coordinate's value, short and without rounding what was typed by hand."""
+    """Return a coordinate's value as short text that does not round decimal input."""
     text = value_text(value)
     return text.replace("-", "\N{MINUS SIGN}", 1) if value < 0 else text
 
 
 def equation(name: str, value: float) -> str:
-    """Such as `learning rate η = 0.15`, or `x = 1`."""
+    """Return text such as `learning rate η = 0.15` or `x = 1`."""
     return f"{short(name)} = {number(value)}"
 
 
 def count(epochs: float) -> str:
-    """A number of epochs with its thousands apart."""
+    """Return a number of epochs with thousands commas."""
     return f"{epochs:,.0f}"
 
 
 def wrapped(text: str, characters: int) -> str:
-    """Text on lines of about so many characters."""
+    """Return text wrapped to lines of at most `characters` characters (at least 8)."""
     return "\n".join(textwrap.wrap(text, max(8, characters), break_long_words=False))

@@ -1,4 +1,4 @@
-"""Writes the figures of a finished sweep into its folder."""
+"""Write the figures, findings and page of a finished sweep into its folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.catalogue import applicable
 from plateaumap.report.curves import learning_curves
+from plateaumap.report.figures import applicable
 from plateaumap.report.findings import findings, rows_at
 from plateaumap.report.lattice import Lattice, read
 from plateaumap.report.lines import cut
@@ -35,8 +35,8 @@ _ARTICLE_RATES = (0.15, 0.005)
 _SHORTEST_CURVE, _LONGEST_CURVE = 300, 20_000
 _CURVES_CAPTION = (
     "Loss, output, weight, bias and gradient dC/dz against the epoch. The dot marks T10, the "
-    "first epoch at which 10 % of the loss excess at the start is gone. The quadratic loss has "
-    "the one half; cross-entropy is in nats."
+    "first epoch at which 10 % of the initial loss excess is gone. The quadratic loss includes "
+    "the factor 1/2; cross-entropy is in nats."
 )
 
 
@@ -49,28 +49,29 @@ def write_report(
     formats: Sequence[str] = (".png", ".pdf"),
     page: bool = False,
 ) -> list[Path]:
-    """Draws every figure that applies to a finished sweep, and says what it shows.
+    """Write every figure that a finished sweep supports, and its findings.
 
-    Everything is drawn before anything is written, so that a refusal leaves the folder as it was.
+    All figures are drawn before the first file is written, so that an error leaves the folder
+    unchanged.
 
     Args:
         source: a folder of results, or `Results`.
-        simulate: how to get a whole curve, such as `plateaumap.simulate`; without it no learning
-            curves are drawn.
-        theory: adds theory's lengths to a table, such as `plateaumap.add_theory`; without it a cut
-            shows the prediction alone.
-        sizes: "page" (180 mm wide), whose files bear the figure's name, and "column" (85 mm),
-            whose end in `_column`.
+        simulate: a function that returns a whole curve, such as `plateaumap.simulate`; by default
+            no learning curves are drawn.
+        theory: a function that adds theory's lengths to a table, such as `plateaumap.add_theory`;
+            by default a cut shows only the prediction.
+        sizes: "page" (180 mm wide), whose files have the name of the figure, and "column" (85 mm),
+            whose files end in `_column`.
         formats: suffixes of files that matplotlib can write.
-        page: whether to write `DIR/report.html` too, which needs bokeh.
+        page: whether to write `DIR/report.html`, which needs bokeh.
 
     Returns:
-        The files written into `DIR/figures`: each figure in each size and format, and
-        `report.md` with findings and captions; and the page.
+        The files in `DIR/figures`: each figure in each size and format, and `report.md` with
+        findings and captions; and the page.
 
     Raises:
-        StorageError: the folder is unfinished, empty, damaged, not of a sweep, or not writable.
-        PlateaumapError: a page is asked for and bokeh is not installed.
+        StorageError: The folder is unfinished, empty, damaged, not of a sweep, or not writable.
+        PlateaumapError: `page` is true and bokeh is not installed.
     """
     results = source if isinstance(source, Results) else open_results(source)
     frame = results.frame()
@@ -80,9 +81,8 @@ def write_report(
     files: dict[str, bytes] = {}
     captions: dict[str, str] = {}
     for figure in applicable(frame):
-        beside = theory if figure.draw is cut else None
-        shown = frame if beside is None else _beside_theory(results, frame, beside)
-        files |= _drawn(figure.name, partial(figure.draw, shown), sizes, formats)
+        table = _with_theory(results, frame, theory) if theory and figure.draw is cut else frame
+        files |= _drawn(figure.name, partial(figure.draw, table), sizes, formats)
         captions[figure.name] = figure.caption
     curves = None if simulate is None else demonstrations(results, frame, simulate)
     if curves:
@@ -100,8 +100,8 @@ def write_report(
     return [*_write(folder, files), *_write(results.path, {PAGE: html})]
 
 
-def _beside_theory(results: Results, frame: pd.DataFrame, theory: Theory) -> pd.DataFrame:
-    """A table with theory's lengths, or as it is if the folder's experiment is not at hand."""
+def _with_theory(results: Results, frame: pd.DataFrame, theory: Theory) -> pd.DataFrame:
+    """Return a table with theory's lengths, or unchanged if the experiment is not available."""
     try:
         return theory(frame, results.sweep.experiment)
     except PlateaumapError:
@@ -117,7 +117,7 @@ def _drawn(
         for suffix in formats:
             buffer = io.BytesIO()
             save(figure, buffer, suffix)
-            # What was laid out once need not be laid out again for the next format.
+            # The layout is the same for every format.
             figure.set_layout_engine("none")
             files[f"{name}{_SUFFIXES[size]}{suffix}"] = buffer.getvalue()
     return files
@@ -151,42 +151,43 @@ def _words(results: Results, sentences: list[str], captions: Mapping[str, str]) 
 def demonstrations(
     results: Results, frame: pd.DataFrame, simulate: Simulate
 ) -> dict[str, dict[str, pd.DataFrame]]:
-    """Whole curves of a few telling runs, by loss and start; none if the table has none.
+    """Return the curves of a few informative runs, by loss and initial point.
 
-    All starts of a table with at most 4 points, or else the unlucky start at the article's two
-    learning rates.
+    The initial points are all points of a table with at most 4 points, or else the unlucky start at
+    the two learning rates of the article.
 
     Args:
-        results: the folder, for the experiment and losses.
-        frame: its table.
-        simulate: how to get a curve.
+        results: the folder, for the experiment and the losses.
+        frame: the table of the folder.
+        simulate: a function that returns a curve.
     """
     lattice = read(frame, "demonstrations")
     names = ("w0", "b0", "lr", "x", "y")
     if not set(names) <= set(frame.columns):
         return {}
-    rows = _telling(lattice)
+    rows = _demonstrated(lattice)
     try:
         sweep = results.sweep
-    except PlateaumapError:  # It names functions that only its author has.
+    except PlateaumapError:  # The spec names functions that are not available here.
         return {}
     curves: dict[str, dict[str, pd.DataFrame]] = {}
-    for loss, choice in zip(sweep.loss_names, sweep.losses, strict=True):
-        if not isinstance(choice, str):
-            continue  # a function: the folder holds its name, not its code
-        own = [row for row in rows if frame["loss"].iloc[row] == loss]
-        longest = int(np.nanmax(lattice.lengths[own], initial=0)) if own else 0
+    for loss, known_loss in zip(sweep.loss_names, sweep.losses, strict=True):
+        if not isinstance(known_loss, str):
+            continue  # The folder has the name of a custom loss, but not its code.
+        runs = [row for row in rows if frame["loss"].iloc[row] == loss]
+        longest = int(np.nanmax(lattice.lengths[runs], initial=0)) if runs else 0
         epochs = min(max(_SHORTEST_CURVE, 2 * longest), _LONGEST_CURVE)
-        for row in own:
+        for row in runs:
             point = {name: float(frame[name].iloc[row]) for name in names}
             label = ", ".join(f"{name} = {point[name]:g}" for name in ("w0", "b0", "lr"))
-            curve = simulate(loss=choice, **point, epochs=epochs, experiment=sweep.experiment)
+            curve = simulate(loss=known_loss, **point, epochs=epochs, experiment=sweep.experiment)
             floor = float(frame["loss_floor"].iloc[row]) if "loss_floor" in frame else 0.0
             curves.setdefault(loss, {})[label] = curve.assign(loss_floor=floor)
     return curves
 
 
-def _telling(lattice: Lattice) -> list[int]:
+def _demonstrated(lattice: Lattice) -> list[int]:
+    """Return the rows of the runs whose curves are drawn."""
     places, titles = lattice.product(lattice.axes)
     if len(titles) <= _FEW_POINTS:
         return list(range(len(places)))

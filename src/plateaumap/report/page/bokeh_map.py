@@ -19,7 +19,7 @@ from bokeh.models import (
 from bokeh.models.text import PlainText
 from bokeh.plotting import figure
 
-from plateaumap.report.lattice import Float64, given_value
+from plateaumap.report.lattice import Float64, display_value
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.parts import (
     NUMBER_TICKS,
@@ -180,7 +180,7 @@ def _ticks(side: Side) -> CustomJSTickFormatter:
     if side.label in side.columns:
         values = side.columns[side.label]
     labels = [
-        value_text(given_value(side.label, value, side.words))
+        value_text(display_value(side.label, value, side.words))
         for value in (values if side.label in side.columns else ())
     ]
     code = "return Number.isInteger(tick) ? (labels[tick] ?? '') : ''"

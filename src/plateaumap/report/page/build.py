@@ -12,7 +12,7 @@ import pandas as pd
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.findings import findings
-from plateaumap.report.lattice import Lattice, Words, given_value, read
+from plateaumap.report.lattice import Lattice, Words, display_value, read
 from plateaumap.report.maps import UNLUCKY
 from plateaumap.report.page.looks import LOOKS
 from plateaumap.report.page.pack import PackedColumn, packed
@@ -161,7 +161,7 @@ def _meta(
             }
             for axis in picture.further
         ],
-        "point": lattice.given_fixed,
+        "point": lattice.displayed_fixed,
         "fixed": lattice.plain_fixed(),
         "dynamics": dynamics,
         "first": _first(picture),
@@ -170,7 +170,7 @@ def _meta(
 
 def _named(columns: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     return [
-        {"name": name, "values": [given_value(name, value, words) for value in values.tolist()]}
+        {"name": name, "values": [display_value(name, value, words) for value in values.tolist()]}
         for name, values in columns.items()
     ]
 

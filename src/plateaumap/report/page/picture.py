@@ -9,7 +9,7 @@ import numpy as np
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.lattice import Axis, Float64, Integers, Lattice, Words, direction
-from plateaumap.report.lines import is_cloud, varying
+from plateaumap.report.lines import is_cloud
 from plateaumap.report.scales import scale_of
 
 MOST_CELLS = 4_000_000
@@ -101,7 +101,7 @@ def picture_of(lattice: Lattice) -> Picture:
     rows[lattice.loss_codes, panels, columns[1], columns[0]] = np.arange(len(lattice.frame))
     cloud = None
     if is_cloud(lattice):
-        first, second = varying(lattice.axes[0])[:2]
+        first, second = lattice.axes[0].varying[:2]
         columns_of = lattice.axes[0].columns
         if all(scale_of(columns_of[name], is_log=False).is_usual for name in (first, second)):
             cloud = first, second
