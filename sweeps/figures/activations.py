@@ -56,7 +56,7 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
         PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "activation_lines")
-    room = size_named(size)
+    page = size_named(size)
     losses = list(dict.fromkeys(frame["loss"].astype(str)))
     names = list(dict.fromkeys(frame["activation"].astype(str)))
     looks = {name: _look(place) for place, name in enumerate(names)}
@@ -64,21 +64,21 @@ def activation_lines(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
     frame = frame[np.isfinite(frame["z"])]
     scale = scale_of(frame["z"], is_log=False)
     frame = frame.assign(z=scale.drawn(frame["z"]))
-    figure, panels = loss_panels(room, losses, len(names) + 1)
+    figure, panels = loss_panels(page, losses, len(names) + 1)
     for panel, loss in zip(panels, losses, strict=True):
         panel.set_yscale("log")
-        panel.set_xlabel(scale.label("first pre-activation $z_0$"), fontsize=room.font)
+        panel.set_xlabel(scale.label("first pre-activation $z_0$"))
         for name in names:
             selected = (frame["activation"].astype(str) == name) & (
                 frame["loss"].astype(str) == loss
             )
             _draw(panel, frame[selected], name, looks[name])
-        scale.set_ticks(panel.xaxis, most_ticks(room, len(panels)))
-    panels[0].set_ylabel(LENGTH_LABEL, fontsize=room.font)
+        scale.set_ticks(panel.xaxis, most_ticks(page, len(panels)))
+    panels[0].set_ylabel(LENGTH_LABEL)
     handles = _handles(looks, bool((frame["status"] == "censored").any()))
     statuses = set(frame["status"].astype(str))
     handles += edge_samples(status for status in EDGE_STATUSES if status in statuses)
-    legend_below(figure, room, handles)
+    legend_below(figure, page, handles)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from plateaumap.report.lattice import require
-from plateaumap.report.series import dash, ink, legend_below
+from plateaumap.report.series import dash, ink, label_panel, legend_below
 from plateaumap.report.style import (
     LENGTH_LABEL,
     MARKERS,
@@ -54,12 +54,12 @@ def confidently_wrong(
         PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "confidently_wrong")
-    room = size_named(size)
+    page = size_named(size)
     losses = list(dict.fromkeys(frame["loss"].astype(str)))
     starts = sorted(frame["z0"].unique())
     stacked = size == "column"
-    height = (1.9 if stacked else 0.38) * room.width + 12
-    figure = new_figure(room, height, layout="constrained")
+    height = (1.9 if stacked else 0.38) * page.width + 12
+    figure = new_figure(page, height, layout="constrained")
     over_share, ratio, over_start = figure.subplots(*((3, 1) if stacked else (1, 3)))
     for place, start in enumerate(starts):
         colour = ink(place, len(starts))
@@ -74,15 +74,17 @@ def confidently_wrong(
         _draw(over_start, rows, "z0", _look(losses, loss) | {"color": "black"})
     if alone:
         over_start.plot(list(alone), list(alone.values()), markersize=3, **_LONE)
-    _dress(over_share, room.font, _SHARE, LENGTH_LABEL, "plateau length")
+    label_panel(over_share, page, _SHARE, LENGTH_LABEL, "plateau length")
     slower = f"{loss_words(losses[0])} / {loss_words(losses[-1])}"
-    _dress(ratio, room.font, _SHARE, slower, "how much slower")
+    label_panel(ratio, page, _SHARE, slower, "how much slower")
     title = f"share of wrong samples {number(middle)}"
-    _dress(over_start, room.font, _START, LENGTH_LABEL, title)
+    label_panel(over_start, page, _START, LENGTH_LABEL, title)
+    for panel in (over_share, ratio, over_start):
+        panel.set_yscale("log")
     over_start.set_xscale("log", base=2)
     over_start.set_xticks(starts, [number(start) for start in starts])
     over_start.minorticks_off()
-    legend_below(figure, room, _handles(losses, starts, bool(alone)))
+    legend_below(figure, page, _handles(losses, starts, bool(alone)))
     return figure
 
 
@@ -116,15 +118,6 @@ def _lengths(rows: pd.DataFrame, column: str) -> Any:
 def _closest(values: pd.Series, target: float) -> float:
     distinct = np.sort(values.unique())
     return float(distinct[np.argmin(np.abs(distinct - target))])
-
-
-def _dress(panel: Axes, font: float, x: str, y: str, title: str) -> None:
-    panel.set_yscale("log")
-    panel.grid(True)
-    panel.set_xlabel(x, fontsize=font)
-    panel.set_ylabel(y, fontsize=font)
-    panel.set_title(title, loc="center", fontsize=font, fontweight="bold")
-    panel.tick_params(which="both", labelsize=font)
 
 
 def _handles(losses: list[str], starts: list[float], lone: bool) -> list[Artist]:

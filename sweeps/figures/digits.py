@@ -60,11 +60,11 @@ def starts_against_plateaus(
         frame, ("loss", "scale", "lr", "status", "epochs_run", share, *_LEVELS),
         "starts_against_plateaus",
     )  # fmt: skip
-    room = size_named(size)
+    page = size_named(size)
     losses = _losses(frame)
     rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
-    height = (0.5 if size == "page" else 1.0) * room.width + 20
-    figure = new_figure(room, height, layout="constrained")
+    height = (0.5 if size == "page" else 1.0) * page.width + 20
+    figure = new_figure(page, height, layout="constrained")
     panels = figure.subplots(2, len(losses), sharex=True, sharey=True, squeeze=False)
     for column, loss in enumerate(losses):
         for row, level in enumerate(_LEVELS):
@@ -78,20 +78,19 @@ def starts_against_plateaus(
                     look = {"marker": shape, "color": ink(place, len(rates))}
                     _scatter(panels[row][column], rows, share, level, look)
         panels[0][column].set_title(
-            _fitted(loss_words(loss), room, len(losses)),
+            _fitted(loss_words(loss), page, len(losses)),
             loc="center",
-            fontsize=room.font,
             fontweight="bold",
         )
     for panel in panels.ravel():
         panel.set_yscale("log")
         panel.grid(True)
-        panel.tick_params(which="both", labelsize=room.font)
-    label = _fitted(f"{plain(share.replace('_', ' '))} at the start", room, len(losses))
+        panel.tick_params(which="both", labelsize=page.font)
+    label = _fitted(f"{plain(share.replace('_', ' '))} at the start", page, len(losses))
     for panel in panels[-1]:
-        panel.set_xlabel(label, fontsize=room.font)
+        panel.set_xlabel(label)
     for row, label in zip(panels, _LEVELS.values(), strict=True):
-        row[0].set_ylabel(label, fontsize=room.font)
+        row[0].set_ylabel(label)
     dot: dict[str, Any] = {"linestyle": "none", "markersize": 3}
     handles: list[Artist] = [
         Line2D([], [], marker="o", color=ink(i, len(rates)), label=equation("lr", rate), **dot)
@@ -109,13 +108,13 @@ def starts_against_plateaus(
     handles.append(Line2D([], [], label="diverged", marker="x", **dot))
     statuses = set(frame["status"].astype(str))
     handles += edge_samples(status for status in NEVER if status in statuses)
-    legend_below(figure, room, handles)
+    legend_below(figure, page, handles)
     return figure
 
 
-def _fitted(text: str, room: Size, panels: int) -> str:
+def _fitted(text: str, page: Size, panels: int) -> str:
     """Wrap text to the width of one of `panels` panels in a row."""
-    return wrapped(text, int(4.5 * room.width / room.font / panels))
+    return wrapped(text, int(4.5 * page.width / page.font / panels))
 
 
 def _scatter(panel: Axes, rows: pd.DataFrame, share: str, level: str, look: dict[str, Any]) -> None:
@@ -159,32 +158,32 @@ def accuracy_curves(frame: pd.DataFrame, *, size: SizeName = "page") -> Figure:
         frame, ("loss", "scale", "lr", "epochs_run", "accuracy_0", "final_accuracy"),
         "accuracy_curves",
     )  # fmt: skip
-    room = size_named(size)
+    page = size_named(size)
     losses = _losses(frame)
     rates, scales = (sorted(frame[name].unique()) for name in ("lr", "scale"))
     groups = [(equation("lr", rate), frame[frame["lr"] == rate]) for rate in rates]
     groups.append((_BEST_TITLE, best_rates(frame)))
     epochs, accuracy = accuracies(frame)
-    height = (0.2 * len(groups) if size == "page" else 0.36 * len(groups)) * room.width + 16
-    figure = new_figure(room, height, layout="constrained")
+    height = (0.2 * len(groups) if size == "page" else 0.36 * len(groups)) * page.width + 16
+    figure = new_figure(page, height, layout="constrained")
     panels = figure.subplots(len(groups), len(scales), sharex=True, sharey=True, squeeze=False)
     for row, (title, rows) in enumerate(groups):
-        panels[row][0].set_ylabel(f"{title}\ntest accuracy", fontsize=room.font)
+        panels[row][0].set_ylabel(f"{title}\ntest accuracy")
         for column, scale in enumerate(scales):
             panel = panels[row][column]
             for place, loss in enumerate(losses):
                 runs = rows[(rows["scale"] == scale) & (rows["loss"].astype(str) == loss)]
                 _draw_accuracy(panel, epochs, accuracy[frame.index.get_indexer(runs.index)], place)
-            _dress(panel, epochs, room, len(scales))
+            _dress(panel, epochs, page, len(scales))
     for column, scale in enumerate(scales):
-        title = _fitted(f"weights of width {number(scale)}", room, len(scales))
-        panels[0][column].set_title(title, loc="center", fontsize=room.font, fontweight="bold")
-        panels[-1][column].set_xlabel("epochs", fontsize=room.font)
+        title = _fitted(f"weights of width {number(scale)}", page, len(scales))
+        panels[0][column].set_title(title, loc="center", fontweight="bold")
+        panels[-1][column].set_xlabel("epochs")
     handles = [
         Line2D([], [], color=INKS[i], linestyle=dash(i), label=loss_words(loss))
         for i, loss in enumerate(losses)
     ]
-    legend_below(figure, room, handles)
+    legend_below(figure, page, handles)
     return figure
 
 
@@ -229,17 +228,17 @@ def _draw_accuracy(
     panel.plot(epochs, middle, color=INKS[place], linestyle=dash(place), linewidth=1.1)
 
 
-def _dress(panel: Axes, epochs: NDArray[np.float64], room: Size, panels: int) -> None:
+def _dress(panel: Axes, epochs: NDArray[np.float64], page: Size, panels: int) -> None:
     first = epochs[1] if len(epochs) > 1 else 1.0
     panel.set_xscale("symlog", linthresh=first)
-    fitting = max(2, int(room.width / panels / 9))
+    fitting = max(2, int(page.width / panels / 9))
     step = -(-len(epochs) // fitting)
     named = set(epochs[::-1][::step]) | {epochs[0]}
     panel.set_xticks(epochs, [f"{epoch:g}" if epoch in named else "" for epoch in epochs])
     panel.minorticks_off()
     panel.set_ylim(0, 1)
     panel.grid(True)
-    panel.tick_params(labelsize=room.font)
+    panel.tick_params(labelsize=page.font)
 
 
 def _losses(frame: pd.DataFrame) -> list[str]:

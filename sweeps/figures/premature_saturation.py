@@ -54,7 +54,7 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
         PlateaumapError: The table lacks a column.
     """
     require(frame, _NEEDED, "premature_saturation")
-    room = size_named(size)
+    page = size_named(size)
     losses = list(dict.fromkeys(frame["loss"].astype(str)))
     events = [event for event in _TITLES if (frame["event"] == event).any()]
     contents = [("saturated and wrong at the start", "wrong", losses[0])]
@@ -65,27 +65,27 @@ def premature_saturation(frame: pd.DataFrame, *, epochs: int, size: SizeName = "
     ]
     lines = frame[["fan_in", "slope"]].drop_duplicates().sort_values(["fan_in", "slope"])
     looks = _looks(lines)
-    panels = _panels(room, size == "column", len(losses), len(events), len(contents))
+    panels = _panels(page, size == "column", len(losses), len(events), len(contents))
     for place, (panel, (title, event, loss)) in enumerate(zip(panels, contents, strict=True)):
         rows = frame[(frame["event"] == event) & (frame["loss"].astype(str) == loss)]
         for key, line in rows.groupby(["fan_in", "slope"]):
             _draw(panel, line.sort_values("half_width"), looks[key])
         panel.set(xscale="log", ylim=(-0.02, 0.6))
-        panel.set_title(title, loc="center", fontsize=room.font, fontweight="bold")
-        _dress(panel, room, 1 if size == "column" else 1 + len(losses))
+        panel.set_title(title, loc="center", fontweight="bold")
+        _dress(panel, page, 1 if size == "column" else 1 + len(losses))
         is_left = size == "column" or place in (0, len(losses) + 1)
         panel.tick_params(labelleft=is_left)
-        panel.set_ylabel("probability" if is_left else "", fontsize=room.font)
-        panel.set_xlabel("half width of the weights", fontsize=room.font)
-    legend_below(panels[0].get_figure(), room, _handles(looks))  # type: ignore[arg-type]
+        panel.set_ylabel("probability" if is_left else "")
+        panel.set_xlabel("half width of the weights")
+    legend_below(panels[0].get_figure(), page, _handles(looks))  # type: ignore[arg-type]
     return panels[0].get_figure()  # type: ignore[return-value]
 
 
-def _panels(room: Size, stacked: bool, losses: int, events: int, contents: int) -> list[Axes]:
+def _panels(page: Size, stacked: bool, losses: int, events: int, contents: int) -> list[Axes]:
     """Return the panel of the initialisation and the panels of the losses, one row per event."""
     columns, rows = (1, contents) if stacked else (1 + losses, max(events, 1))
-    height = (0.6 if stacked else 0.36) * rows * room.width + 28
-    figure = new_figure(room, height, layout="constrained")
+    height = (0.6 if stacked else 0.36) * rows * page.width + 28
+    figure = new_figure(page, height, layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     if stacked:
         return list(grid.ravel())
@@ -117,10 +117,10 @@ def _draw(panel: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _dress(panel: Axes, room: Size, panels: int) -> None:
-    few_ticks(panel, room, panels)
+def _dress(panel: Axes, page: Size, panels: int) -> None:
+    few_ticks(panel, page, panels)
     panel.grid(True)
-    panel.tick_params(which="both", labelsize=room.font)
+    panel.tick_params(which="both", labelsize=page.font)
 
 
 def _handles(looks: dict[tuple[Any, ...], dict[str, Any]]) -> list[Artist]:

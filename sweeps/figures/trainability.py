@@ -116,30 +116,29 @@ def trainability_map(
     Raises:
         PlateaumapError: A table lacks a column, or does not have exactly two axes.
     """
-    room = size_named(size)
+    page = size_named(size)
     tables = [frame] if detail is None else [frame, detail]
     count = 1 if detail is None else 3
     stacked = size == "column"
-    side = room.width if stacked else room.width / 2.4
-    figure = new_figure(room, side * (count if stacked else 1) + 22, layout="constrained")
+    side = page.width if stacked else page.width / 2.4
+    figure = new_figure(page, side * (count if stacked else 1) + 22, layout="constrained")
     shape = (count, 1) if stacked else (1, count)
     wide = None if stacked or count == 1 else (1.0, 1.3, 0.75)
     panels = figure.subplots(*shape, squeeze=False, width_ratios=wide).ravel()
-    stacks = [_draw(panel, table, room) for panel, table in zip(panels, tables, strict=False)]
+    stacks = [_draw(panel, table, page) for panel, table in zip(panels, tables, strict=False)]
     if detail is not None:
         _draw_frame(panels[0], *stacks)
-        _draw_boxes(panels[2], converged_grid(detail), room)
+        _draw_boxes(panels[2], converged_grid(detail), page)
     cmap, norm = colours(_COLOURS), Normalize(-1, 1)
     legend_below(
-        figure, room, [Patch(color=cmap(norm(at)), label=label) for label, at in _LOOKS.items()]
+        figure, page, [Patch(color=cmap(norm(at)), label=label) for label, at in _LOOKS.items()]
     )
     return figure
 
 
 def converged_grid(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which cells converged, of shape (y, x), as `trainability_map` draws them."""
-    chosen = _stack(frame)
-    return np.asarray(chosen.take(frame["converged"].to_numpy(bool))[0, 0].filled(False))
+    return np.asarray(_stack(frame).take(frame["converged"].to_numpy(bool))[0, 0].filled(False))
 
 
 def ranks(converged: NDArray[np.bool_], intensity: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,13 +161,13 @@ def _stack(frame: pd.DataFrame) -> Stack:
     return stack(lattice, losses[:1], None, None, "trainability_map", 1)
 
 
-def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
-    chosen = _stack(frame)
+def _draw(panel: Axes, frame: pd.DataFrame, page: Size) -> Stack:
+    maps = _stack(frame)
     painted = ranks(
         frame["converged"].to_numpy(bool), frame["intensity"].to_numpy(float, na_value=np.nan)
     )
-    values = chosen.take(painted)[0, 0]
-    directions = (chosen.x, chosen.y)
+    values = maps.take(painted)[0, 0]
+    directions = maps.directions
     draw_values(panel, directions, values, Normalize(-1, 1), colours(_COLOURS))
     for name, along in zip(SIDES, directions, strict=True):
         axis = panel.xaxis if name == "x" else panel.yaxis
@@ -177,10 +176,10 @@ def _draw(panel: Axes, frame: pd.DataFrame, room: Size) -> Stack:
             _tick(axis, along)
         elif not along.is_log:
             along.scale.set_ticks(axis, _TICKS)
-    panel.set_xlabel(chosen.x.label, fontsize=room.font)
-    panel.set_ylabel(chosen.y.label, fontsize=room.font)
-    panel.tick_params(which="both", labelsize=room.font)
-    return chosen
+    panel.set_xlabel(maps.x.label)
+    panel.set_ylabel(maps.y.label)
+    panel.tick_params(which="both", labelsize=page.font)
+    return maps
 
 
 def _tick(axis: Any, along: Direction) -> None:
@@ -200,14 +199,14 @@ def _draw_frame(panel: Axes, whole: Stack, detail: Stack) -> None:
     )
 
 
-def _draw_boxes(panel: Axes, inside: NDArray[np.bool_], room: Size) -> None:
+def _draw_boxes(panel: Axes, inside: NDArray[np.bool_], page: Size) -> None:
     boxes = boundary_boxes(inside)
     panel.plot(boxes.sizes, boxes.counts, marker="o", markersize=3, color="black", linewidth=0.9)
     panel.set(xscale="log", yscale="log")
     panel.set_xticks(boxes.sizes, [str(size) for size in boxes.sizes])
     panel.minorticks_off()
     panel.grid(True)
-    panel.set_xlabel("side of a box (cells)", fontsize=room.font)
-    panel.set_ylabel("boxes on the boundary", fontsize=room.font)
-    panel.set_title(f"dimension {boxes.dimension:.2f}", loc="center", fontsize=room.font)
-    panel.tick_params(labelsize=room.font)
+    panel.set_xlabel("side of a box (cells)")
+    panel.set_ylabel("boxes on the boundary")
+    panel.set_title(f"dimension {boxes.dimension:.2f}", loc="center")
+    panel.tick_params(labelsize=page.font)

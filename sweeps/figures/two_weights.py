@@ -7,21 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.report.cells import draw_region, draw_values
+from plateaumap.report.cells import draw_region, draw_values, length_colours
 from plateaumap.report.lattice import STATUSES, Stack, choose, read, require, stack
 from plateaumap.report.scales import power_of
 from plateaumap.report.series import legend_below
 from plateaumap.report.style import (
     LENGTH_LABEL,
-    LENGTHS,
     STATUS_LOOKS,
     Look,
     SizeName,
-    colours,
     loss_words,
     new_figure,
     short,
@@ -60,7 +58,7 @@ def loss_surface(
             are too large to be drawn.
     """
     require(frame, ("initial_loss",), "loss_surface")
-    room = size_named(size)
+    page = size_named(size)
     lattice = read(frame, "loss_surface")
     maps = stack(lattice, choose(lattice, None, "loss_surface"), x, y, "loss_surface", 1)
     heights = np.ma.masked_invalid(maps.take(lattice.numbers("initial_loss")))[:, 0]
@@ -71,34 +69,25 @@ def loss_surface(
         )
     lengths = np.ma.masked_invalid(maps.take(lattice.lengths))[:, 0]
     statuses = maps.take(lattice.status_codes)[:, 0]
-    norm, cmap = _scale(lengths), colours(LENGTHS)
+    norm, cmap = length_colours(lengths)
     count = len(maps.losses)
-    figure = new_figure(room, 0.84 * room.width + 10, layout="constrained")
+    figure = new_figure(page, 0.84 * page.width + 10, layout="constrained")
     shape = (2, count)
     above = [figure.add_subplot(*shape, 1 + i, projection="3d") for i in range(count)]
     below = [figure.add_subplot(*shape, 1 + count + i) for i in range(count)]
     looks = _looks(statuses)
     for place, loss in enumerate(maps.losses):
         shown = heights[place], lengths[place]
-        _draw_surface(above[place], maps, *shown, norm, cmap, room.font)
-        above[place].set_title(
-            loss_words(loss), fontsize=room.font, fontweight="bold", loc="center"
-        )
-        _draw_map(below[place], maps, *shown, norm, cmap, room.font)
+        _draw_surface(above[place], maps, *shown, norm, cmap, page.font)
+        above[place].set_title(loss_words(loss), fontweight="bold", loc="center")
+        _draw_map(below[place], maps, *shown, norm, cmap, page.font)
         for code, look in looks:
             draw_region(below[place], (maps.x, maps.y), statuses[place] == code, look)
     bar = figure.colorbar(ScalarMappable(norm, cmap), ax=[*above, *below], shrink=0.5)
-    bar.set_label(LENGTH_LABEL, fontsize=room.font)
-    bar.ax.tick_params(labelsize=room.font)
-    legend_below(figure, room, [look.patch() for _, look in looks])
+    bar.set_label(LENGTH_LABEL)
+    bar.ax.tick_params(labelsize=page.font)
+    legend_below(figure, page, [look.patch() for _, look in looks])
     return figure
-
-
-def _scale(lengths: np.ma.MaskedArray) -> LogNorm:
-    if not lengths.count():
-        return LogNorm(1, 10)
-    low, high = max(float(lengths.min()), 1.0), float(lengths.max())
-    return LogNorm(low, high if high > low else 10 * low)
 
 
 def _looks(statuses: np.ma.MaskedArray) -> list[tuple[int, Look]]:
@@ -112,7 +101,7 @@ def _draw_surface(
     maps: Stack,
     heights: np.ma.MaskedArray,
     lengths: np.ma.MaskedArray,
-    norm: LogNorm,
+    norm: Normalize,
     cmap: Colormap,
     font: float,
 ) -> None:
@@ -123,8 +112,8 @@ def _draw_surface(
         across, up, heights.filled(np.nan), facecolors=painted, rstride=1, cstride=1,
         shade=False, linewidth=0, antialiased=False, rasterized=True,
     )  # fmt: skip
-    panel.set_xlabel(maps.x.scale.label(short(maps.x.name)), fontsize=font, labelpad=-6)
-    panel.set_ylabel(maps.y.scale.label(short(maps.y.name)), fontsize=font, labelpad=-6)
+    panel.set_xlabel(maps.x.scale.label(short(maps.x.name)), labelpad=-6)
+    panel.set_ylabel(maps.y.scale.label(short(maps.y.name)), labelpad=-6)
     panel.tick_params(labelsize=font, pad=-2)
     panel.locator_params(nbins=5)
     panel.view_init(elev=28, azim=-125)
@@ -136,7 +125,7 @@ def _draw_map(
     maps: Stack,
     heights: np.ma.MaskedArray,
     lengths: np.ma.MaskedArray,
-    norm: LogNorm,
+    norm: Normalize,
     cmap: Colormap,
     font: float,
 ) -> None:
@@ -146,6 +135,6 @@ def _draw_map(
         linewidths=0.6,
     )  # fmt: skip
     panel.clabel(lines, lines.levels[1::2], fontsize=font - 1)
-    panel.set_xlabel(maps.x.label, fontsize=font)
-    panel.set_ylabel(maps.y.label, fontsize=font)
+    panel.set_xlabel(maps.x.label)
+    panel.set_ylabel(maps.y.label)
     panel.tick_params(labelsize=font)

@@ -1,4 +1,4 @@
-"""What can go wrong in a picture, measured on the renderer's bounding boxes."""
+"""Faults of the layout of a figure, measured on the bounding boxes of the renderer."""
 
 import itertools
 
@@ -11,11 +11,11 @@ from matplotlib.transforms import Bbox
 DPI = 300
 
 SLACK = 1.8
-"""Dots by which boxes of text may touch: they include some white."""
+"""The number of dots by which boxes of text may overlap, because they include some white."""
 
 
 def draw(figure: Figure) -> Figure:
-    """Lays the figure out as saving it would."""
+    """Apply the layout of a figure as `savefig` does, and return the figure."""
     figure.set_dpi(DPI)
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
@@ -23,10 +23,10 @@ def draw(figure: Figure) -> Figure:
 
 
 def texts(figure: Figure) -> list[Text]:
-    """Every text that is seen, legends included."""
+    """Return every visible text, including legends."""
     seen = [*figure.texts, *(t for legend in figure.legends for t in legend.get_texts())]
     for axes in figure.axes:
-        seen += [*axes.texts, axes.title, axes._left_title, axes._right_title]
+        seen += [child for child in axes.get_children() if isinstance(child, Text)]
         seen += [axes.xaxis.label, axes.yaxis.label]
         if axes.get_legend() is not None:
             seen += axes.get_legend().get_texts()
@@ -35,17 +35,21 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def _tick_labels(axes: Axes) -> list[Text]:
-    labels: list[Text] = []
-    if axes.name == "3d":  # placed while they are drawn, and moved away by asking for them
-        return labels
+    """Return the tick labels within the view; a 3D panel places its labels while drawing."""
+    if axes.name == "3d":
+        return []
+    labels = []
     for axis in (axes.xaxis, axes.yaxis):
-        ticks = axis._update_ticks()
-        labels += [label for t in ticks for label in (t.label1, t.label2) if label.get_visible()]
+        low, high = sorted(axis.get_view_interval())
+        rounding = 1e-6 * (high - low)
+        for minor in (False, True):
+            places = zip(axis.get_ticklocs(minor=minor), axis.get_ticklabels(minor), strict=True)
+            labels += [text for at, text in places if low - rounding <= at <= high + rounding]
     return labels
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie on each other."""
+    """Return pairs of texts that overlap."""
     boxes = [(text.get_text(), _box(text)) for text in texts(figure)]
     return [
         (one, other) for (one, a), (other, b) in itertools.combinations(boxes, 2) if _overlap(a, b)
@@ -63,7 +67,7 @@ def _overlap(a: Bbox, b: Bbox) -> bool:
 
 
 def outside(figure: Figure) -> list[str]:
-    """Texts that the picture's edge cuts."""
+    """Return the texts that extend beyond the figure."""
     edge = figure.bbox
     return [
         text.get_text()
@@ -76,7 +80,7 @@ def outside(figure: Figure) -> list[str]:
 
 
 def legends_over_data(figure: Figure) -> int:
-    """How many pairs of a legend and a panel share room."""
+    """Return the number of pairs of a legend and a panel that overlap."""
     legends = [*figure.legends, *(a.get_legend() for a in figure.axes if a.get_legend())]
     return sum(
         _overlap(legend.get_window_extent(), axes.get_window_extent())
@@ -86,14 +90,14 @@ def legends_over_data(figure: Figure) -> int:
 
 
 def problems(figure: Figure) -> list[str]:
-    """What a reader would object to: texts on each other or cut off, a legend over data."""
+    """Return the faults: overlapping texts, texts beyond the edge, and legends over panels."""
     draw(figure)
-    found = [f"{one!r} lies on {other!r}" for one, other in overlaps(figure)]
-    found += [f"{text!r} is cut off" for text in outside(figure)]
-    return found + ["a legend lies over a panel"] * legends_over_data(figure)
+    faults = [f"{one!r} overlaps {other!r}" for one, other in overlaps(figure)]
+    faults += [f"{text!r} is cut off" for text in outside(figure)]
+    return faults + ["a legend lies over a panel"] * legends_over_data(figure)
 
 
 def legend_labels(figure: Figure) -> list[str]:
-    """All labels of all legends, each on one line."""
+    """Return the labels of all legends, each on one line."""
     legends = [*figure.legends, *(a.get_legend() for a in figure.axes if a.get_legend())]
     return [" ".join(t.get_text().split()) for legend in legends for t in legend.get_texts()]

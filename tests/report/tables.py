@@ -1,4 +1,4 @@
-"""Tables of results made up for figures, in the Contract's columns, without an engine."""
+"""Synthetic tables of results with the columns of `run`, for tests of figures."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Length = Callable[[str, dict[str, float]], float]
 
 
 def length(loss: str, point: dict[str, float]) -> float:
-    """Something like a plateau, of a similar course and size."""
+    """Return a synthetic plateau length that resembles that of a neuron."""
     z = point["w0"] * point["x"] + point["b0"]
     rate = point["lr"] * (1 + point["x"] ** 2)
     course = 0.1 * np.exp(abs(z)) + 1 if loss == "quadratic" else 0.2 * (1 + abs(z))
@@ -40,7 +40,7 @@ def table(
     plateau: Length = length,
     horizon: int = HORIZON,
 ) -> pd.DataFrame:
-    """A table over the product of `axes`, in the order of a sweep's."""
+    """Return a table over the product of `axes`, in the order of a sweep."""
     rows = []
     for loss in losses:
         for place in itertools.product(*(range(len(next(iter(a.values())))) for a in axes)):
@@ -94,18 +94,18 @@ def _typed(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
 
 
 def atlas(num: int = 9, rates: Sequence[float] = (0.005, 0.15), **settings: object) -> pd.DataFrame:
-    """w0 by b0 by learning rate, with the unlucky start on the grid if `num` is 8 k + 1."""
+    """Return a table over w0, b0 and lr; the grid has the unlucky start if `num` is 8 k + 1."""
     span = np.linspace(-8, 8, num)
     return table({"w0": span}, {"b0": span}, {"lr": rates}, **settings)
 
 
 def with_all_statuses(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same table with a few rows of each status, strewn over it."""
+    """Return the table with a few rows of each status."""
     changed = frame.copy()
     rows = np.arange(len(changed))
     for number, status in enumerate(STATUSES[1:]):
-        chosen = rows[rows % 13 == number]
-        changed.loc[chosen, "status"] = status
-        changed.loc[chosen, "plateau_epochs"] = pd.NA
-        changed.loc[chosen, "epochs_run"] = HORIZON if status == "censored" else 7
+        selected = rows[rows % 13 == number]
+        changed.loc[selected, "status"] = status
+        changed.loc[selected, "plateau_epochs"] = pd.NA
+        changed.loc[selected, "epochs_run"] = HORIZON if status == "censored" else 7
     return changed

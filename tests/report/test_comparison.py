@@ -87,7 +87,7 @@ def test_cells_where_the_first_is_shorter_are_hatched():
     assert not any("shorter" in label for label in legend_labels(other))
 
 
-def test_both_censored_is_told_apart_from_a_bound():
+def test_both_censored_differs_from_a_bound():
     frame = table({"w0": [0, 1]}, {"b0": [0, 1]}, plateau=lambda *_: 10.0 * HORIZON)
     figure = ratio_map(frame)
     assert legend_labels(figure) == ["both censored"]

@@ -88,7 +88,7 @@ def fractions_by_hand(rows):
 
 
 @pytest.mark.parametrize("change", [lambda frame: frame, with_all_statuses])
-def test_fractions_are_told_by_their_median_and_range(change):
+def test_fractions_have_a_median_and_a_range(change):
     frame = change(atlas(9, rates=(0.005, 0.15, 0.5)))
     rng = np.random.default_rng(1)
     seen = (frame["status"] == "escaped") & (rng.random(len(frame)) < 0.9)
@@ -102,9 +102,9 @@ def test_fractions_are_told_by_their_median_and_range(change):
         np.testing.assert_allclose(ends, medians)
         np.testing.assert_allclose(panel.lines[place].get_ydata(), np.mean(medians, axis=1))
         reach = band.get_paths()[0].vertices[:, 1]
-        told = frame.loc[frame["loss"] == loss, "plateau_fraction"]
-        assert reach.min() == pytest.approx(told.min())
-        assert reach.max() == pytest.approx(told.max())
+        fractions = frame.loc[frame["loss"] == loss, "plateau_fraction"]
+        assert reach.min() == pytest.approx(fractions.min())
+        assert reach.max() == pytest.approx(fractions.max())
     assert panel.lines[2].get_ydata()[0] == pytest.approx(1 / 9)
 
 

@@ -10,8 +10,8 @@ from plateaumap.report import findings
 
 def said(frame, pattern):
     """The groups of the one sentence that matches."""
-    (found,) = [m for s in findings(frame) if (m := re.search(pattern, s))]
-    return found.groups()
+    (match,) = [m for s in findings(frame) if (m := re.search(pattern, s))]
+    return match.groups()
 
 
 def test_rows_and_converged_starts_are_counted():

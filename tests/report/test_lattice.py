@@ -61,11 +61,11 @@ def test_a_scale_is_logarithmic_if_the_ratios_are_even(values, is_log):
     if len(values) == 1:
         assert not lattice.axes
         return
-    found = direction(lattice.axis_of("b0"), "b0", "test")
-    assert found.is_log == is_log
-    assert len(found.edges) == len(values) + 1
-    assert np.all(found.edges[:-1] < found.centres)
-    assert np.all(found.edges[1:] > found.centres)
+    x = direction(lattice.axis_of("b0"), "b0", "test")
+    assert x.is_log == is_log
+    assert len(x.edges) == len(values) + 1
+    assert np.all(x.edges[:-1] < x.centres)
+    assert np.all(x.edges[1:] > x.centres)
 
 
 def test_unknown_coordinates_are_refused():

@@ -87,7 +87,7 @@ def test_a_logarithmic_axis_stays_one():
     ("frame", "settings", "words"),
     [
         (table({"w0": [2]}), {}, "no axis .* more than one value"),
-        (table({"w0": [1, 2]}), {"along": "diagonal"}, "needs w0 and b0 on axes of their own"),
+        (table({"w0": [1, 2]}), {"along": "diagonal"}, "needs w0 and b0 on separate axes"),
         (table({"w0": [1, 2]}), {"along": "lr"}, "'lr' does not vary"),
         (table({"w0": [1, 2]}), {"at": {"b0": 1}}, "at names 'b0'"),
         (table({"w0": [1, 2]}), {"compare": {"flow": "flow"}}, "lacks flow"),
@@ -117,7 +117,7 @@ def test_bars_say_what_has_no_length():
         assert words in texts
 
 
-def test_one_point_is_told_by_what_is_fixed():
+def test_one_point_is_labelled_by_the_fixed_coordinates():
     panel = plateau_bars(table({"w0": [2]})).axes[0]
     (label,) = panel.get_yticklabels()
     assert "$w_0$ = 2" in " ".join(label.get_text().split())
@@ -199,16 +199,19 @@ def test_a_cut_shows_simulation_flow_and_exact_theory_on_one_axis(size):
 
 
 def test_theory_is_left_out_where_there_is_none():
-    def own(z, y):
+    def custom(z, y):
         return (z - y) ** 2
 
     frame = pm.run(
         pm.Sweep(
-            losses=[own], axes=[pm.linspace("w0", 1, 2, 3)], fixed={"b0": 0, "lr": 0.1}, horizon=50
+            losses=[custom],
+            axes=[pm.linspace("w0", 1, 2, 3)],
+            fixed={"b0": 0, "lr": 0.1},
+            horizon=50,
         )
     )
-    told = pm.add_theory(frame)
-    assert told["flow_epochs"].isna().all()
-    assert told["exact_epochs"].isna().all()
+    table_with_theory = pm.add_theory(frame)
+    assert table_with_theory["flow_epochs"].isna().all()
+    assert table_with_theory["exact_epochs"].isna().all()
     with pytest.raises(PlateaumapError, match="the table lacks x"):
         pm.add_theory(frame.drop(columns="x"))

@@ -37,8 +37,8 @@ def cells(frame, loss, **where):
 @pytest.mark.parametrize("order", ["as swept", "shuffled"])
 def test_every_panel_shows_the_lengths_of_its_loss_and_rate(order):
     frame = with_all_statuses(atlas())
-    given = frame if order == "as swept" else frame.sample(frac=1, random_state=1)
-    panels = plateau_map(given).axes
+    rows = frame if order == "as swept" else frame.sample(frac=1, random_state=1)
+    panels = plateau_map(rows).axes
     for rate in range(2):
         for column, loss in enumerate(LOSSES):
             expected, _ = cells(frame, loss, lr_index=rate)
@@ -130,7 +130,7 @@ def test_another_place_can_be_marked():
     figure = plateau_map(atlas(), mark=(-2, 0.5))
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[-2.0, 0.5]]
     assert not plateau_map(atlas(), mark=None).axes[0].lines
-    with pytest.raises(PlateaumapError, match="mark is 'somewhere'"):
+    with pytest.raises(PlateaumapError, match="mark = 'somewhere'"):
         plateau_map(atlas(), mark="somewhere")
 
 
@@ -218,7 +218,7 @@ def test_sizes(size, width):
     assert up <= 240
 
 
-def test_statuses_can_be_told_apart_without_colour():
+def test_statuses_differ_without_colour():
     assert all(len(set(to_rgb(look.face))) == 1 for look in STATUS_LOOKS.values())
     drawn = {(look.hatch, look.face) for look in STATUS_LOOKS.values()}
     hatches = {look.hatch for look in STATUS_LOOKS.values()}
@@ -254,7 +254,7 @@ def test_refusals(frame, words):
         ({"x": "lr"}, "'lr' does not vary"),
         ({"x": "w0", "y": "w0"}, "vary together"),
         ({"losses": ["quadratc"]}, "did you mean 'quadratic'"),
-        ({"size": "poster"}, "size is 'poster'.*column, page"),
+        ({"size": "poster"}, "size = 'poster'.*column, page"),
     ],
 )
 def test_refused_settings(settings, words):
@@ -277,5 +277,5 @@ def test_an_outline_holds_the_cells_and_no_others():
     y = np.sort(rng.normal(size=8))
     path = outline(inside, x, y)
     centres = np.stack(np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2), axis=-1)
-    found = path.contains_points(centres.reshape(-1, 2)).reshape(7, 11)
-    np.testing.assert_array_equal(found, inside)
+    covered = path.contains_points(centres.reshape(-1, 2)).reshape(7, 11)
+    np.testing.assert_array_equal(covered, inside)

@@ -1,4 +1,4 @@
-"""Axes of any float64: drawn where the values say, in a unit or by place, or refused in words."""
+"""Axes of any float64 are drawn at their values, in a unit, by place, or refused."""
 
 from decimal import Decimal
 
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from plateaumap.report.surface import loss_surface
+from sweeps.figures.activations import activation_lines
+from sweeps.figures.two_weights import loss_surface
 from tests.report.folders import fill
 from tests.report.tables import table
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.report.figures import (
-    activation_lines,
     applicable,
     collapse,
     cut,
@@ -74,9 +74,9 @@ def render(figure):
 )  # fmt: skip
 def test_every_figure_that_applies_is_drawn(values, names):
     frame = extreme_table(values, names)
-    found = applicable(frame)
-    assert {"plateau_map", "ratio_map"} <= {figure.name for figure in found}
-    for figure in found:
+    figures = applicable(frame)
+    assert {"plateau_map", "ratio_map"} <= {figure.name for figure in figures}
+    for figure in figures:
         render(figure.draw(frame, size="column"))
     render(cut(frame, along=names[0], size="column"))
 

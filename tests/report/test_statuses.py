@@ -1,4 +1,4 @@
-"""Every status is shown as itself wherever tables are shown: named, and told apart in grey."""
+"""Every status has a name and a look that differs in grey wherever a table is shown."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from sweeps.figures.activations import activation_lines
 from tests.report.layout import legend_labels
 from tests.report.tables import STATUSES, atlas, table, with_all_statuses
 
@@ -14,7 +15,6 @@ from plateaumap.explore.windows import COVERS, image
 from plateaumap.queries.point import PointSummary
 from plateaumap.report import findings, lattice
 from plateaumap.report.figures import (
-    activation_lines,
     cut,
     plateau_bars,
     plateau_map,
@@ -28,7 +28,7 @@ from plateaumap.report.style import STATUS_LOOKS
 from plateaumap.training import measures
 
 
-def test_everybody_knows_the_engines_statuses_in_its_order():
+def test_all_modules_have_the_same_statuses_in_order():
     assert lattice.STATUSES == measures.STATUSES == STATUSES
     assert set(STATUS_SYMBOLS) == set(STATUS_LOOKS)
     assert len({(s["marker"], s["markerfacecolor"]) for s in STATUS_SYMBOLS.values()}) == 7
@@ -56,12 +56,12 @@ def test_the_explorer_covers_each_status_with_its_own_look():
 
 def test_every_status_has_its_own_summary():
     record = {"plateau_epochs": None, "epochs_run": 7}
-    told = {
+    summaries = {
         PointSummary({**record, "status": s}, pd.DataFrame(), "relu", 9).plateau
         for s in STATUSES[1:]
     }
-    assert len(told) == len(STATUSES) - 1
-    assert any("the gradient is zero" in words for words in told)
+    assert len(summaries) == len(STATUSES) - 1
+    assert any("the gradient is zero" in words for words in summaries)
 
 
 @pytest.mark.parametrize("draw", [plateau_map, cut, plateau_points, activation_lines, plateau_bars])

@@ -35,18 +35,18 @@ def test_each_line_holds_the_lengths_of_its_activation(size) -> None:
     seen = 0
     for panel, loss in zip(figure.axes, dict.fromkeys(frame["loss"].astype(str)), strict=True):
         for name in FACTORS:
-            own = frame[(frame["activation"] == name) & (frame["loss"] == loss)]
-            own = own.assign(z=own["w0"] + own["b0"])
+            rows = frame[(frame["activation"] == name) & (frame["loss"] == loss)]
+            rows = rows.assign(z=rows["w0"] + rows["b0"])
             (line,) = (entry for entry in panel.lines if entry.get_label() == name)
             for z, length in line.get_xydata():
-                at = own[own["z"] == z]
+                at = rows[rows["z"] == z]
                 escaped = at[at["status"] == "escaped"]["plateau_epochs"]
                 if np.isnan(length):
                     assert escaped.empty
                 else:
                     assert escaped.eq(length).all()
                     seen += 1
-            assert set(line.get_xdata()) == set(own["z"])
+            assert set(line.get_xdata()) == set(rows["z"])
     assert seen > 60
 
 

@@ -44,24 +44,24 @@ def test_lines_are_the_lengths_their_ratio_and_theory() -> None:
     lines = iter(over_share.lines)
     for start, loss in itertools.product(STARTS, ("quadratic", "cross_entropy")):
         for name in ("plateau_epochs", "predicted_epochs"):
-            wanted = np.c_[SHARES, column(frame, loss, name, z0=start)]
-            np.testing.assert_array_equal(next(lines).get_xydata(), wanted)
+            expected = np.c_[SHARES, column(frame, loss, name, z0=start)]
+            np.testing.assert_array_equal(next(lines).get_xydata(), expected)
     lines = iter(ratio.lines)
     for start in STARTS:
         for name in ("plateau_epochs", "predicted_epochs"):
             first, last = (column(frame, n, name, z0=start) for n in ("quadratic", "cross_entropy"))
             np.testing.assert_allclose(next(lines).get_ydata(), first / last)
     for place, loss in enumerate(("quadratic", "cross_entropy")):
-        wanted = np.c_[STARTS, column(frame, loss, "plateau_epochs", share=0.5)]
-        np.testing.assert_array_equal(over_start.lines[2 * place].get_xydata(), wanted)
+        expected = np.c_[STARTS, column(frame, loss, "plateau_epochs", share=0.5)]
+        np.testing.assert_array_equal(over_start.lines[2 * place].get_xydata(), expected)
     np.testing.assert_array_equal(over_start.lines[-1].get_xydata(), list(ALONE.items()))
 
 
 def test_the_censored_run_has_no_length_and_the_legend_names_all() -> None:
     figure = confidently_wrong(made_up(), alone=ALONE)
     assert np.isnan(figure.axes[0].lines[4].get_ydata()[-1])
-    told = legend_labels(figure)
-    assert {"quadratic loss", "cross-entropy", "theory", "one wrong sample alone"} <= set(told)
+    labels = legend_labels(figure)
+    assert {"quadratic loss", "cross-entropy", "theory", "one wrong sample alone"} <= set(labels)
     assert "one wrong sample alone" not in legend_labels(confidently_wrong(made_up()))
 
 

@@ -51,15 +51,15 @@ def test_every_run_is_a_dot_where_it_belongs() -> None:
         reached = np.isfinite(lengths)
         diverged = (rows["status"] == "not_finite").to_numpy()
         heights = np.maximum(np.where(reached, lengths, rows["epochs_run"]), 1)
-        for kind, chosen in {
+        for kind, selected in {
             "reached": reached,
             "hollow": ~reached & ~diverged,
             "x": ~reached & diverged,
         }.items():
-            wanted = np.c_[rows["confidently_wrong"], heights][chosen]
+            expected = np.c_[rows["confidently_wrong"], heights][selected]
             lines = [line for line in panel.lines if kind_of(line) == kind]
             seen = np.concatenate([line.get_xydata() for line in lines])
-            assert sorted(map(tuple, seen)) == sorted(map(tuple, wanted))
+            assert sorted(map(tuple, seen)) == sorted(map(tuple, expected))
 
 
 def kind_of(line) -> str:
@@ -74,9 +74,9 @@ def test_colour_and_shape_tell_rate_and_width() -> None:
     reached = [line for line in panel.lines if kind_of(line) == "reached"]
     assert len({line.get_color() for line in reached}) == len(RATES)
     assert len({line.get_marker() for line in reached}) == len(SCALES)
-    told = legend_labels(starts_against_plateaus(frame))
-    assert "learning rate $\\eta$ = 0.1" in told
-    assert {"weights of width 3", "not within the horizon", "diverged"} <= set(told)
+    labels = legend_labels(starts_against_plateaus(frame))
+    assert "learning rate $\\eta$ = 0.1" in labels
+    assert {"weights of width 3", "not within the horizon", "diverged"} <= set(labels)
 
 
 def test_lines_are_medians_and_shades_quartiles() -> None:
@@ -87,12 +87,12 @@ def test_lines_are_medians_and_shades_quartiles() -> None:
     panels = np.reshape(figure.axes, (len(RATES) + 1, len(SCALES)))
     for (row, rate), (column, scale) in itertools.product(enumerate(RATES), enumerate(SCALES)):
         for place, loss in enumerate(LOSSES):
-            chosen = (frame["loss"] == loss) & (frame["scale"] == scale) & (frame["lr"] == rate)
-            middle = np.median(known[chosen], axis=0)
+            selected = (frame["loss"] == loss) & (frame["scale"] == scale) & (frame["lr"] == rate)
+            middle = np.median(known[selected], axis=0)
             panel = panels[row][column]
             np.testing.assert_allclose(panel.lines[place].get_xydata(), np.c_[epochs, middle])
             shade = panel.collections[place].get_paths()[0].vertices
-            low, high = np.quantile(known[chosen], (0.25, 0.75), axis=0)
+            low, high = np.quantile(known[selected], (0.25, 0.75), axis=0)
             for edge in (low, high):
                 for point in zip(epochs, edge, strict=True):
                     assert np.isclose(shade, point).all(axis=1).any()
@@ -106,9 +106,9 @@ def test_the_last_row_holds_each_loss_at_its_best_rates_rate() -> None:
     _, known = accuracies(frame)
     panels = np.reshape(accuracy_curves(frame).axes, (len(RATES) + 1, len(SCALES)))
     for place, loss in enumerate(LOSSES):
-        chosen = (frame["loss"] == loss) & (frame["scale"] == 3) & (frame["lr"] == BEST[loss])
+        selected = (frame["loss"] == loss) & (frame["scale"] == 3) & (frame["lr"] == BEST[loss])
         seen = panels[-1][SCALES.index(3)].lines[place].get_ydata()
-        np.testing.assert_allclose(seen, np.median(known[chosen], axis=0))
+        np.testing.assert_allclose(seen, np.median(known[selected], axis=0))
 
 
 def test_a_run_that_ended_early_keeps_what_it_had() -> None:

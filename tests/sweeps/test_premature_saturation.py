@@ -34,7 +34,7 @@ TABLE = pd.DataFrame(
 
 @pytest.mark.parametrize(("event", "panels"), [("near", 5), ("stuck", 3)])
 def test_lines_are_the_formula_and_marks_what_was_drawn(event: str, panels: int) -> None:
-    """A table of before units near their target were told apart has no rows for them."""
+    """A table may lack the units that start near their target."""
     known = ("wrong", "stuck", event)
     figure = premature_saturation(TABLE[TABLE["event"].isin(known)], epochs=300)
     assert len(figure.axes) == panels

@@ -61,12 +61,12 @@ def test_the_map_holds_each_run_where_it_belongs() -> None:
     frame = made_up()
     (panel,) = trainability_map(frame).axes
     painted = ranks(frame["converged"].to_numpy(), frame["intensity"].to_numpy())
-    wanted = frame.assign(painted=painted).pivot(
+    expected = frame.assign(painted=painted).pivot(
         index="lr_output", columns="lr_hidden", values="painted"
     )
     (mesh,) = panel.collections
-    np.testing.assert_array_equal(mesh.get_array().reshape(16, 24), wanted.to_numpy())
-    np.testing.assert_array_equal(converged_grid(frame), wanted.to_numpy() > 0)
+    np.testing.assert_array_equal(mesh.get_array().reshape(16, 24), expected.to_numpy())
+    np.testing.assert_array_equal(converged_grid(frame), expected.to_numpy() > 0)
     assert "converges slowly" in legend_labels(trainability_map(frame))
 
 
