@@ -1,8 +1,8 @@
 """Every activation under its quadratic and its matching loss, over initial weight and bias.
 
-`sweep` is the one of the tanh; run by itself, the script makes one folder for each activation with
-a map in it, and one figure that compares them all.
-`plateaumap run sweeps/activations.py --set 'experiment.activation="atan"'` makes another one.
+`sweep` is the sweep of tanh. `python sweeps/activations.py` runs one sweep per activation, draws a
+map into each folder, and draws one figure that compares all activations.
+`plateaumap run sweeps/activations.py --set 'experiment.activation="atan"'` runs another one.
 """
 
 import pandas as pd
@@ -23,7 +23,7 @@ TARGETS = {
     "exp": 0.0,
     "relu": 0.0,
 }
-"""A target at the lower end of the outputs; within it where the end has no matching loss."""
+"""A target at the lower end of the outputs, or near it if the matching loss excludes the end."""
 
 
 def sweep_of(activation: str) -> pm.Sweep:

@@ -1,9 +1,9 @@
-"""A sigmoid neuron with many samples, some of them wrong at the start: it slows, it does not stop.
+"""A sigmoid neuron with many samples, some of which are wrong at the start, learns slowly.
 
-The samples lie evenly on a circle, and their targets are 1 on its right half. The neuron has two
-weights: their angle to the right direction sets the share of samples that are wrong at the start,
-their length how confident it is. One wrong sample alone would sit still for `exp(z)` epochs; here
-the samples that the neuron is not sure about keep it learning.
+The samples lie evenly on a circle; the targets of its right half are 1. The neuron has two weights.
+Their angle to the right direction sets the share of samples that are wrong at the start, and their
+norm sets its confidence. The plateau of a single wrong sample would be `exp(z)` epochs long. Here
+the samples about which the neuron is uncertain keep it learning.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class Mistakes(Measure):
     """The shares of samples that are wrong, and confidently wrong, at the start.
 
     Attributes:
-        samples: how many there are.
-        confident: the error from which on a sample is confidently wrong.
+        samples: the number of samples.
+        confident: the least error of a confidently wrong sample.
     """
 
     samples: int
@@ -134,7 +134,7 @@ sweep = pm.Sweep(
 
 
 def alone(frame: pd.DataFrame) -> dict[float, int]:
-    """Return the plateau of one wrong sample by itself, for each z0: its weight, and no bias."""
+    """Return the plateau length of a single wrong sample, without a bias, for each z0."""
     rate = float(frame["lr"].iloc[0])
     # A neuron with a bias moves z by lr (1 + x²); this one by lr x².
     starts = sorted(frame["z0"].unique())
@@ -143,7 +143,7 @@ def alone(frame: pd.DataFrame) -> dict[float, int]:
 
 
 def slowdown(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each z0 and share, both plateaus and how many times longer the quadratic's is."""
+    """Return both plateau lengths and their ratio for each z0 and share."""
     table = pd.DataFrame()
     for loss, rows in frame.groupby("loss", observed=True):
         rows = rows.set_index(["z0", "share"])

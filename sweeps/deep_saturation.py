@@ -1,7 +1,7 @@
-"""Deep saturation: plateaus over fifteen decades, by theory, where nobody can simulate them.
+"""Deep saturation: plateau lengths over fifteen decades, by theory, beyond any simulation.
 
-Initial weight and bias over ±18; at the far corner the quadratic loss waits for 10¹⁶ epochs, and
-the cross-entropy for 13.
+The initial weight and bias range over ±18. At the far corner the plateau of the quadratic loss is
+10¹⁶ epochs long, and that of the cross-entropy 13 epochs.
 """
 
 import plateaumap as pm

@@ -1,9 +1,9 @@
-"""Handwritten digits: how many outputs start confidently wrong, and what that costs each loss.
+"""Handwritten digits: the share of outputs that start confidently wrong, and its effect.
 
 A network of 64 inputs, 30 hidden and 10 output sigmoid units learns scikit-learn's bundled 8 × 8
 digits by gradient descent on the full batch, from random weights of three widths, at three
 learning rates, under the quadratic loss and the cross-entropy. `linear` is the quadratic loss of
-linear outputs, which have no slope to lose.
+linear outputs, whose slope does not vanish.
 """
 
 import sys
@@ -22,16 +22,16 @@ from plateaumap.training.measures import Column, End, Measure, Observation, Star
 
 INPUTS, HIDDEN, OUTPUTS = 64, 30, 10
 LOOKS = (10, 30, 100)
-"""Epochs at which the test accuracy is taken, beside the start and the end."""
+"""The epochs at which the test accuracy is measured, in addition to the start and the end."""
 
 CONFIDENT = 0.99
-"""An output is saturated this close to 0 or 1, and confidently wrong this far from its target."""
+"""The least output of a saturated unit, and the least error of a confidently wrong one."""
 
 
 def logits(parameters: dict[str, Array], pixels: Array) -> Array:
     """Return the pre-activations of the outputs, of shape (10, samples).
 
-    Units come first and samples last: then the sums over samples run along memory.
+    Units come first and samples last, so that sums over samples are contiguous in memory.
     """
     hidden = pm.neuron.sigmoid(parameters["w1"] @ pixels + parameters["b1"][:, None])
     return parameters["w2"] @ hidden + parameters["b2"][:, None]
@@ -39,7 +39,7 @@ def logits(parameters: dict[str, Array], pixels: Array) -> Array:
 
 @dataclass(frozen=True)
 class StartingOutputs(Measure):
-    """The shares of outputs that start saturated, and confidently wrong, were they sigmoid.
+    """The shares of outputs, as sigmoids, that are saturated or confidently wrong at the start.
 
     Attributes:
         pixels: of the training samples, of shape (64, samples).
@@ -69,9 +69,9 @@ class StartingOutputs(Measure):
 
 @dataclass(frozen=True)
 class TestAccuracy(Measure):
-    """The share of test samples that are told right, at the start, on the way and at the end.
+    """The share of test samples that are classified correctly, at several epochs.
 
-    Keeps the parameters of a few epochs and looks at the test set only when the run is over.
+    The measure keeps the parameters of a few epochs and evaluates the test set after the run.
 
     Attributes:
         pixels: of the test samples, of shape (64, samples).
@@ -85,11 +85,11 @@ class TestAccuracy(Measure):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the accuracies in order of their epochs."""
-        told = "share of test samples told right"
+        share = "share of test samples classified correctly"
         return (
-            Column("accuracy_0", "float64", "1", f"{told} at the start"),
-            *(Column(f"accuracy_{n}", "float64", "1", f"{told} after {n} epochs") for n in LOOKS),
-            Column("final_accuracy", "float64", "1", f"{told} at the horizon"),
+            Column("accuracy_0", "float64", "1", f"{share} at the start"),
+            *(Column(f"accuracy_{n}", "float64", "1", f"{share} after {n} epochs") for n in LOOKS),
+            Column("final_accuracy", "float64", "1", f"{share} at the horizon"),
         )
 
     def init(self, start: Start) -> Any:
@@ -208,10 +208,10 @@ sweep = pm.Sweep(
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each loss, width and rate: medians over the seeds, and what went wrong.
+    """Return the medians over the seeds and the shares of failures, by loss, width and rate.
 
-    Runs that did not come to T10 or T50 count as longer than all others: a median that is one of
-    them is infinite. `rank_correlation` is Spearman's, between the share of outputs that start
+    A run that did not reach T10 or T50 counts as longer than all others, so a median can be
+    infinite. `rank_correlation` is Spearman's correlation between the share of outputs that start
     confidently wrong and T50.
     """
     from figures.digits import accuracies
@@ -239,19 +239,19 @@ def _rank_correlation(rows: pd.DataFrame) -> float:
 
 
 def sentences(table: pd.DataFrame) -> list[str]:
-    """Return what `summary` shows, in words."""
-    told = []
+    """Return the summary in words."""
+    lines = []
     scales, rates = (list(table.index.unique(name)) for name in ("scale", "lr"))
     for scale in scales:
         both = table.xs(scale, level="scale")
         bad = both.loc["quadratic"].iloc[0]
-        told.append(
+        lines.append(
             f"Weights of width {scale:g}: {bad['saturated']:.0%} of the outputs start saturated, "
             f"{bad['confidently_wrong']:.1%} confidently wrong."
         )
         for rate in rates:
             at = both.xs(rate, level="lr")
-            told.append(
+            lines.append(
                 f"  learning rate {rate:g}: "
                 + "; ".join(
                     f"{loss} {_plateau(row)}, test accuracy {row['final']:.1%}"
@@ -259,14 +259,14 @@ def sentences(table: pd.DataFrame) -> list[str]:
                 )
             )
         best = both.loc[both.groupby(level="loss", observed=True)["final"].idxmax()]
-        told.append(
+        lines.append(
             "  each at its own best: "
             + "; ".join(
                 f"{loss} {row['final']:.1%} (learning rate {rate:g})"
                 for (loss, rate), row in best.iterrows()
             )
         )
-    return told
+    return lines
 
 
 def _plateau(row: pd.Series) -> str:

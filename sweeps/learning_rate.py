@@ -1,10 +1,10 @@
-"""The article's claim for every learning rate: seven decades of it, from lucky to saturated starts.
+"""The article's claim for learning rates of seven decades, from lucky to saturated initialisations.
 
-"It is not the speed of learning that matters but how the speed changes." So everything here is
-free of the learning rate, or shows what is left of it: the plateau times the rate, its share of
-learning, the acceleration, the speed against the error. And since equal rates compare apples
-with oranges, the losses are compared again with rates for which the first steps are equal, or
-the steps close to the target.
+"It is not the speed of learning that matters but how the speed changes." Therefore every quantity
+here is independent of the learning rate, or shows the remaining dependence: the plateau length
+times the rate, its share of the learning time, the acceleration, the gradient against the error.
+Equal rates compare different step sizes. Therefore the losses are also compared at rates for which
+the first steps are equal, or the steps close to the target.
 """
 
 from collections.abc import Callable
@@ -23,28 +23,28 @@ sweep = pm.Sweep(
 )
 
 INSIDE = 0.1
-"""A target with a curvature at it; for y = 0 both losses are flat there."""
+"""A target at which both losses have a curvature; at y = 0 both are flat."""
 
 STABLE = 10
-"""The largest rate of the sweep at which both losses come to rest at that target."""
+"""The largest rate of the sweep at which both losses converge to that target."""
 
 ROUNDING = 1e-9
 """The relative amount by which rounding may raise a plateau fraction above its bound."""
 
 
 def equal_rate(rows: pd.DataFrame) -> np.ndarray:
-    """Return 1: the comparison of apples with oranges."""
+    """Return 1: both losses have the same rate."""
     return np.ones(len(rows))
 
 
 def equal_first_step(rows: pd.DataFrame) -> np.ndarray:
-    """Return how much less rate makes the cross-entropy's first step that of the quadratic loss."""
+    """Return the factor of the rate that makes the first steps of both losses equal."""
     a = rows["initial_output"].to_numpy()
     return a * (1 - a)
 
 
 def equal_at_the_target(rows: pd.DataFrame) -> np.ndarray:
-    """Return the same for steps near the target, where they are lr times curvature times error.
+    """Return the factor that makes steps near the target equal: lr times curvature times error.
 
     The curvatures are `(y (1 − y))²` and `y (1 − y)`.
     """
@@ -55,10 +55,10 @@ def equal_at_the_target(rows: pd.DataFrame) -> np.ndarray:
 def compared(
     frame: pd.DataFrame, basis: Callable[[pd.DataFrame], np.ndarray], y: float
 ) -> pd.DataFrame:
-    """Return the plateaus of a table's points, the cross-entropy at the rate that a basis gives.
+    """Return the plateau lengths of a table's points; a basis scales the rate of cross-entropy.
 
-    Lengths are by theory, so that none is censored. The column `lr` names the quadratic loss's
-    rate in both; `lr_used` is what a row ran at.
+    Lengths are by theory, so that no run is censored. The column `lr` is the rate of the quadratic
+    loss in all rows; `lr_used` is the rate of the row.
     """
     leap = {"method": "leap", "horizon": None, "until": "plateau"}
     rates = frame["lr"].unique()
@@ -81,7 +81,7 @@ def ratios(frame: pd.DataFrame) -> dict[str, float]:
     """Return statistics of T10 of the quadratic loss over T10 of the cross-entropy.
 
     Runs that did not leave their plateau are bounds; `median_least` and `median_most` are equal
-    unless such runs decide the median.
+    unless such runs affect the median.
     """
     from plateaumap.report.bounds import median_bounds
     from plateaumap.report.findings import paired_ratios
@@ -100,9 +100,9 @@ def ratios(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def collapsed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return, by loss and rate, how far T10 times lr is from what the least rates say.
+    """Return the deviation of T10 times lr from its value at the least rate, by loss and rate.
 
-    `unknown` counts the runs that did not leave their plateau, which are in no other column.
+    `unknown` counts the runs that did not leave their plateau, which no other column includes.
     """
     rows = frame[frame["status"] != "converged_at_start"].sort_values("lr")
     scaled = rows["plateau_epochs"].astype("Float64").astype(float) * rows["lr"]

@@ -1,9 +1,9 @@
-"""The four demonstrations of the article that this project starts from, with whole curves.
+"""The four demonstrations of the article on which this project is based, with whole curves.
 
 M. Nielsen, Neural Networks and Deep Learning, chapter 3: one sigmoid neuron, input 1, target 0,
 300 epochs; an easy start (w = 0.6, b = 0.9) and an unlucky one (w = b = 2); the quadratic loss
 at the learning rate 0.15, the cross-entropy at 0.005. The second demonstration is shown three
-ways: as the text tells it, as the page's script computes it, and as the text derives it.
+ways: as the text describes it, as the page's script computes it, and as the text derives it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ EPOCHS = 300
 
 
 def as_coded(z, y):
-    """The loss that the page's script descends: its gradient is dC/da = 1/(1 − a), not a.
+    """Return the loss of the page's script, whose gradient is dC/da = 1/(1 − a) instead of a.
 
-    It has no floor, so that no share of it is a plateau's: curves of it are drawn, no lengths.
+    It has no floor, so it has curves but no plateau length.
     """
     return z + jnp.exp(z) + 0 * y
 
@@ -50,7 +50,7 @@ def curve(start: str, loss, lr: float, epochs: int = EPOCHS) -> pd.DataFrame:
 
 
 def demonstration(start: str, loss: str) -> dict[str, object]:
-    """Return one column of the article: what it says of a neuron in words, as numbers."""
+    """Return the numbers of one column of the article."""
     seen = curve(start, loss, RATES[loss])
     point = dict(zip(("w0", "b0"), STARTS[start], strict=True), lr=RATES[loss])
     measured = pm.evaluate(sweep, point | {"loss": loss})
@@ -83,13 +83,13 @@ def matching_rate(start: str, output: float) -> float:
 
 
 def three_ways(start: str) -> dict[str, object]:
-    """Return the cross-entropy demonstration as told, as coded and as derived."""
+    """Return the cross-entropy demonstration as described, as coded and as derived."""
     rate = RATES["cross_entropy"]
-    # The script counts its epochs from 0 to 300 and so makes 301 updates.
+    # The script counts epochs from 0 to 300 and therefore runs 301 updates.
     coded = curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1]
     return {
         "learning rate": rate,
-        "as told": f"learned quickly within {EPOCHS} epochs",
+        "as described": f"learned quickly within {EPOCHS} epochs",
         "as coded: output after 301 updates": coded,
         f"as derived: output after {EPOCHS} updates": curve(start, "cross_entropy", rate)[
             "output"
@@ -131,10 +131,10 @@ def show(results: pm.Results) -> None:
     pm.figures.save(both_columns(), figures / "demonstrations.png")
     for start in STARTS:
         rate = RATES["cross_entropy"]
-        told = matching_rate(start, curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1])
+        matched = matching_rate(start, curve(start, as_coded, rate, EPOCHS + 1)["output"].iloc[-1])
         pm.figures.learning_curves(
             {
-                f"as told, which takes a rate of {told:.3g}": curve(start, "cross_entropy", told),
+                f"as described, at a rate of {matched:.3g}": curve(start, "cross_entropy", matched),
                 "as coded": curve(start, as_coded, rate),
                 "as derived": curve(start, "cross_entropy", rate),
             }

@@ -1,12 +1,12 @@
-"""How likely an output starts saturated and wrong, and how likely it is stuck there.
+"""The probability that an output starts saturated and wrong, and that it is stuck there.
 
-A unit with many inputs and wide weights starts far out on its sigmoid, on the wrong side half of
-the time. Drawn weights (Monte Carlo, the rows of the sweep) are compared with formulas: the
-distribution of a sum of independent weights, and through the map of plateaus the chance of being
-stuck for longer than the sweep's horizon (`plateaumap risk`). Units that start near their target
-and take as long are counted apart. Y. Lee, S.-H. Oh and M. W. Kim
-("The effect of initial weights on premature saturation in back-propagation learning", IJCNN 1991)
-looked at weight range, fan-in and slope in this way.
+A unit with many inputs and wide weights starts at an end of its sigmoid, half of the time at the
+wrong end. The sweep samples weights (Monte Carlo) and compares the shares with formulas: the
+distribution of a sum of independent weights and, through the map of plateaus, the probability of
+being stuck for longer than the horizon of the sweep (`plateaumap risk`). Units that start near
+their target and take as long are counted separately. Y. Lee, S.-H. Oh and M. W. Kim ("The effect of
+initial weights on premature saturation in back-propagation learning", IJCNN 1991) studied the range
+of the weights, the fan-in and the slope in this way.
 """
 
 import itertools
@@ -22,16 +22,16 @@ HALF_WIDTHS = np.geomspace(0.03, 3, 9)
 SLOPES = (0.5, 2.0)
 LEARNING_RATE = 0.05
 WRONG_ERROR = 0.5
-"""The error from which on a unit starts wrong; a nearer one that takes long is not stuck."""
+"""The least error of a unit that starts wrong; a unit with a smaller error is not stuck."""
 
 SETTINGS = list(itertools.product(FAN_INS, HALF_WIDTHS, SLOPES))
 
 
 def drawn() -> dict[str, list[float]]:
-    """Return the neurons that units of every setting amount to, `DRAWS` of each.
+    """Return the neurons that are equivalent to units of every setting, `DRAWS` of each.
 
-    With a slope in front, the pre-activation is that many times as large, and the learning rate
-    as if squared times as large; inputs of size 1 amount to one input of their norm.
+    A slope multiplies the pre-activation by the slope and the learning rate by its square. Inputs
+    of size 1 are equivalent to one input of their norm.
     """
     random = np.random.default_rng(2026)
     columns: dict[str, list[np.ndarray]] = {"b0": [], "x": [], "lr": []}
@@ -54,7 +54,7 @@ sweep = pm.Sweep(
 
 
 def compared(frame: pd.DataFrame, epochs: int) -> pd.DataFrame:
-    """Return, for each setting and loss, the drawn shares beside the formulas."""
+    """Return the sampled shares and the formulas for each setting and loss."""
     setting = frame["b0_index"] // DRAWS
     slow = ~frame["status"].isin(["escaped", "converged_at_start"])
     starts_wrong = frame["initial_output"] >= WRONG_ERROR

@@ -2,8 +2,8 @@
 
 J. Sohl-Dickstein, "The boundary of neural network trainability is fractal" (arXiv:2402.06184,
 2024). A network with one hidden layer of tanh units and no biases fits random targets by full
-batch gradient descent; each layer has a learning rate of its own. Each point of the fine grid is
-one run; its colour tells how fast it converged, or how fast it diverged.
+batch gradient descent; each layer has its own learning rate. Each point of the fine grid is a run;
+its colour shows how fast it converged or diverged.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from plateaumap.training.measures import Column, End, Measure, Observation, Star
 WIDTH = 8
 SEED = 0
 LARGEST = 1e6
-"""A loss beyond this many times the first one counts as that many."""
+"""The largest loss over the first one; larger losses count as this one."""
 
 LAST = 20
-"""Epochs over whose mean loss a run is called convergent; oscillations average out."""
+"""The number of last epochs whose mean loss decides whether a run converged."""
 
 
 class RelativeLosses(NamedTuple):
@@ -37,11 +37,11 @@ class RelativeLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class Trainability(Measure):
-    """Whether a run converges, and how fast: the paper's measure, in two columns.
+    """The measure of the paper: whether a run converges, and how fast.
 
     With v the loss over the first loss: `converged` is 1 if the mean of the last 20 is below 1;
     `intensity` is the sum of v over all epochs if so, and the sum of 1/v if not. A run that
-    ends because it is not finite adds nothing that could be seen.
+    ends because it is not finite adds nothing visible.
     """
 
     columns = (

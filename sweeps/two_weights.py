@@ -3,8 +3,9 @@
 One hidden tanh unit and one sigmoid output, `a = σ(v tanh(w x))`, on a random input signal whose
 sign is the target. X. Glorot and Y. Bengio ("Understanding the difficulty of training deep
 feedforward neural networks", AISTATS 2010, figure 5) drew such a surface for both losses: the
-quadratic one has the more severe plateaus. Here each of its points is also a start: its colour is
-how long gradient descent from there takes to get a tenth of the way down.
+quadratic loss has the more severe plateaus. Here each point of the surface is also an initial
+point, and its colour is the number of epochs in which gradient descent removes a tenth of the
+excess.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ sweep = pm.Sweep(
     name="two_weights",
     experiment=TwoWeights(),
     losses=("quadratic", "cross_entropy"),
-    # An even number of places leaves out the saddle at 0, from where no run leaves.
+    # An even number of places omits the saddle at 0, which no run leaves.
     axes=[pm.linspace("w", -4, 4, 80), pm.linspace("v", -8, 8, 80)],
     fixed={"lr": 0.15},
     horizon=10_000,

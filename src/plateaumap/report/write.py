@@ -124,19 +124,16 @@ def _drawn(
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    written: list[Path] = []
     try:
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise not_writable(folder, error) from error
-    written = []
-    for name, content in files.items():
-        try:
+        for name, content in files.items():
             write_atomic(folder / name, content)
-        except PermissionError as error:
-            raise not_writable(folder, error) from error
-        except OSError as error:
-            raise write_failed(folder / name, error) from error
-        written.append(folder / name)
+            written.append(folder / name)
+    except PermissionError as error:
+        raise not_writable(folder, error) from error
+    except OSError as error:
+        raise write_failed(folder, error) from error
     return written
 
 
