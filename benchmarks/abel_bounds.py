@@ -1,9 +1,9 @@
-"""How much is used of the bounds on what the Abel series leaves out.
+"""The share that is used of the bounds on what the Abel series omits.
 
-`python benchmarks/abel_bounds.py [--legs 100000]` follows random neurons for 1 to 60 epochs, so
-that the length of the leg is known, and divides the error of the series by its bound. The exit
-code is 1 if a bound is broken. Only legs that the series may be used on count, and only errors that
-can be seen in float64: the bounds on rounding of both ends are taken off.
+`python benchmarks/abel_bounds.py [--segments 100000]` follows random neurons for 1 to 60 epochs, so
+that the length of the segment is known, and divides the error of the series by its bound. The exit
+code is 1 if a bound is broken. The benchmark counts only segments on which the series may be used,
+and only errors that are visible in float64: the bounds on rounding of both ends are subtracted.
 """
 
 import argparse
@@ -19,47 +19,49 @@ sys.path.insert(0, str(ROOT))
 
 from tests.theory import oracle  # noqa: E402
 
+from plateaumap.theory.applicability import dynamics_of  # noqa: E402
+from plateaumap.theory.dynamics import Dynamics  # noqa: E402
 from plateaumap.theory.flow import Target  # noqa: E402
-from plateaumap.theory.law import Law  # noqa: E402
-from plateaumap.theory.laws import law_of  # noqa: E402
 
 UNIT = 2.0**-53
 BLOCK = 1000
 ACTIVATIONS = ("softplus", "probit", "erf", "atan", "softsign", "algebraic", "identity", "exp")
 
 
-def measured(law: Law, zero: bool, cells: tuple, limit: int) -> tuple[np.ndarray, ...]:
-    """Follow descents and return the errors that are seen, their bounds and their errors."""
+def measured(dynamics: Dynamics, zero: bool, cells: tuple, limit: int) -> tuple[np.ndarray, ...]:
+    """Follow paths and return the errors that are seen, their bounds and their errors."""
 
     def one(z0, h, y, q, epochs):
         target = Target(0.0, 1.0) if zero else Target(y, q)
 
         def advance(n, state):
             z, error, straight = state
-            p = law.point(z, target)
-            moved = z - h * law.speed(p)
-            rounding = UNIT * (jnp.abs(z) + jnp.abs(moved) + h * law.noise(p, target))
-            wider = jnp.abs(1.0 - h * law.slope(p)) * error + rounding
+            p = dynamics.point(z, target)
+            moved = z - h * dynamics.gradient(p)
+            rounding = UNIT * (
+                jnp.abs(z) + jnp.abs(moved) + h * dynamics.gradient_rounding(p, target)
+            )
+            wider = jnp.abs(1.0 - h * dynamics.curvature(p)) * error + rounding
             running = n < epochs
-            # A path that has passed its target is no leg, even if it comes back.
+            # A path that has passed its target is not a segment, even if it comes back.
             straight &= ~running | ((p.e > 0.0) & (moved < z))
             return jnp.where(running, moved, z), jnp.where(running, wider, error), straight
 
         begin = (z0, 0.0 * z0, z0 == z0)
         z1, error, straight = jax.lax.fori_loop(0, limit, advance, begin)
-        start, end = law.point(z0, target), law.point(z1, target)
-        found = law.length(law.leg(start, end, target), target, h)
-        blur = found.rounding + 2.0 * error / (h * law.speed(end))
+        start, end = dynamics.point(z0, target), dynamics.point(z1, target)
+        length = dynamics.length(dynamics.segment(start, end, target), target, h)
+        blur = length.rounding + 2.0 * error / (h * dynamics.gradient(end))
         usable = straight & (end.e > 0.0) & jnp.isfinite(blur)
-        bound = jnp.where(usable, found.truncation, jnp.inf)
-        return jnp.abs(found.epochs - epochs), bound, blur
+        bound = jnp.where(usable, length.truncation, jnp.inf)
+        return jnp.abs(length.epochs - epochs), bound, blur
 
     with jax.enable_x64(True):
         return tuple(np.asarray(c) for c in jax.jit(jax.vmap(one))(*cells))
 
 
-def legs(law: Law, inner: bool, count: int, random: np.random.Generator) -> tuple:
-    """Random neurons of a law whose steps are of any size that the series may take."""
+def segments(dynamics: Dynamics, inner: bool, count: int, random: np.random.Generator) -> tuple:
+    """Random neurons of some dynamics whose steps are of any size that the series may take."""
     h = 10 ** random.uniform(-2, 4, count)
     z0 = random.uniform(-8, 22, count)
     y = random.uniform(0, 1, count) if inner else np.zeros(count)
@@ -70,18 +72,20 @@ def legs(law: Law, inner: bool, count: int, random: np.random.Generator) -> tupl
     return z0, h, y, q
 
 
-def smooth_legs(name: str, loss: str, count: int, random: np.random.Generator) -> tuple:
+def smooth_segments(name: str, loss: str, count: int, random: np.random.Generator) -> tuple:
     """The same of an activation by quadrature: turned so that z comes down."""
     z0, h, y = oracle.smooth_neurons(name, loss, count, random)
     side = np.sign(oracle.SMOOTH[name]["error"](z0, y))
     return side * z0, h, y, side
 
 
-def report(name: str, law: Law, zero: bool, cells: tuple, random: np.random.Generator) -> bool:
+def report(
+    name: str, dynamics: Dynamics, zero: bool, cells: tuple, random: np.random.Generator
+) -> bool:
     """Print one line and return whether a bound is broken."""
     epochs = np.floor(10 ** random.uniform(0, np.log10(61), len(cells[0])))
     parts = [
-        measured(law, zero, tuple(c[i : i + BLOCK] for c in (*cells, epochs)), 60)
+        measured(dynamics, zero, tuple(c[i : i + BLOCK] for c in (*cells, epochs)), 60)
         for i in range(0, len(epochs), BLOCK)
     ]
     error, bound, blur = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -95,23 +99,25 @@ def report(name: str, law: Law, zero: bool, cells: tuple, random: np.random.Gene
 def main() -> int:
     """Print the table and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--legs", type=int, default=100_000)
+    parser.add_argument("--segments", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
-    count = -(-options.legs // BLOCK) * BLOCK
-    print("share of the bound that is used     legs  99 of 100   largest")
+    count = -(-options.segments // BLOCK) * BLOCK
+    print("share of the bound that is used segments  99 of 100   largest")
     broken = False
     for loss in ("quadratic", "cross_entropy"):
-        law = law_of("sigmoid", loss)
+        dynamics = dynamics_of("sigmoid", loss)
         for inner in (False, True):
             name = f"sigmoid, {loss}, {'inner y' if inner else 'y = 0'}"
-            broken |= report(name, law, not inner, legs(law, inner, count, random), random)
+            broken |= report(
+                name, dynamics, not inner, segments(dynamics, inner, count, random), random
+            )
     for activation in ACTIVATIONS:
         for loss in ("quadratic", "matching"):
-            law = law_of(activation, loss)
-            cells = smooth_legs(activation, loss, count, random)
-            broken |= report(f"{activation}, {loss}", law, False, cells, random)
+            dynamics = dynamics_of(activation, loss)
+            cells = smooth_segments(activation, loss, count, random)
+            broken |= report(f"{activation}, {loss}", dynamics, False, cells, random)
     return int(broken)
 
 

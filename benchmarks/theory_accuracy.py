@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.theory import oracle  # noqa: E402
 
-from plateaumap.theory.cells import EpochState  # noqa: E402
+from plateaumap.theory.canonical import EpochState  # noqa: E402
 from plateaumap.theory.epochs import EpochCounts, count_epochs, predict_epochs  # noqa: E402
 
 DROPS = (0.1, 0.5, 0.9)

@@ -22,7 +22,7 @@ from benchmarks.engine.jobs import Job
 import plateaumap as pm
 from plateaumap.execution.local import LocalExecutor
 from plateaumap.runner.rows import Rows
-from plateaumap.theory.neuron import NeuronTheory
+from plateaumap.theory.single_neuron import NeuronTheory
 
 Answers = Mapping[str, np.ndarray]
 Run = Callable[[], Answers]

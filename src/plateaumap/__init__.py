@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from plateaumap.sweep.axes import values as values
     from plateaumap.sweep.axes import zip as zip
     from plateaumap.sweep.spec import Sweep as Sweep
+    from plateaumap.theory.base import Theory as Theory
     from plateaumap.theory.epochs import plateau_epochs as plateau_epochs
-    from plateaumap.theory.theory import Theory as Theory
     from plateaumap.training import measures as measures
 
 _MODULES = {
@@ -71,7 +71,7 @@ _NAMES = {
     "add_theory": "plateaumap.queries.compare:add_theory",
     "evaluate": "plateaumap.runner.run:evaluate",
     "extend": "plateaumap.runner.extend:extend",
-    "Theory": "plateaumap.theory.theory:Theory",
+    "Theory": "plateaumap.theory.base:Theory",
     "plateau_epochs": "plateaumap.theory.epochs:plateau_epochs",
     "run": "plateaumap.runner.run:run",
     "simulate": "plateaumap.queries.simulate:simulate",

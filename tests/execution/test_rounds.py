@@ -21,7 +21,7 @@ from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.runner.rows import Rows
 from plateaumap.sweep.axes import Coordinate
-from plateaumap.theory.neuron import NeuronTheory
+from plateaumap.theory.single_neuron import NeuronTheory
 
 
 class Silent(NeuronTheory):

@@ -20,7 +20,7 @@ import pytest
 from tests.experiment.plain_loop import train
 
 import plateaumap as pm
-from plateaumap.theory.theory import Theory
+from plateaumap.theory.base import Theory
 
 HORIZON = 400
 STARTS = {"w0": [2.0, 0.6, -1.5, 5.0], "b0": [2.0, 0.9, 0.2, 3.0], "lr": [0.15, 1.5, 0.4, 0.3]}

@@ -13,7 +13,7 @@ from plateaumap.explore.server import start_server, sweep_at
 from plateaumap.explore.view import View
 from plateaumap.explore.windows import COVERS, Request, answers, figure_bytes, image
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.theory.theory import case_of
+from plateaumap.theory.base import case_of
 
 SMALL = View().with_window((-3, 6), (-2, 5))
 

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 from scipy import special
 
-from plateaumap.theory.series import abel_terms
+from plateaumap.theory.abel_series import sigmoid_terms
 
 LOSSES = ("quadratic", "cross_entropy")
 
@@ -87,7 +87,7 @@ def leapt_epochs(loss, w0, b0, lr, x, y, drop, digits=80):
         if y == 1 or (0 < y < 1 and z0 < mpmath.log(y / (1 - y))):
             z0, y = -z0, 1 - y
         q = 1 - y
-        terms = abel_terms(loss, 8)
+        terms = sigmoid_terms(loss, 8)
 
         def outputs(z):
             return 1 / (1 + mpmath.exp(-z)), 1 / (1 + mpmath.exp(z))

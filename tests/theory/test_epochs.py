@@ -8,9 +8,8 @@ import pytest
 from tests.theory import oracle
 
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.theory.cells import EpochState
-from plateaumap.theory.descents import Grid, descents
-from plateaumap.theory.epochs import _Counter, count_epochs, plateau_epochs, predict_epochs
+from plateaumap.theory.canonical import EpochState, NeuronGrid
+from plateaumap.theory.epochs import LengthStages, count_epochs, plateau_epochs, predict_epochs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = {"mse": "quadratic", "ce": "cross_entropy"}
@@ -143,11 +142,13 @@ def test_one_length_near_the_end_of_int64(loss):
 
 def test_double_double_agrees_with_float64_where_that_is_sure():
     rng = np.random.default_rng(21)
-    grid = Grid(w0=rng.uniform(-4, 24, 2000), b0=0.25, lr=10 ** rng.uniform(-6, 2, 2000), x=1, y=0)
-    _, (group,) = descents(grid.size, **grid.part(slice(0, grid.size)))
+    grid = NeuronGrid(
+        w0=rng.uniform(-4, 24, 2000), b0=0.25, lr=10 ** rng.uniform(-6, 2, 2000), x=1, y=0
+    )
     for loss in oracle.LOSSES:
-        counter = _Counter.of(loss, 0.1)
-        float64, exact = counter.directly(group), counter.exactly(group)
+        stages = LengthStages.of(loss, 0.1)
+        _, (group,) = stages.dynamics.canonical(grid.size, **grid.part(slice(0, grid.size)))
+        float64, exact = stages.by_series(group), stages.by_double_double(group)
         both = (float64.state == EpochState.FLOAT64) & (exact.state == EpochState.DOUBLE_DOUBLE)
         assert both.sum() > 500
         np.testing.assert_array_equal(float64.epochs[both], exact.epochs[both])
@@ -237,11 +238,14 @@ def test_the_complaint_counts_cells_and_names_the_first():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "hinge"}, "'hinge' has no exact lengths; use one of quadratic, cross_entropy"),
-        ({"drop": 0.0}, "drop is 0.0; it must be a number between 0 and 1"),
-        ({"drop": 1.0}, "drop is 1.0"),
-        ({"drop": "0.1"}, "drop is '0.1'"),
-        ({"errors": "ignore"}, "errors is 'ignore'; use 'raise' or 'mask'"),
+        (
+            {"loss": "hinge"},
+            "loss = 'hinge': no exact lengths; use one of quadratic",
+        ),
+        ({"drop": 0.0}, "drop = 0.0: must be a number between 0 and 1"),
+        ({"drop": 1.0}, "drop = 1.0"),
+        ({"drop": "0.1"}, "drop = '0.1'"),
+        ({"errors": "ignore"}, "errors = 'ignore': unknown; use 'raise' or 'mask'"),
         ({"w0": [1, 2, 3], "b0": [1, 2]}, "must be numbers or arrays of numbers that broadcast"),
         ({"w0": "two"}, "must be numbers"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from plateaumap import PlateaumapError
-from plateaumap.theory.cells import EpochState
+from plateaumap.theory.canonical import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs, predict_epochs
 
 LOSSES = ("quadratic", "cross_entropy")
@@ -98,17 +98,17 @@ def test_every_reason_is_given_exactly_where_it_holds(loss):
     [
         (
             {"lr": 1e-310},
-            "longer than int64 holds, 2**63 epochs; lr = 1e-310 makes steps of 2e-310",
+            "longer than int64 holds, 2**63 epochs; lr = 1e-310 gives steps of 2e-310",
         ),
-        ({"b0": 700.0}, "its plateau is longer than int64 holds"),
+        ({"b0": 700.0}, "the plateau is longer than int64 holds"),
         ({"lr": 1e308}, "lr (1 + x**2) overflows float64 with lr = 1e+308 and x = 1"),
         ({"x": 1e155}, "lr (1 + x**2) overflows float64 with lr = 0.1 and x = 1e+155"),
         ({"w0": 1e200, "x": 1e200}, "w0 x + b0 overflows float64 with w0 = 1e+200 and x = 1e+200"),
-        ({"w0": 0.0, "b0": 0.0, "y": 0.5}, "it starts at its target"),
-        ({"w0": math.nan}, "w0 is nan; it must be finite"),
-        ({"lr": -0.1}, "lr is -0.1; it must be greater than 0"),
+        ({"w0": 0.0, "b0": 0.0, "y": 0.5}, "the initial output equals the target in float64"),
+        ({"w0": math.nan}, "w0 = nan: must be finite"),
+        ({"lr": -0.1}, "lr = -0.1: must be greater than 0"),
         ({"y": 1.5}, "y is 1.5; with a sigmoid a target lies in [0, 1]"),
-        ({"lr": 1e3, "y": 0.3, "loss": "cross_entropy"}, "lr (1 + x**2) = 2000: its path passes"),
+        ({"lr": 1e3, "y": 0.3, "loss": "cross_entropy"}, "lr (1 + x**2) = 2000: the path passes"),
     ],
 )
 def test_reasons_name_the_values(cell, reason):

@@ -14,18 +14,16 @@ from tests.theory import oracle
 import plateaumap as pm
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron import activations
-from plateaumap.theory.batches import direct, planned, walked
-from plateaumap.theory.cells import EpochState
+from plateaumap.theory.abel_series import abel_densities, sigmoid_terms
+from plateaumap.theory.applicability import dynamics_of, why_no_theory
+from plateaumap.theory.canonical import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
-from plateaumap.theory.expansion import abel_densities
-from plateaumap.theory.flow import Target, make_drop
-from plateaumap.theory.laws import law_of, why_no_theory
+from plateaumap.theory.flow import Drop, Target
+from plateaumap.theory.kernels import followed, plans, series_lengths
 from plateaumap.theory.leap import SIMULATED_UP_TO
-from plateaumap.theory.series import abel_terms
-from plateaumap.theory.sigmoid import SigmoidLaw
-from plateaumap.theory.smooth import SmoothLaw, Stretch
+from plateaumap.theory.smooth import SmoothDynamics, SmoothSegment
 
-LAWS = [(name, loss) for name in oracle.SMOOTH for loss in ("quadratic", "matching")]
+CASES = [(name, loss) for name in oracle.SMOOTH for loss in ("quadratic", "matching")]
 QUICK = [("softsign", "quadratic")]
 
 
@@ -49,7 +47,7 @@ def test_lengths_are_those_of_simulation(activation, loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("activation", "loss"), LAWS)
+@pytest.mark.parametrize(("activation", "loss"), CASES)
 def test_lengths_of_every_activation_are_those_of_simulation(activation, loss):
     check_against_simulation(activation, loss, 400, 20_000)
 
@@ -61,23 +59,23 @@ def test_the_sigmoid_by_quadrature_is_the_sigmoid_by_its_closed_forms(loss):
     rng = np.random.default_rng(32)
     z0, lr, y = rng.uniform(-9, 12, 400), 10 ** rng.uniform(-5, 1, 400), rng.uniform(0, 1, 400)
     z0[:50], y[:50] = np.abs(z0[:50]), 0.0
-    closed, drop = SigmoidLaw(loss), make_drop(0.5)
-    general = SmoothLaw(activations.get("sigmoid"), "matching" if loss != "quadratic" else loss)
+    sigmoid, drop = activations.get("sigmoid"), Drop.of(0.5)
+    general = SmoothDynamics(sigmoid, "matching" if loss != "quadratic" else loss)
     columns = {"w0": z0, "b0": np.zeros(1), "lr": lr, "x": np.ones(1), "y": y}
     columns = {name: np.broadcast_to(column, 400) for name, column in columns.items()}
     expected = count_epochs(*columns.values(), loss, 0.5)
-    _, (group,) = general.descents(400, **columns)
-    found = direct(general, False, drop, group.cells)
-    plan = planned(general, False, drop, 0.05, group.cells)
-    far = walked(general, False, drop, 0.05, group.cells, plan)
-    whole = np.where(np.isfinite(found.bound), 0, far.whole)
-    rest = np.where(np.isfinite(found.bound), found.epochs, far.rest)
-    bound = np.where(np.isfinite(found.bound), found.bound, far.bound)
-    low, high = (np.maximum(whole + np.ceil(rest + b), 1) for b in (-bound, bound))
+    _, (group,) = general.canonical(400, **columns)
+    direct = series_lengths(general, False, drop, group.neurons)
+    plan = plans(general, False, drop, 0.05, group.neurons)
+    far = followed(general, False, drop, 0.05, group.neurons, plan)
+    holds = np.isfinite(direct.bound)
+    whole = np.where(holds, 0, far.whole)
+    remainder = np.where(holds, direct.epochs, far.remainder)
+    bound = np.where(holds, direct.bound, far.bound)
+    low, high = (np.maximum(whole + np.ceil(remainder + b), 1) for b in (-bound, bound))
     both = expected.known & (low == high)
     assert both.mean() > 0.9
     np.testing.assert_array_equal(low[both], expected.epochs[both])
-    assert closed.canonical is not general
 
 
 @pytest.mark.slow
@@ -86,9 +84,10 @@ def test_tanh_by_quadrature_is_tanh_as_a_stretched_sigmoid(loss):
     rng = np.random.default_rng(33)
     z0, lr, y = rng.uniform(-5, 5, 300), 10 ** rng.uniform(-4, -1, 300), rng.uniform(-1, 1, 300)
     columns = {"w0": z0, "b0": np.zeros(300), "lr": lr, "x": np.ones(300), "y": y}
-    _, (group,) = SmoothLaw(activations.get("tanh"), loss).descents(300, **columns)
-    found = direct(SmoothLaw(activations.get("tanh"), loss), False, make_drop(0.1), group.cells)
-    low, high = (np.maximum(np.ceil(found.epochs + b), 1) for b in (-found.bound, found.bound))
+    general = SmoothDynamics(activations.get("tanh"), loss)
+    _, (group,) = general.canonical(300, **columns)
+    direct = series_lengths(general, False, Drop.of(0.1), group.neurons)
+    low, high = (np.maximum(np.ceil(direct.epochs + b), 1) for b in (-direct.bound, direct.bound))
     expected = plateau_epochs(*columns.values(), loss=loss, activation="tanh")
     sure = low == high
     assert sure.mean() > 0.8
@@ -126,14 +125,13 @@ def test_a_linear_neuron_decays_geometrically(lr):
 def test_the_densities_are_those_of_the_sigmoid_series():
     """``psi_{k+1}`` of the general recursion is the derivative of the sigmoid's ``P_k`` times f."""
     with jax.enable_x64(True):
-        law = SmoothLaw(activations.get("sigmoid"), "quadratic", terms=6)
+        dynamics = SmoothDynamics(activations.get("sigmoid"), "quadratic", terms=6)
         z, target = jnp.float64(0.7), Target(jnp.float64(0.0), jnp.float64(1.0))
-        point = law.point(z, target)
-        nodes = law._nodes(
-            Stretch(point, point._replace(z=z - 1e-9)), target, jnp.float64(1.0), True
-        )
+        point = dynamics.point(z, target)
+        segment = SmoothSegment(point, point._replace(z=z - 1e-9))
+        nodes = dynamics.nodes(segment, target, jnp.float64(1.0), short=True)
         steps = [float(d[-1]) for d in nodes.steps]
-    for k, term in enumerate(abel_terms("quadratic", 5), start=1):
+    for k, term in enumerate(sigmoid_terms("quadratic", 5), start=1):
         total = sum(
             float(c) * np.prod([d**p for d, p in zip(steps, powers, strict=False)])
             for powers, c in abel_densities(6)[k].items()
@@ -146,25 +144,25 @@ def test_the_densities_are_those_of_the_sigmoid_series():
 
         with mpmath.workdps(40):
             slope = mpmath.diff(phi, mpmath.mpf(0.7))
-        assert total == pytest.approx(float(slope) * float(point.speed), rel=1e-7)
+        assert total == pytest.approx(float(slope) * float(point.gradient), rel=1e-7)
 
 
 def reference_length(activation, z0, h, y, drop):
-    """Abel's difference of the quadratic loss by mpmath's quadrature, for a leg of small steps."""
+    """Return Abel's difference of the quadratic loss for small steps, by mpmath's quadrature."""
     sigma, slope = activation
     with mpmath.workdps(40):
         z0, h, y = (mpmath.mpf(float(v)) for v in (z0, h, y))
 
-        def speed(z):
+        def gradient(z):
             return (sigma(z) - y) * slope(z)
 
         level = y + mpmath.sqrt(1 - mpmath.mpf(str(drop))) * (sigma(z0) - y)
         z1 = mpmath.findroot(lambda z: sigma(z) - level, (z0 - 20, z0), solver="anderson")
         cuts = [z1 + (z0 - z1) * k / 24 for k in range(25)]
-        flow = mpmath.quad(lambda z: 1 / speed(z), cuts)
-        bend = mpmath.quad(lambda z: mpmath.diff(speed, z) ** 2 / speed(z), cuts)
-        first = mpmath.diff(speed, z0) - mpmath.diff(speed, z1) + bend
-        return flow / h - mpmath.log(speed(z0) / speed(z1)) / 2 - h / 12 * first
+        flow = mpmath.quad(lambda z: 1 / gradient(z), cuts)
+        bend = mpmath.quad(lambda z: mpmath.diff(gradient, z) ** 2 / gradient(z), cuts)
+        first = mpmath.diff(gradient, z0) - mpmath.diff(gradient, z1) + bend
+        return flow / h - mpmath.log(gradient(z0) / gradient(z1)) / 2 - h / 12 * first
 
 
 @pytest.mark.slow
@@ -202,11 +200,14 @@ def test_what_has_no_theory_says_so():
     assert too_long.predicted > 1e14
 
 
-def test_one_law_is_one_program():
-    assert law_of("erf", "quadratic") == law_of("erf", "quadratic")
-    assert hash(law_of("erf", "quadratic")) == hash(law_of("erf", "quadratic"))
-    assert law_of("tanh", "matching").canonical == law_of("sigmoid", "matching").canonical
-    assert replace(law_of("erf", "quadratic"), terms=2) != law_of("erf", "quadratic")
+def test_equal_dynamics_are_one_program():
+    assert dynamics_of("erf", "quadratic") == dynamics_of("erf", "quadratic")
+    assert hash(dynamics_of("erf", "quadratic")) == hash(dynamics_of("erf", "quadratic"))
+    assert (
+        dynamics_of("tanh", "matching").compiled_as
+        == dynamics_of("sigmoid", "matching").compiled_as
+    )
+    assert replace(dynamics_of("erf", "quadratic"), terms=2) != dynamics_of("erf", "quadratic")
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from plateaumap.experiment.protocol import Experiment, LossLike
 from plateaumap.experiment.single_neuron import is_plain_neuron
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.table.columns import Column
-from plateaumap.theory.neuron import NeuronTheory
-from plateaumap.theory.theory import Theory
+from plateaumap.theory.base import Theory
+from plateaumap.theory.single_neuron import NeuronTheory
 from plateaumap.training import measures
 from plateaumap.training.measures import End, Measure, Observation, Start
 

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from plateaumap.experiment.attachment import guard
 from plateaumap.experiment.coordinates import Coordinate
-from plateaumap.theory.theory import Theory
+from plateaumap.theory.base import Theory
 from plateaumap.training.measures import ENDINGS, STANDARD, InitialGradient, Losses, Measure
 
 PyTree = Any

@@ -18,8 +18,8 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron import activations, losses
 from plateaumap.neuron.formulas import Parameters, pre_activation
 from plateaumap.neuron.losses import Loss
-from plateaumap.theory.neuron import NeuronTheory
-from plateaumap.theory.theory import Theory
+from plateaumap.theory.base import Theory
+from plateaumap.theory.single_neuron import NeuronTheory
 from plateaumap.training.measures import (
     ENDINGS,
     STANDARD,

@@ -25,9 +25,8 @@ from plateaumap.numerics.compiler import double_precision
 from plateaumap.queries.simulate import simulate
 from plateaumap.runner import run as runner
 from plateaumap.sweep.spec import Sweep
-from plateaumap.theory.flow import log_flow_time
-from plateaumap.theory.flow_lengths import flow_of
-from plateaumap.theory.theory import case_of
+from plateaumap.theory.base import case_of
+from plateaumap.theory.sigmoid import log_flow_time
 
 SIMULATED_UP_TO = 200_000
 """Epochs up to which a curve is always simulated; this takes about half a second."""
@@ -128,7 +127,8 @@ def curve(sweep: Sweep, loss: Any, last: int, marked: list[int]) -> Curve:
         last: the last epoch, of any size.
         marked: epochs that the curve must contain.
     """
-    name = flow_of(case_of(sweep.experiment.theory(loss)))
+    case = case_of(sweep.experiment.theory(loss))
+    name = None if case is None else case.flow_loss
     if last > SIMULATED_UP_TO and name is not None:
         columns = _along_flow(sweep, loss, name, last)
         if columns is not None:

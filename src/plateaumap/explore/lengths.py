@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.runner import run as runner
 from plateaumap.sweep.spec import Sweep
-from plateaumap.theory.cells import EpochState
+from plateaumap.theory.base import case_of
+from plateaumap.theory.canonical import EpochState
 from plateaumap.theory.epochs import count_epochs, plateau_epochs
-from plateaumap.theory.theory import case_of
 from plateaumap.training.measures import LEVELS, STATUSES
 
 NO_THEORY = len(STATUSES)

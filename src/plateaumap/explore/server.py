@@ -206,8 +206,8 @@ def warm_up(view: View, closing: Callable[[], bool] = lambda: False) -> None:
         closing: returns whether to stop; called before each program.
     """
     from plateaumap.explore.curves import point_detail
+    from plateaumap.theory.base import case_of
     from plateaumap.theory.epochs import plateau_epochs
-    from plateaumap.theory.theory import case_of
 
     middle = [float(np.mean(view.spans[name])) for name in (view.across, view.up)]
     try:

@@ -18,7 +18,7 @@ from plateaumap.sweep.axes import Axis, geomspace, linspace, values
 from plateaumap.sweep.meaning import loss_name
 from plateaumap.sweep.spec import DEFAULT_HORIZON, Sweep
 from plateaumap.table.display import value_text
-from plateaumap.theory.theory import case_of
+from plateaumap.theory.base import case_of
 from plateaumap.training.measures import LEVELS
 
 Span = tuple[float, float]

@@ -10,9 +10,8 @@ import pandas as pd
 from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.theory.epochs import plateau_epochs
-from plateaumap.theory.flow_lengths import flow_epochs, flow_of
-from plateaumap.theory.theory import case_of
+from plateaumap.theory.base import case_of
+from plateaumap.theory.epochs import flow_epochs, plateau_epochs
 
 _COORDINATES = ("w0", "b0", "lr", "x", "y")
 
@@ -57,6 +56,6 @@ def add_theory(frame: pd.DataFrame, experiment: Experiment | None = None) -> pd.
         points: dict[str, Any] = {n: frame[n].to_numpy(np.float64)[rows] for n in _COORDINATES}
         lengths = plateau_epochs(**points, errors="mask", **case._asdict())
         exact[rows] = lengths.astype(np.float64).filled(np.nan)
-        if (flow_loss := flow_of(case)) is not None:
-            flow[rows] = flow_epochs(**points, loss=flow_loss)
+        if case.flow_loss is not None:
+            flow[rows] = flow_epochs(**points, loss=case.flow_loss)
     return frame.assign(flow_epochs=flow, exact_epochs=exact)

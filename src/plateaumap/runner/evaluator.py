@@ -19,7 +19,7 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.table import columns as table
 from plateaumap.table.columns import PREDICTION, UNCERTAIN, Arrays, Column
 from plateaumap.theory import leap
-from plateaumap.theory.theory import Theory
+from plateaumap.theory.base import Theory
 from plateaumap.training.descent import Stop
 from plateaumap.training.measures import LEVELS, NO_EPOCH, PLATEAU_DROP
 

@@ -1,13 +1,14 @@
 """Exact plateau lengths without simulating, in constant time whatever the length.
 
-A plateau is the first n with ``excess_n <= (1 - drop) excess_0`` under gradient descent in exact
-arithmetic. Cells pass through three stages, each only where the one before left a doubt:
+A plateau ends at the first n with ``excess_n <= (1 - drop) excess_0`` under gradient descent in
+exact arithmetic. Neurons pass through three stages, each only where the one before left a doubt:
 
-1. the Abel function in float64 (``abel.py``);
-2. where its series does not reach the level, a leap and steps (``walk.py``);
-3. where float64 cannot tell between two integers, the flow time in double-double (``exact.py``).
+1. the Abel series in float64 (``abel_series.py``, ``sigmoid.py``, ``smooth.py``);
+2. where the series does not hold to the level, a leap and steps (``follow.py``);
+3. where float64 cannot decide between two integers, the flow time in double-double
+   (``flow_double_double.py``).
 
-Every stage bounds its own error; an answer stands when no integer lies within the bound.
+Every stage bounds its own error. A length is settled when no integer lies within its bound.
 """
 
 import math
@@ -26,35 +27,33 @@ from numpy.typing import ArrayLike, NDArray
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.activations import Activation
 from plateaumap.numerics.double_double import Array, DoubleDouble, double
-from plateaumap.theory import batches
-from plateaumap.theory.cells import Columns, EpochState, Group
-from plateaumap.theory.descents import Grid
-from plateaumap.theory.exact import (
-    EXACT_LENGTHS,
+from plateaumap.theory import kernels
+from plateaumap.theory.applicability import dynamics_of, message_without_lengths
+from plateaumap.theory.canonical import CanonicalNeurons, EpochState, NeuronGrid, NeuronGroup
+from plateaumap.theory.dynamics import Dynamics
+from plateaumap.theory.flow import Drop
+from plateaumap.theory.flow_double_double import (
     EXACT_TIMES,
     ROUNDING,
+    ExactDrop,
     ExactEnd,
     ExactStart,
-    exact_drop,
+    saturated_length,
 )
-from plateaumap.theory.flow import make_drop
-from plateaumap.theory.law import Law
-from plateaumap.theory.laws import law_of
-from plateaumap.theory.reasons import complaint
-from plateaumap.theory.sigmoid import SigmoidLaw
+from plateaumap.theory.sigmoid import SIGMOID_DYNAMICS, SigmoidDynamics
 
 _LIMIT = 2.0**63
 _INTEGERS = 2.0**52
-_SLICE = 2 * batches.WIDE_BLOCK
-_DOUBTFUL_SLICE = 4 * batches.BLOCK
+_SLICE = 2 * kernels.WIDE_BLOCK
+_DOUBTFUL_SLICE = 4 * kernels.BLOCK
 _LARGEST_STEP = 1e100
-"""Steps up to here reach no further than the stages' clips."""
-_EXACT_SLOPE = 0.02
-"""The same for an exact leap: there the series leaves out next to nothing."""
+"""Steps up to this one stay within the clips of the stages."""
+_EXACT_GATE = 0.02
+"""The gate of an exact leap: there the series omits next to nothing."""
 
 
 class Stage(NamedTuple):
-    """How many cells came to a stage, and how many seconds it took on all cores."""
+    """The number of neurons that came to a stage, and its seconds on all cores."""
 
     cells: int
     seconds: float
@@ -62,15 +61,15 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class EpochCounts:
-    """Plateau lengths of many cells; every array has the cells' broadcast shape.
+    """Plateau lengths of many neurons; every array has their broadcast shape.
 
     Attributes:
-      epochs: int64 lengths in epochs, exact; 0 where there is none.
-      state: uint8 codes of ``EpochState``.
-      bound: float64 bounds on the error, in epochs, of the real number whose rounding up is the
-        length. NaN where there is none.
-      predicted: float64 lengths by ``predict_epochs``, also beyond int64; NaN, never inf.
-      stages: what each of the three stages had to do.
+        epochs: int64 lengths in epochs, exact; 0 where there is none.
+        state: uint8 codes of ``EpochState``.
+        bound: float64 bounds on the error, in epochs, of the real number whose rounding up is the
+            length. NaN where there is none.
+        predicted: float64 lengths by ``predict_epochs``, also beyond int64; NaN, never inf.
+        stages: the work of each of the three stages.
     """
 
     epochs: NDArray[np.int64]
@@ -81,7 +80,7 @@ class EpochCounts:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Whether a cell has a length."""
+        """Whether a neuron has a length."""
         return self.state <= EpochState.SIMULATED
 
 
@@ -96,43 +95,54 @@ def plateau_epochs(
     errors: Literal["raise", "mask"] = "raise",
     activation: Activation | str = "sigmoid",
 ) -> Any:
-    """Returns exact plateau lengths by theory.
+    """Return exact plateau lengths by theory.
 
     Args:
-      w0: weights at the start; like all inputs an array that broadcasts, its float64 values taken
-        as exact numbers.
-      b0: biases at the start.
-      lr: learning rates.
-      x: inputs.
-      y: target outputs; of a sigmoid in [0, 1], and of any activation such that its loss has a
-        minimum.
-      loss: ``"quadratic"`` (with the one half), ``"matching"``, or ``"cross_entropy"``, which is
-        the sigmoid's matching loss.
-      drop: the share of the loss excess that has to go, read as the decimal that it is written
-        as (0.1 is one tenth).
-      errors: ``"raise"``, or ``"mask"`` for a masked array.
-      activation: an increasing activation without a kink, or its name.
+        w0: initial weights; like all inputs an array that broadcasts, its float64 values taken as
+            exact numbers.
+        b0: initial biases.
+        lr: learning rates.
+        x: inputs.
+        y: target outputs; of a sigmoid in [0, 1], and of any activation such that its loss has a
+            minimum.
+        loss: ``"quadratic"`` (with the one half), ``"matching"``, or ``"cross_entropy"``, which is
+            the sigmoid's matching loss.
+        drop: the share of the loss excess that has to go, read as the decimal that it is written
+            as (0.1 is one tenth).
+        errors: ``"raise"``, or ``"mask"`` for a masked array.
+        activation: an increasing activation without a kink, or its name.
 
     Returns:
-      int64 epochs of the broadcast shape (a NumPy scalar for scalars): the first n at which the
-      loss excess is at most ``1 - drop`` of its start, after n updates in exact arithmetic. With
-      ``errors="mask"`` a ``numpy.ma.MaskedArray`` in which cells without a length are masked.
+        int64 epochs of the broadcast shape (a NumPy scalar for scalars): the first n at which the
+        loss excess is at most ``1 - drop`` of its initial value, after n updates in exact
+        arithmetic. With ``errors="mask"`` a ``numpy.ma.MaskedArray`` in which neurons without a
+        length are masked.
 
     Raises:
-      PlateaumapError: the loss, ``drop``, ``errors`` or the shapes are wrong, the activation has
-        no theory, or, with ``errors="raise"``, a cell has no length: it starts at its target,
-        overshoots it, is longer than int64 holds, is too long or too near to an integer to be
-        told to the epoch, or is not a neuron.
+        PlateaumapError: the loss, ``drop``, ``errors`` or the shapes are wrong, or the activation
+            has no theory. With ``errors="raise"`` also if a neuron has no length: its initial
+            output is the target, its path overshoots the target, its plateau is longer than int64
+            holds or too long or too close to an integer to decide, or a value is invalid.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> int(pm.plateau_epochs(w0=2, b0=2, lr=0.15))
+        152
+        >>> pm.plateau_epochs(w0=[2, 16], b0=[2, 16], lr=0.005).tolist()
+        [4536, 7896296018274977]
+        >>> pm.plateau_epochs(w0=2, b0=2, lr=[0.15, -1], errors="mask").tolist()
+        [152, None]
     """
     if errors not in ("raise", "mask"):
-        raise PlateaumapError(f"errors is {errors!r}; use 'raise' or 'mask'")
-    grid = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y)
-    counts, _ = _count(grid, _Counter.of(loss, drop, activation))
+        raise PlateaumapError(f"errors = {errors!r}: unknown; use 'raise' or 'mask'")
+    grid = NeuronGrid(w0=w0, b0=b0, lr=lr, x=x, y=y)
+    counts, _ = _count(grid, LengthStages.of(loss, drop, activation))
     known = counts.state <= EpochState.SIMULATED
     if errors == "mask":
         return np.ma.MaskedArray(counts.epochs, mask=~known)
     if not known.all():
-        raise PlateaumapError(complaint(grid, counts.state.reshape(-1), loss, activation, drop))
+        state = counts.state.reshape(-1)
+        raise PlateaumapError(message_without_lengths(grid, state, loss, activation, drop))
     return counts.epochs[()]
 
 
@@ -146,16 +156,17 @@ def count_epochs(
     drop: float = 0.1,
     activation: Activation | str = "sigmoid",
 ) -> EpochCounts:
-    """Returns exact plateau lengths and, for every cell, how it was settled or why not.
+    """Return exact plateau lengths and, for every neuron, how it was settled or why not.
 
     The arguments are those of ``plateau_epochs``.
 
     Raises:
-      PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a cell.
+        PlateaumapError: the loss, ``drop`` or the shapes are wrong; never for a single neuron.
     """
-    grid, counter = Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop, activation)
-    settled, stages = _count(grid, counter)
-    predicted = _predict(grid, counter)
+    grid = NeuronGrid(w0=w0, b0=b0, lr=lr, x=x, y=y)
+    length_stages = LengthStages.of(loss, drop, activation)
+    settled, stages = _count(grid, length_stages)
+    predicted = _each_group(grid, length_stages.dynamics, length_stages.predict)
     return EpochCounts(settled.epochs, settled.state, settled.bound, predicted, stages)
 
 
@@ -169,94 +180,142 @@ def predict_epochs(
     drop: float = 0.1,
     activation: Activation | str = "sigmoid",
 ) -> Array:
-    """Returns plateau lengths by theory in float64, cheaply and without proof.
+    """Return plateau lengths by theory in float64, cheaply and without proof.
 
     The arguments are those of ``plateau_epochs``. The length is exact to the epoch nearly
-    everywhere that the Abel series reaches from the start to the level, and of the right size for
+    everywhere that the Abel series holds from the start to the level, and of the right size for
     any other step.
 
     Returns:
-      float64 whole epochs, at least 1, of the broadcast shape; NaN where a cell has no excess to
-      lose, overshoots its target, overflows float64 or is not a neuron. Never inf.
+        float64 whole epochs, at least 1, of the broadcast shape; NaN where a neuron has no excess
+        to lose, overshoots its target, overflows float64 or is invalid. Never inf.
 
     Raises:
-      PlateaumapError: the loss, ``drop`` or the shapes are wrong.
+        PlateaumapError: the loss, ``drop`` or the shapes are wrong.
     """
-    return _predict(Grid(w0=w0, b0=b0, lr=lr, x=x, y=y), _Counter.of(loss, drop, activation))
+    stages = LengthStages.of(loss, drop, activation)
+    grid = NeuronGrid(w0=w0, b0=b0, lr=lr, x=x, y=y)
+    return _each_group(grid, stages.dynamics, stages.predict)
 
 
-class _Settled(NamedTuple):
-    """Lengths, bounds and states of some cells; ``UNDECIDED`` ones go to the next stage."""
+def flow_epochs(
+    w0: ArrayLike,
+    b0: ArrayLike,
+    lr: ArrayLike,
+    x: ArrayLike = 1.0,
+    y: ArrayLike = 0.0,
+    loss: str = "quadratic",
+    drop: float = 0.1,
+) -> Array:
+    """Return plateau lengths along the gradient flow, ``T / h`` with ``h = lr (1 + x**2)``.
+
+    They are the limit for a vanishing learning rate: off by some epochs at rates up to 1, and by
+    more beyond; `plateau_epochs` is exact. The arguments are those of ``plateau_epochs``, for a
+    sigmoid.
+
+    Returns:
+        Real numbers of epochs, float64 of the broadcast shape; NaN where a neuron has no excess to
+        lose or is invalid, and where float64 cannot hold the length.
+
+    Raises:
+        PlateaumapError: the loss has no flow in closed form.
+    """
+    if loss not in SIGMOID_DYNAMICS:
+        raise PlateaumapError(f"loss = {loss!r}: no flow; use one of {', '.join(SIGMOID_DYNAMICS)}")
+    dynamics = SIGMOID_DYNAMICS[loss]()
+
+    @np.errstate(over="ignore")
+    def epochs(group: NeuronGroup) -> Array:
+        logarithms = kernels.log_flow_epochs(dynamics, group.zero, Drop.of(drop), group.neurons)
+        return np.exp(logarithms)
+
+    lengths = _each_group(NeuronGrid(w0=w0, b0=b0, lr=lr, x=x, y=y), dynamics, epochs)
+    return np.where(np.isfinite(lengths) & (lengths > 0), lengths, np.nan)
+
+
+class Settled(NamedTuple):
+    """Lengths, bounds and states of some neurons; ``UNDECIDED`` ones go to the next stage."""
 
     epochs: NDArray[np.int64]
     bound: Array
     state: NDArray[np.uint8]
 
-    def write(self, where: NDArray[np.int64], part: "_Settled") -> None:
+    def write(self, where: NDArray[np.int64], part: "Settled") -> None:
+        """Write the results of some of the neurons."""
         self.epochs[where], self.bound[where], self.state[where] = part
 
+    def reshape(self, shape: tuple[int, ...]) -> "Settled":
+        """Return the same results in another shape."""
+        epochs, bound, state = self
+        return Settled(epochs.reshape(shape), bound.reshape(shape), state.reshape(shape))
 
-class _Counter(NamedTuple):
-    """The three stages for one loss and drop."""
 
-    law: Law
-    drop: Any
-    exact_drop: Any
+class LengthStages(NamedTuple):
+    """The three stages for one activation, loss and drop."""
+
+    dynamics: Dynamics
+    drop: Drop
+    exact_drop: ExactDrop
 
     @classmethod
-    def of(cls, loss: str, drop: float, activation: Activation | str = "sigmoid") -> "_Counter":
-        law = law_of(activation, loss)
-        if not (isinstance(drop, int | float | np.floating) and 0.0 < drop < 1.0):
-            raise PlateaumapError(f"drop is {drop!r}; it must be a number between 0 and 1")
-        return cls(law, make_drop(float(drop)), exact_drop(float(drop)))
+    def of(cls, loss: str, drop: float, activation: Activation | str = "sigmoid") -> "LengthStages":
+        """Return the stages.
 
-    def predict(self, group: Group) -> Array:
-        return batches.predicted(self.law.roughly(), group.zero, self.drop, group.cells)
+        Raises:
+            PlateaumapError: there are no exact lengths, or ``drop`` is wrong.
+        """
+        dynamics = dynamics_of(activation, loss)
+        if not (isinstance(drop, int | float | np.floating) and 0.0 < drop < 1.0):
+            raise PlateaumapError(f"drop = {drop!r}: must be a number between 0 and 1")
+        return cls(dynamics, Drop.of(drop), ExactDrop.of(drop))
+
+    def predict(self, group: NeuronGroup) -> Array:
+        """Return predicted lengths."""
+        return kernels.predictions(self.dynamics.coarse, group.zero, self.drop, group.neurons)
 
     @np.errstate(all="ignore")
-    def directly(self, group: Group) -> _Settled:
-        """Stage 1: the Abel function in float64."""
-        found = batches.direct(self.law, group.zero, self.drop, group.cells)
-        settled = _rounded_up(np.zeros(len(found.epochs)), found.epochs, found.bound)
-        beyond = (found.epochs - found.bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
+    def by_series(self, group: NeuronGroup) -> Settled:
+        """Return the results of stage 1: the Abel series in float64."""
+        length = kernels.series_lengths(self.dynamics, group.zero, self.drop, group.neurons)
+        settled = _rounded_up(np.zeros(len(length.epochs)), length.epochs, length.bound)
+        beyond = (length.epochs - length.bound >= _LIMIT) & (group.neurons.h < _LARGEST_STEP)
         settled.state[beyond] = EpochState.BEYOND_INT64
         return settled
 
-    def by_walking(self, group: Group) -> _Settled:
-        """Stage 2: leaps and steps in float64."""
-        law, zero, cells = self.law, group.zero, group.cells
-        slope = law.leap_slope[zero]
-        plan = batches.planned(law, zero, self.drop, slope, cells)
-        # What the series reaches has been tried, and was in doubt for its length.
+    def by_following(self, group: NeuronGroup) -> Settled:
+        """Return the results of stage 2: leaps and steps in float64."""
+        gate = self.dynamics.leap_gate[group.zero]
+        plan = self._plans(group, gate)
+        # Lengths that the series gives were in doubt because they are close to an integer.
         rough = np.flatnonzero(~plan.direct)
-        settled = _undecided(len(cells.z))
+        settled = _undecided(len(group.where))
         if rough.size:
-            found = batches.walked(law, zero, self.drop, slope, cells.take(rough), plan.take(rough))
-            part = _rounded_up(found.whole, found.rest, found.bound)
-            stepped = (found.steps == found.whole) & (found.rest == 0.0)
+            followed = self._followed(group.take(rough), gate, plan.take(rough))
+            part = _rounded_up(followed.whole, followed.remainder, followed.bound)
+            stepped = (followed.steps == followed.whole) & (followed.remainder == 0.0)
             part.state[stepped & (part.state == EpochState.FLOAT64)] = EpochState.SIMULATED
             settled.write(rough, part)
         return settled
 
     @np.errstate(all="ignore")
-    def exactly(self, group: Group) -> _Settled:
-        """Stage 3: the flow time in double-double, the rest as in the other stages."""
-        law, zero, cells = self.law, group.zero, group.cells
-        if not isinstance(law, SigmoidLaw):
+    def by_double_double(self, group: NeuronGroup) -> Settled:
+        """Return the results of stage 3: the flow time in double-double, then as stages 1 and 2."""
+        dynamics, zero, neurons = self.dynamics, group.zero, group.neurons
+        if not isinstance(dynamics, SigmoidDynamics):
             return self._left_open(group)
-        plan = batches.planned(law, zero, self.drop, _EXACT_SLOPE, cells)
-        length, bound = self._exact_length(law.loss, group, plan)
+        plan = self._plans(group, _EXACT_GATE)
+        length, bound = self._exact_length(dynamics.loss, group, plan)
         known = (plan.direct | plan.leaps) & np.isfinite(length.hi + bound)
-        beyond = known & (length.hi - bound >= _LIMIT) & (cells.h < _LARGEST_STEP)
+        beyond = known & (length.hi - bound >= _LIMIT) & (neurons.h < _LARGEST_STEP)
         known &= (length.hi < _LIMIT) & (bound < 0.5)
-        whole, rest = _split(length, known)
-        steps, bound = np.zeros_like(rest), np.where(known, bound, np.inf)
+        whole, remainder = _split(length, known)
+        steps, bound = np.zeros_like(remainder), np.where(known, bound, np.inf)
         leaps = np.flatnonzero(plan.leaps & known)
         if leaps.size:
-            remaining = plan._replace(leap=rest, leap_bound=bound).take(leaps)
-            found = batches.walked(law, zero, self.drop, _EXACT_SLOPE, cells.take(leaps), remaining)
-            steps[leaps], rest[leaps], bound[leaps] = found.whole, found.rest, found.bound
-        settled = _rounded_up(steps, rest, bound)
+            fractions = plan._replace(leap=remainder, leap_bound=bound).take(leaps)
+            followed = self._followed(group.take(leaps), _EXACT_GATE, fractions)
+            steps[leaps], remainder[leaps], bound[leaps] = followed[:3]
+        settled = _rounded_up(steps, remainder, bound)
         total = whole + settled.epochs.astype(np.uint64)
         state = settled.state
         state[state == EpochState.FLOAT64] = EpochState.DOUBLE_DOUBLE
@@ -264,89 +323,95 @@ class _Counter(NamedTuple):
             state[(state == EpochState.UNDECIDED) & np.isinf(settled.bound)] = EpochState.NO_THEORY
         state[beyond | (total >= np.uint64(2**63))] = EpochState.BEYOND_INT64
         self._flow_beyond(group, settled)
-        result = _Settled(total.astype(np.int64), settled.bound, state)
-        if zero and law.loss in EXACT_LENGTHS:
-            self._by_fractions(law.loss, cells, result)
+        result = Settled(total.astype(np.int64), settled.bound, state)
+        if zero and dynamics.loss == "cross_entropy":
+            self._by_fractions(neurons, result)
         return result
 
-    def _left_open(self, group: Group) -> _Settled:
-        """Says why the cells have no length that float64 could not settle, without stage 3."""
-        plan = batches.planned(
-            self.law, group.zero, self.drop, self.law.leap_slope[False], group.cells
-        )
-        told = (plan.direct | plan.leaps) & np.isfinite(plan.leap_bound)
+    def _plans(self, group: NeuronGroup, gate: float) -> kernels.Plan:
+        return kernels.plans(self.dynamics, group.zero, self.drop, gate, group.neurons)
+
+    def _followed(self, group: NeuronGroup, gate: float, plan: kernels.Plan) -> kernels.Followed:
+        zero, neurons = group.zero, group.neurons
+        return kernels.followed(self.dynamics, zero, self.drop, gate, neurons, plan)
+
+    def _left_open(self, group: NeuronGroup) -> Settled:
+        """Return why neurons without a stage 3 have no length that float64 settles."""
+        plan = self._plans(group, self.dynamics.leap_gate[False])
+        reached = (plan.direct | plan.leaps) & np.isfinite(plan.leap_bound)
         settled = _undecided(len(plan.leap))
-        settled.state[~told] = EpochState.NO_THEORY
-        beyond = told & (plan.leap - plan.leap_bound >= _LIMIT) & (group.cells.h < _LARGEST_STEP)
+        settled.state[~reached] = EpochState.NO_THEORY
+        beyond = plan.leap - plan.leap_bound >= _LIMIT
+        beyond &= reached & (group.neurons.h < _LARGEST_STEP)
         settled.state[beyond] = EpochState.BEYOND_INT64
         return settled
 
-    def _flow_beyond(self, group: Group, settled: _Settled) -> None:
-        """Marks what is too long by its flow or its first step alone, whatever the series says.
+    def _flow_beyond(self, group: NeuronGroup, settled: Settled) -> None:
+        """Mark lengths that the flow or the first step alone shows to be beyond int64.
 
-        Until a share of the excess is gone f falls by no more than that share, so that a length is
-        at least what is kept of the flow time over h. Below a target of 0, where f is at most
-        exp(z) and falls, z has to come down by half of the drop.
+        Until a share of the excess is gone f decreases by no more than that share, so that a length
+        is at least what is kept of the flow time over h. Below a target of 0, where f is at most
+        exp(z) and decreases, z has to decrease by half of the drop.
         """
         open_ = np.flatnonzero(settled.state > EpochState.BEYOND_INT64)
         if not open_.size:
             return
-        part = group.take(open_)
-        logarithm = batches.log_flow_epochs(self.law, group.zero, self.drop, part.cells)
+        neurons = group.neurons.take(open_)
+        logarithm = kernels.log_flow_epochs(self.dynamics, group.zero, self.drop, neurons)
         far = logarithm > math.log(_LIMIT / self.drop.keep) + 1.0
         if group.zero:
-            first = math.log(0.5 * self.drop.fraction) - part.cells.z - np.log(part.cells.h)
+            first = math.log(0.5 * self.drop.fraction) - neurons.z - np.log(neurons.h)
             far |= first > math.log(_LIMIT) + 1.0
         settled.state[open_[far]] = EpochState.BEYOND_INT64
 
-    def _by_fractions(self, loss: str, cells: Columns, settled: _Settled) -> None:
-        """Settles what is too near to an integer for double-double, where fractions can."""
+    def _by_fractions(self, neurons: CanonicalNeurons, settled: Settled) -> None:
+        """Settle lengths of the cross-entropy too close to an integer for double-double."""
         for i in np.flatnonzero(settled.state == EpochState.UNDECIDED):
-            z, h = (Fraction(hi[i]) + Fraction(lo[i]) for hi, lo in (cells[:2], cells[2:4]))
-            epochs = EXACT_LENGTHS[loss](z, h, self.exact_drop.decimal)
+            z = Fraction(neurons.z[i]) + Fraction(neurons.z_low[i])
+            h = Fraction(neurons.h[i]) + Fraction(neurons.h_low[i])
+            epochs = saturated_length(z, h, self.exact_drop.decimal)
             if epochs is not None and epochs < _LIMIT:
                 settled.epochs[i], settled.bound[i] = epochs, 0.0
                 settled.state[i] = EpochState.DOUBLE_DOUBLE
 
     def _exact_length(
-        self, loss: str, group: Group, plan: batches.Plan
+        self, loss: str, group: NeuronGroup, plan: kernels.Plan
     ) -> tuple[DoubleDouble, Array]:
-        """Returns the epochs to the level or to the end of the leap, and a bound on their error."""
-        cells = group.cells
-        start = ExactStart(
-            DoubleDouble(cells.z, cells.z_low),
-            DoubleDouble(cells.y, cells.y_low),
-            DoubleDouble(cells.q, cells.q_low),
-        )
+        """Return the epochs to the level or to the end of the leap, and a bound on their error."""
+        neurons = group.neurons
         end = ExactEnd(plan.leaps, plan.s, plan.guess)
-        flow, size = EXACT_TIMES[loss](start, end, self.exact_drop, group.zero)
-        length = flow / DoubleDouble(cells.h, cells.h_low) + double(plan.correction)
-        return length, plan.bound + ROUNDING * size / cells.h
+        flow, size = EXACT_TIMES[loss](ExactStart.of(neurons), end, self.exact_drop, group.zero)
+        length = flow / DoubleDouble(neurons.h, neurons.h_low) + double(plan.correction)
+        return length, plan.bound + ROUNDING * size / neurons.h
 
 
-def _predict(grid: Grid, counter: _Counter) -> Array:
-    epochs = np.full(grid.size, np.nan)
+def _each_group(
+    grid: NeuronGrid, dynamics: Dynamics, function: Callable[[NeuronGroup], Array]
+) -> Array:
+    """Return a number for each neuron of a grid, NaN without a canonical form."""
+    numbers = np.full(grid.size, np.nan)
 
     def fill(part: slice) -> None:
-        _, groups = counter.law.descents(part.stop - part.start, **grid.part(part))
+        _, groups = dynamics.canonical(part.stop - part.start, **grid.part(part))
         for group in groups:
-            epochs[part.start + group.where] = counter.predict(group)
+            numbers[part.start + group.where] = function(group)
 
     _map(fill, _slices(grid.size, _SLICE))
-    return epochs.reshape(grid.shape)
+    return numbers.reshape(grid.shape)
 
 
-def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
+def _count(grid: NeuronGrid, length_stages: LengthStages) -> tuple[Settled, tuple[Stage, ...]]:
     table = _undecided(grid.size)
 
-    def begin(part: slice) -> list[Group]:
-        table.state[part], groups = counter.law.descents(part.stop - part.start, **grid.part(part))
-        shifted = [Group(g.zero, part.start + g.where, g.cells) for g in groups]
-        return [left for group in shifted for left in record(group, counter.directly(group))]
+    def begin(part: slice) -> list[NeuronGroup]:
+        count = part.stop - part.start
+        table.state[part], groups = length_stages.dynamics.canonical(count, **grid.part(part))
+        groups = [group._replace(where=part.start + group.where) for group in groups]
+        return [left for group in groups for left in record(group, length_stages.by_series(group))]
 
-    def record(group: Group, settled: _Settled) -> list[Group]:
-        """Writes what is settled and returns what is not."""
-        clipped = group.cells.h < batches.SMALLEST_STEP
+    def record(group: NeuronGroup, settled: Settled) -> list[NeuronGroup]:
+        """Write what is settled and return the undecided neurons."""
+        clipped = group.neurons.h < kernels.SMALLEST_STEP
         settled.state[clipped & (settled.state <= EpochState.SIMULATED)] = EpochState.UNDECIDED
         table.write(group.where, settled)
         doubtful = np.flatnonzero(settled.state == EpochState.UNDECIDED)
@@ -355,7 +420,7 @@ def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
     started = time.perf_counter()
     doubtful = _joined(chain.from_iterable(_map(begin, _slices(grid.size, _SLICE))))
     stages = [Stage(grid.size, time.perf_counter() - started)]
-    for stage in (counter.by_walking, counter.exactly):
+    for stage in (length_stages.by_following, length_stages.by_double_double):
         started = time.perf_counter()
         settled = _map(stage, doubtful)
         cells = sum(len(group.where) for group in doubtful)
@@ -363,34 +428,32 @@ def _count(grid: Grid, counter: _Counter) -> tuple[_Settled, tuple[Stage, ...]]:
         stages.append(Stage(cells, time.perf_counter() - started))
     missing = table.state > EpochState.SIMULATED
     table.epochs[missing], table.bound[missing] = 0, np.nan
-    shape = grid.shape
-    shaped = (table.epochs.reshape(shape), table.bound.reshape(shape), table.state.reshape(shape))
-    return _Settled(*shaped), tuple(stages)
+    return table.reshape(grid.shape), tuple(stages)
 
 
 @np.errstate(all="ignore")
-def _rounded_up(whole: Array, rest: Array, bound: Array) -> _Settled:
-    """Rounds lengths up where no integer lies within their bound."""
-    epochs = np.maximum(whole + np.ceil(rest), 1.0)
-    low = np.maximum(whole + np.ceil(rest - bound), 1.0)
-    high = np.maximum(whole + np.ceil(rest + bound), 1.0)
+def _rounded_up(whole: Array, remainder: Array, bound: Array) -> Settled:
+    """Round lengths up where no integer lies within their bound."""
+    low, epochs, high = (
+        np.maximum(whole + np.ceil(remainder + error), 1.0) for error in (-bound, 0.0, bound)
+    )
     sure = (low == high) & (high < _INTEGERS)
     state = np.where(sure, EpochState.FLOAT64, EpochState.UNDECIDED).astype(np.uint8)
-    return _Settled(np.where(sure, epochs, 0.0).astype(np.int64), bound, state)
+    return Settled(np.where(sure, epochs, 0.0).astype(np.int64), bound, state)
 
 
-def _undecided(count: int) -> _Settled:
+def _undecided(count: int) -> Settled:
     state = np.full(count, EpochState.UNDECIDED, dtype=np.uint8)
-    return _Settled(np.zeros(count, dtype=np.int64), np.full(count, np.nan), state)
+    return Settled(np.zeros(count, dtype=np.int64), np.full(count, np.nan), state)
 
 
 def _split(length: DoubleDouble, usable: NDArray[np.bool_]) -> tuple[NDArray[np.uint64], Array]:
-    """Returns whole epochs and what is left, in [0, 1)."""
+    """Return whole epochs and the remainder, in [0, 1)."""
     hi, lo = np.where(usable, length.hi, 0.0), np.where(usable, length.lo, 0.0)
     whole = np.floor(hi)
-    rest = (hi - whole) + lo
-    more = np.floor(rest)
-    return (whole.astype(np.int64) + more.astype(np.int64)).astype(np.uint64), rest - more
+    remainder = (hi - whole) + lo
+    more = np.floor(remainder)
+    return (whole.astype(np.int64) + more.astype(np.int64)).astype(np.uint64), remainder - more
 
 
 _Item = TypeVar("_Item")
@@ -398,7 +461,7 @@ _Result = TypeVar("_Result")
 
 
 def _map(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Maps over items on all cores; JAX and NumPy release the interpreter's lock."""
+    """Map over items on all cores; JAX and NumPy release the interpreter's lock."""
     work = list(items)
     if len(work) < 2:
         return [function(item) for item in work]
@@ -410,15 +473,15 @@ def _slices(size: int, width: int) -> list[slice]:
     return [slice(begin, min(begin + width, size)) for begin in range(0, size, width)]
 
 
-def _joined(parts: Iterable[Group]) -> list[Group]:
-    """Joins small groups and cuts them evenly, so that blocks are full; large ones stay as is."""
-    parts = list(parts)
-    joined = [group for group in parts if len(group.where) >= batches.BLOCK]
+def _joined(groups: Iterable[NeuronGroup]) -> list[NeuronGroup]:
+    """Join small groups and divide them evenly, so that blocks are full; large ones stay as is."""
+    groups = list(groups)
+    joined = [group for group in groups if len(group.where) >= kernels.BLOCK]
     for zero in (True, False):
-        groups = [g for g in parts if g.zero is zero and len(g.where) < batches.BLOCK]
-        if not groups:
-            continue
-        where = np.concatenate([group.where for group in groups])
-        whole = Group(zero, where, batches.joined([group.cells for group in groups]))
-        joined += [whole.take(cut) for cut in _slices(len(where), _DOUBTFUL_SLICE)]
+        small = [g for g in groups if g.zero is zero and len(g.where) < kernels.BLOCK]
+        if small:
+            columns = zip(*(group.neurons for group in small), strict=True)
+            neurons = CanonicalNeurons(*map(np.concatenate, columns))
+            whole = NeuronGroup(zero, np.concatenate([g.where for g in small]), neurons)
+            joined += [whole.take(part) for part in _slices(len(whole.where), _DOUBTFUL_SLICE)]
     return joined

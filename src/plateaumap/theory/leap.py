@@ -1,10 +1,11 @@
-"""The rows of a sweep by theory: plateaus of any length, in constant time.
+"""The rows of a sweep with `method="leap"`: plateaus of any length, in constant time.
 
-A row is first evaluated with a horizon of nothing, which shows all about its start. Its lengths
-come from theory. Where theory has no answer (an activation or a loss without one, a path that
-overshoots its target), or where a run is so short that it costs nothing, the row is simulated.
-In a row that theory fills, columns that it cannot fill are null, whoever added them; acceleration,
-tangent lag and displacements are those of the gradient flow, the limit of small steps.
+A row is first evaluated with a horizon of 0, which fills the columns of its initial point. Its
+lengths come from theory. A row is simulated where theory has no answer (an activation or a loss
+without theory, a path that overshoots its target) and where a run is short enough to cost little.
+In a row that theory fills, columns that it cannot fill are null, including those of a user's
+measures; acceleration, tangent lag and displacements are those of the gradient flow, the limit of
+small steps.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ import numpy as np
 
 from plateaumap.table import columns as table
 from plateaumap.table.columns import Arrays, Column
-from plateaumap.theory.cells import EpochState
+from plateaumap.theory.base import Theory
+from plateaumap.theory.canonical import EpochState
 from plateaumap.theory.epochs import EpochCounts
-from plateaumap.theory.theory import Theory
 from plateaumap.training.measures import LEVELS, SHAPE_TOLERANCE, SHAPES, STATUSES
 
 SIMULATED_UP_TO = 4096
-"""Epochs up to which a run is simulated even if theory knows its length."""
+"""Epochs up to which a run is simulated even if theory has its length."""
 
 FALLBACK_HORIZON = 100_000
-"""Epochs that a row without theory is simulated for when the sweep gives no horizon."""
+"""Horizon of a row without theory in a sweep without a horizon."""
 
 LARGEST_STEP = 0.05
-"""Largest change of z in an epoch for which the flow's peak stands for that of the epochs."""
+"""Largest change of z in an epoch for which the peak of the flow is used as that of the run."""
 
 FEWEST_EPOCHS = 1000
-"""Epochs of a plateau from which one of them is less than a thousandth of what is measured."""
+"""Shortest plateau, in epochs, in which one epoch is at most a thousandth of a measure."""
 
 ESCAPED, CENSORED, CONVERGED, BEYOND = (
     STATUSES.index(name) for name in ("escaped", "censored", "converged_at_start", "beyond_int64")
@@ -39,17 +40,17 @@ ESCAPED, CENSORED, CONVERGED, BEYOND = (
 UNDECIDED_AT_START = tuple(
     STATUSES.index(name) for name in ("censored", "stalled", "partially_stalled")
 )
-"""What a run with a horizon of nothing may be called whose plateau has a length all the same."""
+"""Statuses of a run with a horizon of 0 whose plateau may nevertheless have a length."""
 
 
 def without_stalls(arrays: Arrays) -> Arrays:
-    """Return simulated rows of a leap, in which stalls by rounding are ends of what was seen."""
+    """Return simulated rows of a leap, in which runs that stall by rounding are censored."""
     stalled = np.isin(arrays["status"], UNDECIDED_AT_START)
     return {**arrays, "status": np.where(stalled, np.int8(CENSORED), arrays["status"])}
 
 
 class Lengths:
-    """The exact lengths of the plateaus of some points, as far as a theory has them.
+    """The exact lengths of the plateaus of some points, where a theory has them.
 
     Attributes:
         counts: for each column of crossings, the lengths to its level.
@@ -59,7 +60,7 @@ class Lengths:
     def __init__(
         self, points: Mapping[str, np.ndarray], counts: Mapping[str, EpochCounts], theory: Theory
     ) -> None:
-        """Bind what `lengths_of` found."""
+        """Bind the results of `lengths_of`."""
         self._points, self._theory, self.counts = points, theory, counts
         last = list(counts.values())[-1]
         answered = [c.known | (c.state == EpochState.BEYOND_INT64) for c in counts.values()]
@@ -69,11 +70,11 @@ class Lengths:
     def fill(
         self, arrays: Arrays, columns: Sequence[Column], rows: np.ndarray, horizon: int | None
     ) -> None:
-        """Write what theory knows of some rows over what was evaluated of their starts.
+        """Write the results of theory into some rows that were evaluated at their initial points.
 
         Args:
             arrays: the measured columns of all points; changed in place.
-            columns: what these columns are.
+            columns: the descriptions of these columns.
             rows: which rows, boolean of shape (n,).
             horizon: epochs after which a plateau counts as censored; None for never.
         """
@@ -87,7 +88,7 @@ class Lengths:
             "status": np.where(escaped, ESCAPED, np.where(beyond, BEYOND, CENSORED)),
             **epochs,
             "plateau_fraction": np.where(plateau >= FEWEST_EPOCHS, fraction, np.nan),
-            **self._of_flow(escaped, finished, fraction),
+            **self._from_flow(escaped, finished, fraction),
             "path": np.full(len(rows), -1),
             "epochs_run": _epochs_run(plateau if len(self.counts) == 1 else tenth, beyond, horizon),
         }
@@ -107,11 +108,11 @@ class Lengths:
         late = np.zeros_like(counts.known) if horizon is None else counts.epochs > horizon
         return np.ma.MaskedArray(counts.epochs, mask=~counts.known | late)
 
-    def _of_flow(self, escaped: np.ndarray, finished: np.ndarray, fraction: np.ndarray) -> Arrays:
-        flow = self._theory.landmarks(self._points)
+    def _from_flow(self, escaped: np.ndarray, finished: np.ndarray, fraction: np.ndarray) -> Arrays:
+        flow = self._theory.flow_limits(self._points)
         assert flow is not None
         smooth = finished & (flow.largest_step <= LARGEST_STEP)
-        # A run ends up to a step beyond the level, of which the flow knows nothing.
+        # A run ends up to a step beyond the level; the flow ends at it.
         near = flow.largest_step <= np.abs(flow.displacement) / FEWEST_EPOCHS
         acceleration = np.where(smooth, flow.acceleration, np.nan)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -128,10 +129,10 @@ class Lengths:
 def lengths_of(
     theory: Theory | None, points: Mapping[str, np.ndarray], until: str
 ) -> Lengths | None:
-    """Return the exact lengths of some points, or None if there is no theory of them.
+    """Return the exact lengths of some points, or None without a theory of them.
 
     Args:
-        theory: what is known of the model, or None.
+        theory: the theory of the model, or None.
         points: float64 arrays of shape (n,), one for each coordinate.
         until: "plateau" for T10 only, else all levels.
     """
@@ -139,30 +140,30 @@ def lengths_of(
         return None
     counts: dict[str, EpochCounts] = {}
     for name in list(LEVELS)[: 1 if until == "plateau" else None]:
-        found = theory.lengths(points, LEVELS[name])
-        if found is None:
+        lengths = theory.lengths(points, LEVELS[name])
+        if lengths is None:
             return None
-        counts[name] = found
+        counts[name] = lengths
     return Lengths(points, counts, theory)
 
 
 def _epochs_run(
     last: np.ma.MaskedArray, beyond: np.ndarray, horizon: int | None
 ) -> np.ma.MaskedArray:
-    """Return where runs stop: at their last crossing, else at the horizon."""
+    """Return the epochs at which runs stop: at their last crossing, else at the horizon."""
     missed = np.ma.getmaskarray(last)
     epochs = np.where(missed, horizon or 0, np.ma.getdata(last))
     return np.ma.MaskedArray(epochs, mask=missed & (beyond | (horizon is None)))
 
 
 def _fraction(plateau: np.ma.MaskedArray, tenth: np.ma.MaskedArray) -> np.ndarray:
-    # A crossing lies within the epoch that ends at T; its middle is off by half an epoch at most.
+    # A crossing lies within the epoch that ends at T; the middle is at most half an epoch off.
     first, last = (np.maximum(np.ma.getdata(n) - 0.5, 0.5) for n in (plateau, tenth))
     return first / last
 
 
 def _shape(acceleration: np.ndarray, fraction: np.ndarray) -> np.ndarray:
     code = {name: index for index, name in enumerate(SHAPES)}
-    grown = np.where(fraction >= 0.5, code["plateau"], code["weak"])
-    shape = np.where(acceleration <= 1 + SHAPE_TOLERANCE, code["none"], grown)
+    larger = np.where(fraction >= 0.5, code["plateau"], code["weak"])
+    shape = np.where(acceleration <= 1 + SHAPE_TOLERANCE, code["none"], larger)
     return np.where(np.isnan(acceleration), -1, shape)

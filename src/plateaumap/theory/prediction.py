@@ -1,56 +1,56 @@
-"""A plateau's length, cheaply and without proof. Scalar JAX functions."""
+"""The predicted length of a plateau, cheap and without proof. Scalar JAX functions."""
 
 import jax
 import jax.numpy as jnp
 
+from plateaumap.theory.dynamics import Dynamics, Point
 from plateaumap.theory.flow import Drop, Scalar, Target
-from plateaumap.theory.law import Law, Point
-from plateaumap.theory.walk import run_straight
+from plateaumap.theory.follow import run_straight
 
-_LEAP_SLOPE = 0.1
+_LEAP_GATE = 0.1
 _STEPS = 32
-"""Steps that a prediction may follow; it takes the flow time of what is left then."""
+"""Steps that a prediction may follow; the remainder is its flow time."""
 
 
 def predict(
-    law: Law, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
+    dynamics: Dynamics, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
 ) -> jax.Array:
-    """Returns the epochs that a descent from ``start`` takes until the loss excess has dropped.
+    """Return the epochs from ``start`` until the loss excess has dropped.
 
-    Exact to the epoch nearly always; NaN where the Abel series does not reach the level, or a
+    Exact to the epoch nearly always; NaN where the Abel series does not hold to the level, or a
     term overflows float64.
     """
-    whole = law.depart(start, target, drop)
-    length = law.length(whole, target, h, h_low)
-    known = (length.truncation < jnp.inf) & law.lands_well(whole, target, drop, h)
-    return jnp.where(known, _whole(length.epochs), jnp.nan)
+    whole = dynamics.to_level(start, target, drop)
+    length = dynamics.length(whole, target, h, h_low)
+    meets = dynamics.landing_meets_level(whole, target, drop, h)
+    return jnp.where((length.truncation < jnp.inf) & meets, _whole(length.epochs), jnp.nan)
 
 
 def predict_rough(
-    law: Law, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
+    dynamics: Dynamics, start: Point, target: Target, drop: Drop, h: Scalar, h_low: Scalar
 ) -> jax.Array:
-    """Returns the same where the series does not reach: of the right size, and mostly exact.
+    """Return the same where the series does not hold: of the right size, and mostly exact.
 
-    The series goes as far as it leads out of saturation; from there up to 32 steps are followed,
-    and what is left then takes the flow time. NaN where a path with 0 < y < 1 has passed its
+    The series is used as far as it leads out of saturation. From there up to 32 steps are
+    followed, and the remainder is its flow time. NaN where a path with 0 < y < 1 has passed its
     target by then without meeting the level, and where a term overflows float64.
     """
-    whole = law.depart(start, target, drop)
-    leap = law.leap(whole, target, h, _LEAP_SLOPE)
-    length = law.length(leap.leg, target, h, h_low, short=False).epochs
-    straight = run_straight(law, whole, target, h)
-    # The last whole epoch of a leap lies before its end by the rest of the length: to second
-    # order in h, a rest r of an epoch is a step of r h f (1 + (1 + r) h f' / 2).
-    end, rest = leap.leg.end, length - jnp.floor(length)
-    back = rest * h * law.speed(end) * (1.0 + 0.5 * (1.0 + rest) * h * law.slope(end))
-    begin = jnp.where(leap.useful, end.z + back, straight.z)
+    whole = dynamics.to_level(start, target, drop)
+    leap = dynamics.leap(whole, target, h, _LEAP_GATE)
+    length = dynamics.length(leap.segment, target, h, h_low).epochs
+    straight = run_straight(dynamics, whole, target, h)
+    # The last whole epoch of a leap lies before its end by a fraction r of the length: to second
+    # order in h, a step of r h f (1 + (1 + r) h f' / 2).
+    end, r = leap.segment.end, length - jnp.floor(length)
+    back = r * h * dynamics.gradient(end) * (1.0 + 0.5 * (1.0 + r) * h * dynamics.curvature(end))
+    begin = jnp.asarray(jnp.where(leap.useful, end.z + back, straight.z))
     before = jnp.where(leap.useful, jnp.floor(length), straight.epochs)
-    level = drop.keep * law.excess(whole.start, target)
+    level = drop.keep * dynamics.excess(whole.start, target)
 
     def unmet(z: Scalar) -> jax.Array:
         if target.is_zero:
             return ~jnp.asarray(z <= whole.end.z)
-        return ~jnp.asarray(law.excess(law.point(z, target), target) <= level)
+        return ~jnp.asarray(dynamics.excess(dynamics.point(z, target), target) <= level)
 
     def unfinished(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         z, steps = state
@@ -58,22 +58,23 @@ def predict_rough(
 
     def advance(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         z, steps = state
-        return z - h * law.speed(law.point(z, target)), steps + 1.0
+        return z - h * dynamics.gradient(dynamics.point(z, target)), steps + 1.0
 
-    begin = jnp.asarray(begin)
     z, steps = jax.lax.while_loop(unfinished, advance, (begin, jnp.zeros_like(begin)))
-    ahead = law.leg(law.point(z, target), whole.end, target)
-    flow = law.flow_time(ahead, target) / h
-    left = jnp.where(unmet(z), jnp.where(ahead.start.e > 0.0, flow, jnp.nan), 0.0)
+    ahead = dynamics.segment(dynamics.point(z, target), whole.end, target)
+    flow = dynamics.flow_time(ahead, target) / h
+    remainder = jnp.where(unmet(z), jnp.where(ahead.start.e > 0.0, flow, jnp.nan), 0.0)
     # Where not even one epoch was counted, start and level are one number in float64.
-    counted = before + steps + left
-    return _whole(jnp.where(counted > 0.0, counted, jnp.nan))
+    epochs = before + steps + remainder
+    return _whole(jnp.where(epochs > 0.0, epochs, jnp.nan))
 
 
-def predict_extreme(law: Law, z: Scalar, target: Target, drop: Drop, h: Scalar) -> jax.Array:
-    """Returns the flow time over h, by its logarithm; NaN where it overflows float64."""
-    logarithm = law.log_flow_time(z, target, drop)
-    # A time of zero says that start and level are one number in float64.
+def predict_extreme(
+    dynamics: Dynamics, z: Scalar, target: Target, drop: Drop, h: Scalar
+) -> jax.Array:
+    """Return the flow time over h, by its logarithm; NaN where it overflows float64."""
+    logarithm = dynamics.log_flow_time(z, target, drop)
+    # With a time of zero start and level are one number in float64.
     return _whole(jnp.where(logarithm > -jnp.inf, jnp.exp(logarithm - jnp.log(h)), jnp.nan))
 
 

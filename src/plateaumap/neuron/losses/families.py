@@ -21,7 +21,7 @@ from plateaumap.neuron.losses.sigmoid import cross_entropy, quadratic
 from plateaumap.numerics.elementary import is_double
 from plateaumap.numerics.quadrature import first_moment_mean, mean
 
-_FALL_RADII = {True: 1 / 128, False: 1 / 8}
+_DECREASE_RADII = {True: 1 / 128, False: 1 / 8}
 """In double and single precision: up to this step, falls are taken from the slope."""
 
 _EXCESS_RADII = {True: 1 / 32, False: 1 / 4}
@@ -161,7 +161,7 @@ def _area(activation: Activation, start: Array, width: Array, y: Array, error: A
 
 def _rise(activation: Activation, z: Array, step: Array) -> Array:
     """Return `σ(z + step) − σ(z)` without cancellation."""
-    near = jnp.abs(step) < _FALL_RADII[is_double(step)]
+    near = jnp.abs(step) < _DECREASE_RADII[is_double(step)]
     small = jnp.zeros_like(z)
     for start, width in _pieces(activation, z, jnp.where(near, step, 0)):
         small = small + width * mean(activation.slope, start, width, _NODES)
@@ -184,7 +184,7 @@ def _pieces(activation: Activation, start: Array, width: Array) -> list[tuple[Ar
 
 
 def _matching_decrease(activation: Activation, z: Array, step: Array, y: Array) -> Array:
-    near = jnp.abs(step) < _FALL_RADII[is_double(step)]
+    near = jnp.abs(step) < _DECREASE_RADII[is_double(step)]
     width = jnp.where(near, step, 0)
     small = -_area(activation, z, width, y, activation.error(z, y))
     large = _above_constant(activation, z, y) - _above_constant(activation, z + step, y)

@@ -1,34 +1,53 @@
-"""What can be known of a model beyond its definition, as one object attached to that model."""
+"""The interface of a theory: results known of one model beyond its definition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax import Array
 
 if TYPE_CHECKING:
+    from plateaumap.theory.dynamics import FlowLimits
     from plateaumap.theory.epochs import EpochCounts
-    from plateaumap.theory.law import Landmarks
-    from plateaumap.theory.laws import Case
 
 Points = Mapping[str, np.ndarray]
 
 
+class Case(NamedTuple):
+    """The arguments `loss` and `activation` of `plateau_epochs` for a model."""
+
+    loss: str
+    activation: str = "sigmoid"
+
+    @property
+    def flow_loss(self) -> str | None:
+        """The argument `loss` of `flow_epochs`, or None where the flow has no closed form.
+
+        A sigmoid's flow has one; its matching loss is the cross-entropy.
+        """
+        if self.activation != "sigmoid":
+            return None
+        return "quadratic" if self.loss == "quadratic" else "cross_entropy"
+
+
 def case_of(theory: Theory | None) -> Case | None:
-    """Return the names under which `plateau_epochs` has exact lengths of a model, if it has."""
+    """Return the case under which `plateau_epochs` has exact lengths of a model, or None."""
     return None if theory is None else theory.case
 
 
 class Theory:
     """Results that hold for one model, loss and optimizer, and for nothing else.
 
-    General code asks a `Theory` and works without one: each method returns None where nothing is
-    known, which is the default. `Experiment.theory` returns it; see there for when it applies.
+    General code queries a `Theory` and also works without one: each method returns None where
+    nothing is known, which is the default. `Experiment.theory` returns the theory of a model, and
+    its documentation says when that theory applies.
 
     Example:
-        >>> class Doubling(Theory):
+        >>> import numpy as np
+        >>> import plateaumap as pm
+        >>> class Doubling(pm.Theory):
         ...     def predict(self, points, drop):
         ...         return np.log1p(-drop) / np.log1p(-points["lr"])
         >>> Doubling().predict({"lr": np.array([0.5])}, 0.75)
@@ -36,10 +55,10 @@ class Theory:
     """
 
     case: Case | None = None
-    """The names under which `plateau_epochs` has exact lengths of this model."""
+    """The case under which `plateau_epochs` has exact lengths of this model."""
 
     never_flat: bool = False
-    """Whether an exact zero of the gradient, with loss to lose, can only be an underflow."""
+    """Whether a gradient of exactly zero, above the loss floor, can only be an underflow."""
 
     def predict(self, points: Points, drop: float) -> np.ndarray | None:
         """Return the predicted epoch at which `drop` of the loss excess is gone.
@@ -66,7 +85,7 @@ class Theory:
         del points, drop
         return None
 
-    def landmarks(self, points: Points) -> Landmarks | None:
+    def flow_limits(self, points: Points) -> FlowLimits | None:
         """Return acceleration, tangent lag and displacement in the limit of small steps.
 
         Args:
@@ -76,7 +95,7 @@ class Theory:
         return None
 
     def unimodal(self, point: Mapping[str, Any]) -> Array | None:
-        """Return whether the loss falls in every epoch with one peak of gradient and fall.
+        """Return whether the loss decreases in every epoch, with one peak of gradient and decrease.
 
         Runs that are unimodal are observed at intervals, which is many times faster.
 

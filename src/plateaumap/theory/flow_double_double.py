@@ -1,12 +1,11 @@
-"""Flow times of a descent in double-double, for lengths that float64 cannot hold to the epoch.
+"""Flow times of a sigmoid in double-double, for lengths that float64 cannot hold to the epoch.
 
-The same partial fractions as in ``flow.py``, vectorised in NumPy. A leg ends where the loss
-excess has dropped, or, for a leap, where ``sigma(-z)`` has a given float64 value.
+The same partial fractions as in ``sigmoid.py``, vectorised in NumPy. A segment ends where the loss
+excess has dropped or, for a leap, where ``sigma(-z)`` has a given float64 value.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from decimal import Context, Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,17 +14,26 @@ from numpy.typing import NDArray
 
 from plateaumap.numerics import double_double as dd
 from plateaumap.numerics.double_double import Array, DoubleDouble
+from plateaumap.theory.canonical import CanonicalNeurons
+from plateaumap.theory.flow import decimal_drop
 
 ROUNDING = 8.0 * dd.RELATIVE_ERROR
 """Bound on the error of a time, relative to ``ExactTime.size``."""
 
 
 class ExactStart(NamedTuple):
-    """Starts of descents: pre-activations, targets and their complements, each of shape (n,)."""
+    """Starts of paths: pre-activations, targets and their complements, each of shape (n,)."""
 
     z: DoubleDouble
     y: DoubleDouble
     q: DoubleDouble
+
+    @classmethod
+    def of(cls, neurons: CanonicalNeurons) -> "ExactStart":
+        """Return the starts of some neurons."""
+        n = neurons
+        pairs = (n.z, n.z_low), (n.y, n.y_low), (n.q, n.q_low)
+        return cls(*(DoubleDouble(*pair) for pair in pairs))
 
 
 class ExactDrop(NamedTuple):
@@ -37,9 +45,15 @@ class ExactDrop(NamedTuple):
     error_keep: DoubleDouble
     error_loss: DoubleDouble
 
+    @classmethod
+    def of(cls, drop: float) -> "ExactDrop":
+        """Return the constants of a drop, read as the decimal that it is written as."""
+        values = decimal_drop(drop)
+        return cls(Fraction(values[0]), *map(dd.constant, values))
+
 
 class ExactEnd(NamedTuple):
-    """Where legs end: by a leap at ``s``, or at the level, whose z is ``guess`` to float64."""
+    """Ends of segments: by a leap at ``s``, or at the level, whose z is ``guess`` to float64."""
 
     by_leap: NDArray[np.bool_]
     s: Array
@@ -53,15 +67,6 @@ class ExactTime(NamedTuple):
     size: Array
 
 
-def exact_drop(drop: float) -> ExactDrop:
-    """Returns the constants of a drop, read as the decimal that it is written as."""
-    digits = Context(prec=60)
-    fraction = Decimal(repr(float(drop)))
-    root = digits.sqrt(1 - fraction)
-    values = (fraction, 1 - fraction, root, digits.divide(fraction, 1 + root))
-    return ExactDrop(Fraction(fraction), *(dd.constant(value) for value in values))
-
-
 class _Outputs(NamedTuple):
     """``a = sigma(z)``, ``s = sigma(-z)`` and ``-ln s``."""
 
@@ -71,7 +76,7 @@ class _Outputs(NamedTuple):
 
 
 class _Ends(NamedTuple):
-    """Both ends of legs of the quadratic loss."""
+    """Both ends of segments of the quadratic loss."""
 
     a0: DoubleDouble
     s0: DoubleDouble
@@ -86,20 +91,20 @@ def _quadratic_time(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: boo
     ends = _quadratic_ends(start, end, drop, zero)
     q = start.q
     lower = ends.width / (ends.a0 * ends.a1)
-    climbing = ends.width / (ends.s0 * ends.s1) / q
+    growth = ends.width / (ends.s0 * ends.s1) / q
     crossing = dd.log((ends.e0 * ends.s1) / (ends.e1 * ends.s0))
     crossing = (crossing + (q + q) * crossing) / (q * q)
-    leading = lower * ((ends.a0.reciprocal() + ends.a1.reciprocal()).halved() + _TWO)
+    decay_limit = lower * ((ends.a0.reciprocal() + ends.a1.reciprocal()).halved() + _TWO)
     if zero:
-        return _total(climbing, crossing, leading)
+        return _total(growth, crossing, decay_limit)
     y = start.y
     share = y / ends.e1
     log_ratio = dd.log1p(share * (ends.width / ends.a0))
     first = (log_ratio / y - lower) / y
     # Below 1e-30 the closed form is all cancellation, and its limit is exact to every digit.
     tiny = y.hi < 1e-30 * ends.a1.hi
-    falling = leading.where(tiny, first + (log_ratio + log_ratio) / y)
-    time = _total(climbing, crossing, falling)
+    decay = decay_limit.where(tiny, first + (log_ratio + log_ratio) / y)
+    time = _total(growth, crossing, decay)
     return ExactTime(time.time, time.size + np.where(tiny, 0.0, 2.0 * lower.hi / y.hi))
 
 
@@ -124,13 +129,13 @@ def _to_zero(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
     a0, _, loss = _outputs(start.z)
     kept = loss * drop.keep
     a1 = -dd.expm1(DoubleDouble(np.maximum(-kept.hi, -_LARGEST), -kept.lo))
-    fall = loss * drop.fraction
+    decrease = loss * drop.fraction
     if end.by_leap.any():
         s = dd.double(end.s)
         a1 = (_ONE - s).where(end.by_leap, a1)
-        fall = (loss + dd.log(s)).where(end.by_leap, fall)
+        decrease = (loss + dd.log(s)).where(end.by_leap, decrease)
     lower = (a0 - a1) / (a0 * a1)
-    return _total(lower, fall, dd.log(a0 / a1))
+    return _total(lower, decrease, dd.log(a0 / a1))
 
 
 def _to_inner(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
@@ -142,11 +147,11 @@ def _to_inner(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
     if end.by_leap.any():
         s = dd.double(end.s)
         u1 = dd.log(((_ONE - s) * q) / (s * y)).where(end.by_leap, u1)
-    fall = u0 - u1
+    decrease = u0 - u1
     # (1 - exp(-u0)) / (1 - exp(-u1)), less one, without cancellation.
     decay = _decaying(u1)
-    log_ratio = dd.log1p(dd.exp(decay) * dd.expm1(_decaying(fall)) / dd.expm1(decay))
-    total = _total(log_ratio / y, fall / q, log_ratio / q)
+    log_ratio = dd.log1p(dd.exp(decay) * dd.expm1(_decaying(decrease)) / dd.expm1(decay))
+    total = _total(log_ratio / y, decrease / q, log_ratio / q)
     # Both ends carry the error of logit(y), and the level that of its equation.
     ends = (3.0 + np.abs(start.z.hi) + u0.hi) / _error(u1.hi, start)
     return ExactTime(total.time, total.size + ends)
@@ -155,7 +160,10 @@ def _to_inner(start: ExactStart, end: ExactEnd, drop: ExactDrop) -> ExactTime:
 def _level(
     u0: DoubleDouble, guess: DoubleDouble, start: ExactStart, drop: ExactDrop
 ) -> DoubleDouble:
-    """Solves ``KL(u) = keep KL(u0)`` from a float64 guess: Newton, with an exact residual."""
+    """Return the root of ``KL(u) = keep KL(u0)`` by Newton's method from a float64 guess.
+
+    The residual is computed in double-double.
+    """
     target = _divergence(u0, start) * drop.keep
     u = guess
     for _ in range(2):
@@ -165,18 +173,18 @@ def _level(
 
 
 def _divergence(u: DoubleDouble, start: ExactStart) -> DoubleDouble:
-    """Returns KL at u > 0, relative to ``u * (a - y)`` to the last digits, for the smallest y."""
+    """Return KL at u > 0, relative to ``u * (a - y)`` to the last digits, for the smallest y."""
     y, q = start.y, start.q
     above = dd.log1p(q * dd.expm1(_decaying(u))) + q * u
-    light = (y.hi < 0.5) & (u.hi < _LARGEST)
-    if not light.any():
+    closer = (y.hi < 0.5) & (u.hi < _LARGEST)
+    if not closer.any():
         return above
-    inside = u.where(light, dd.double(np.ones_like(u.hi)))
-    return (dd.log1p(y * dd.expm1(inside)) - y * u).where(light, above)
+    inside = u.where(closer, dd.double(np.ones_like(u.hi)))
+    return (dd.log1p(y * dd.expm1(inside)) - y * u).where(closer, above)
 
 
 def _error(u: Array, start: ExactStart) -> Array:
-    """Returns ``a - y`` to float64."""
+    """Return ``a - y`` to float64."""
     y, q = start.y.hi, start.q.hi
     return np.asarray(-q * y * np.expm1(-u) / (y + q * np.exp(-u)))
 
@@ -196,7 +204,7 @@ def _outputs(z: DoubleDouble) -> _Outputs:
 
 
 def _decaying(u: DoubleDouble) -> DoubleDouble:
-    """Returns -u, no lower than where its exponential is still a normal pair."""
+    """Return -u, no lower than where its exponential is still a normal pair."""
     inside = u.hi < _LARGEST
     return DoubleDouble(np.where(inside, -u.hi, -_LARGEST), np.where(inside, -u.lo, 0.0))
 
@@ -220,23 +228,23 @@ EXACT_TIMES: Mapping[str, Callable[[ExactStart, ExactEnd, ExactDrop, bool], Exac
 """Flow times by loss; the last argument says that every target is 0."""
 
 
-def _saturated_to_zero(z: Fraction, h: Fraction, drop: Fraction) -> int | None:
-    """Cross-entropy from deep saturation to y = 0: the speed is next to 1 all the way.
+def saturated_length(z: Fraction, h: Fraction, drop: Fraction) -> int | None:
+    """Return the length of the cross-entropy from deep saturation to y = 0, by exact fractions.
 
-    Never quite 1, and the loss ``z + ln(1 + exp(-z))`` never quite z, so that the length before
-    rounding up is above ``drop z / h``, by less than ``exp(-z_end) (2 + 2 / h)``. Where that is
-    an integer the answer is one more, which no arithmetic of a fixed length could tell.
+    There the gradient is next to 1 all the way. It is never quite 1, and the loss
+    ``z + ln(1 + exp(-z))`` never quite z, so that the length before rounding up is above
+    ``drop z / h``, by less than ``exp(-z_end) (2 + 2 / h)``. Where ``drop z / h`` is an integer
+    the length is one more, which no arithmetic of a fixed number of digits can decide.
+
+    Args:
+        z: the pre-activation.
+        h: the step.
+        drop: the share of the loss excess that has to go.
+
+    Returns:
+        The length, or None where the start is not saturated enough.
     """
     least = drop * z / h
     epochs = math.floor(least) + 1
     more = math.exp(-float((1 - drop) * z)) * (2.0 + 2.0 / float(h)) if z > 0 else math.inf
     return epochs if epochs - least > more else None
-
-
-EXACT_LENGTHS: Mapping[str, Callable[[Fraction, Fraction, Fraction], int | None]] = {
-    "cross_entropy": _saturated_to_zero,
-}
-"""Lengths by exact fractions, for losses and starts that have them, with y = 0.
-
-The arguments are the pre-activation and the step, as exact numbers, and the drop.
-"""

@@ -15,10 +15,10 @@ from jax import Array
 from plateaumap.neuron import activations
 from plateaumap.neuron.losses import Loss
 from plateaumap.numerics.compiler import double_precision
+from plateaumap.theory.applicability import dynamics_of, why_no_theory
+from plateaumap.theory.base import Case, Points, Theory
+from plateaumap.theory.dynamics import Dynamics, FlowLimits
 from plateaumap.theory.epochs import EpochCounts, count_epochs, predict_epochs
-from plateaumap.theory.law import Landmarks, Law
-from plateaumap.theory.laws import Case, law_of, why_no_theory
-from plateaumap.theory.theory import Points, Theory
 
 _DERIVED_FOR = ("quadratic", "cross_entropy", "matching")
 """The names of losses whose lengths were derived; any other loss has none."""
@@ -26,11 +26,11 @@ _DERIVED_FOR = ("quadratic", "cross_entropy", "matching")
 
 @dataclass(frozen=True)
 class NeuronTheory(Theory):
-    """What is known of a neuron under one loss.
+    """Results known of a neuron under one loss.
 
     Attributes:
         activation: the name of its activation.
-        loss: the loss; of one that has no name of its own only `unimodal` is known.
+        loss: the loss; without a name among those derived, only `unimodal` is known.
         name: the name under which the sweep trains it, None for a user's function.
     """
 
@@ -40,7 +40,7 @@ class NeuronTheory(Theory):
 
     @property
     def case(self) -> Case | None:  # type: ignore[override]
-        """Return the names for `plateau_epochs`, if it knows this loss of this activation."""
+        """Return the case of `plateau_epochs`, if it knows this loss of this activation."""
         if self.name not in _DERIVED_FOR or why_no_theory(self.activation) is not None:
             return None
         return Case(self.name, self.activation)
@@ -52,29 +52,28 @@ class NeuronTheory(Theory):
 
     def predict(self, points: Points, drop: float) -> np.ndarray | None:
         """Return the length by `predict_epochs`."""
-        case = self.case
-        return (
-            None if case is None else predict_epochs(**_cells(points), drop=drop, **case._asdict())
-        )
+        if self.case is None:
+            return None
+        return predict_epochs(**_coordinates(points), drop=drop, **self.case._asdict())
 
     def lengths(self, points: Points, drop: float) -> EpochCounts | None:
         """Return the length by `count_epochs`."""
-        case = self.case
-        return None if case is None else count_epochs(**_cells(points), drop=drop, **case._asdict())
+        if self.case is None:
+            return None
+        return count_epochs(**_coordinates(points), drop=drop, **self.case._asdict())
 
-    def landmarks(self, points: Points) -> Landmarks | None:
-        """Return the landmarks of the gradient flow."""
-        case = self.case
-        if case is None:
+    def flow_limits(self, points: Points) -> FlowLimits | None:
+        """Return the limits of the gradient flow."""
+        if self.case is None:
             return None
         with np.errstate(over="ignore"), double_precision():
             z = points["w0"] * points["x"] + points["b0"]
             h = points["lr"] * (1 + np.square(points["x"]))
-            found = _landmarks(law_of(case.activation, case.loss))(z, h, points["y"])
-            return jax.tree.map(np.asarray, found)
+            dynamics = dynamics_of(self.case.activation, self.case.loss)
+            return jax.tree.map(np.asarray, _flow_limits(dynamics)(z, h, points["y"]))
 
     def unimodal(self, point: Mapping[str, Any]) -> Array | None:
-        """Return whether z is known to run down its loss without going past the target."""
+        """Return whether z is known to approach its target without passing it."""
         if self.loss.unimodal is None or self.loss.decrease is None:
             return None
         return self.loss.unimodal(point["lr"] * (1 + jnp.square(point["x"])), point["y"])
@@ -82,11 +81,11 @@ class NeuronTheory(Theory):
     def rounding_shift(
         self, points: Points, measured: Mapping[str, np.ndarray], digits: int
     ) -> np.ndarray | None:
-        """Return `N² (|x| ulp(w) + ulp(b)) / 2`, with N the epochs that the run was followed.
+        """Return `N² (|x| ulp(w) + ulp(b)) / 2`, with N the epochs of the run.
 
         Each epoch rounds w and b by half a unit at most, and a shift of z by δ early on shifts
-        the end of a plateau of N epochs by about N δ. Past its target a run may amplify errors,
-        and no such bound holds.
+        the end of a plateau of N epochs by about N δ. A run that has passed its target may amplify
+        errors, and no such bound holds.
         """
         epochs = np.ma.filled(measured["epochs_run"], 0).astype(np.float64)
         w, b = (
@@ -99,11 +98,11 @@ class NeuronTheory(Theory):
 
 
 @lru_cache(maxsize=8)
-def _landmarks(law: Law) -> Any:
-    return jax.jit(jax.vmap(law.landmarks))
+def _flow_limits(dynamics: Dynamics) -> Any:
+    return jax.jit(jax.vmap(dynamics.flow_limits))
 
 
-def _cells(points: Points) -> dict[str, Any]:
+def _coordinates(points: Points) -> dict[str, Any]:
     return {name: points[name] for name in ("w0", "b0", "lr", "x", "y")}
 
 
