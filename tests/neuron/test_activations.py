@@ -124,7 +124,7 @@ def test_increasing_ones_never_fall(name):
 def test_the_others_fall_where_their_reason_says(name):
     activation = ACTIVATIONS[name]
     turn = FALLING[name]
-    assert f"falls for z < {turn}" in activation.why_no_matching_loss
+    assert f"decreases for z < {turn}" in activation.why_no_matching_loss
     below, above = compute(activation.slope, [turn - 1e-4, turn + 1e-4])
     assert below < 0 < above
     assert compute(activation.value, [turn])[0] == pytest.approx(activation.low, rel=1e-7)
@@ -160,8 +160,7 @@ def test_a_name_that_is_unknown():
     with pytest.raises(PlateaumapError) as caught:
         get("tahn")
     assert str(caught.value) == (
-        "activation is 'tahn', which is unknown; did you mean 'tanh'? "
-        f"(known: {', '.join(ACTIVATIONS)})"
+        f"activation = 'tahn': unknown; did you mean 'tanh'? (known: {', '.join(ACTIVATIONS)})"
     )
     assert get("tanh") is ACTIVATIONS["tanh"]
     assert get(ACTIVATIONS["erf"]) is ACTIVATIONS["erf"]
@@ -188,7 +187,9 @@ def test_closed_forms_agree_with_quadrature(name):
 
 
 def test_a_function_that_falls_is_refused():
-    with pytest.raises(PlateaumapError, match=r"'sine' falls at z = -29\.\d\d; only an increasing"):
+    with pytest.raises(
+        PlateaumapError, match=r"'sine': decreases at z = -29\.\d\d; only an increasing"
+    ):
         increasing("sine", jnp.sin)
 
 

@@ -286,7 +286,7 @@ def test_losses_by_name():
         (
             "matching",
             "gelu",
-            "'matching' is refused: gelu is not monotone: it falls for z < -0.7518, and there "
+            "'matching' is refused: gelu is not monotone: it decreases for z < -0.7518, and there "
             "its matching loss would not be convex; train it with 'quadratic'",
         ),
         (
@@ -306,44 +306,58 @@ def test_losses_that_are_refused(loss, activation, message):
 
 def test_an_unknown_activation_is_refused_everywhere():
     for call in (known_losses, quadratic_of, matching_of):
-        with pytest.raises(PlateaumapError, match="activation is 'sgmoid', which is unknown"):
+        with pytest.raises(PlateaumapError, match="activation = 'sgmoid': unknown"):
             call("sgmoid")
 
 
 @pytest.mark.parametrize(
     ("loss", "activation", "y", "message"),
     [
-        ("quadratic", "sigmoid", 1.2, "y is 1.2; with a sigmoid a target lies in [0, 1]"),
+        ("quadratic", "sigmoid", 1.2, "y = 1.2: with a sigmoid a target lies in [0, 1]"),
         (
             "cross_entropy",
             "sigmoid",
             [0, -0.5, 7],
-            "y is -0.5; with a sigmoid a target lies in [0, 1]",
+            "y = -0.5: with a sigmoid a target lies in [0, 1]",
         ),
-        ("quadratic", "sigmoid", float("nan"), "y is nan; with a sigmoid a target lies in [0, 1]"),
-        ("quadratic", "tanh", float("inf"), "y is inf; a target is finite"),
+        ("quadratic", "sigmoid", float("nan"), "y = nan: with a sigmoid a target lies in [0, 1]"),
+        ("quadratic", "tanh", float("inf"), "y = inf: must be finite"),
         (
             "matching",
             "tanh",
             1.5,
-            "y is 1.5; the matching loss of tanh is bounded below only for targets in [-1, 1]",
+            "y = 1.5: the matching loss of tanh is bounded below only for targets in [-1, 1]",
         ),
         (
             "matching",
             "atan",
             1.0,
-            "y is 1.0; the matching loss of atan is bounded below only for targets in (-1, 1)",
+            "y = 1.0: the matching loss of atan is bounded below only for targets in (-1, 1)",
         ),
         (
             "matching",
             "relu",
             -0.1,
-            "y is -0.1; the matching loss of relu is bounded below only for targets in [0, inf)",
+            "y = -0.1: the matching loss of relu is bounded below only for targets in [0, inf)",
         ),
     ],
 )
 def test_targets_that_are_refused(loss, activation, y, message):
     assert why_not_target(loss, activation, y) == message
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_an_infinite_pre_activation_has_the_limit_of_large_ones(name):
+    for family in known_losses(name):
+        loss = resolve(family, name)
+        ys = (*targets(name), 0.4) if name in INNER_TARGETS else (0.0, 0.4)
+        y = np.tile(np.array(ys), 2)
+        sign = np.repeat([-1.0, 1.0], len(ys))
+        large, larger, infinite = (compute(loss, sign * z, y) for z in (1e150, 1e300, np.inf))
+        limit = np.where(larger == large, larger, np.inf * np.sign(larger - large))
+        np.testing.assert_array_equal(infinite, limit)
+        gradients = compute(jax.grad(loss.value), sign * np.inf, y)
+        assert not np.isnan(gradients).any()
 
 
 def test_integers_are_pre_activations_too():

@@ -251,7 +251,7 @@ def test_an_activation_that_is_not_monotone_is_refused_with_the_reason(name, tur
 
 
 def test_an_unknown_activation():
-    with pytest.raises(PlateaumapError, match="activation is 'sigmoyd', which is unknown; did you"):
+    with pytest.raises(PlateaumapError, match="activation = 'sigmoyd': unknown; did you"):
         derive("sigmoyd")
 
 

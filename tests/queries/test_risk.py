@@ -168,11 +168,11 @@ def test_named_weights_have_their_variance(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "cauchy"}, "family is 'cauchy'"),
-        ({"scale": 0.0}, "scale is 0.0"),
-        ({"fan_in": 0}, "fan_in is 0"),
-        ({"input_rms": float("nan")}, "input_rms is nan"),
-        ({"bias_scale": -1.0}, "bias_scale is -1.0"),
+        ({"family": "cauchy"}, "family = 'cauchy'"),
+        ({"scale": 0.0}, "scale = 0.0"),
+        ({"fan_in": 0}, "fan_in = 0"),
+        ({"input_rms": float("nan")}, "input_rms = nan"),
+        ({"bias_scale": -1.0}, "bias_scale = -1.0"),
     ],
 )
 def test_values_of_no_distribution_are_refused(change: dict, message: str) -> None:
@@ -201,15 +201,15 @@ def test_the_command_shows_the_probability() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([], "scale is missing"),
-        (["--weights", "he_normal", "--scale", "1"], "he_normal has its own"),
-        (["--weights", "glorot_normal"], "fan_out is None"),
+        ([], "scale: missing"),
+        (["--weights", "he_normal", "--scale", "1"], "he_normal sets its own scale"),
+        (["--weights", "glorot_normal"], "fan_out = None"),
         (["--weights", "norml"], "did you mean 'normal'"),
         (["--scale", "1", "--y", "2"], "--y 2.0"),
         (["--scale", "1", "--lr", "-1"], "lr"),
         (["--scale", "1", "--loss", "hinge"], "hinge"),
         (["--scale", "1", "--slope", "0"], "--slope 0.0"),
-        (["--scale", "inf"], "scale is inf"),
+        (["--scale", "inf"], "scale = inf"),
     ],
 )
 def test_the_command_refuses_bad_values(wrong: list[str], message: str) -> None:

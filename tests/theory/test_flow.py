@@ -107,7 +107,8 @@ def test_log_time_agrees_with_the_antiderivative(loss):
     for drop in (0.1, 0.9):
         z1 = batched(level_crossing, loss, z0, y, extra=(Drop.of(drop),))
         logs = batched(log_flow_time, loss, z0, z1, y)
-        times = np.exp(logs)
+        with np.errstate(over="ignore"):
+            times = np.exp(logs)
         for row in zip(z0, z1, y, logs, times, strict=True):
             expected = reference_log_time(loss, *row[:3])
             # The log of a time near exp(z) is only known to the last digit of z.

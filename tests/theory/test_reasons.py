@@ -107,7 +107,7 @@ def test_every_reason_is_given_exactly_where_it_holds(loss):
         ({"w0": 0.0, "b0": 0.0, "y": 0.5}, "the initial output equals the target in float64"),
         ({"w0": math.nan}, "w0 = nan: must be finite"),
         ({"lr": -0.1}, "lr = -0.1: must be greater than 0"),
-        ({"y": 1.5}, "y is 1.5; with a sigmoid a target lies in [0, 1]"),
+        ({"y": 1.5}, "y = 1.5: with a sigmoid a target lies in [0, 1]"),
         ({"lr": 1e3, "y": 0.3, "loss": "cross_entropy"}, "lr (1 + x**2) = 2000: the path passes"),
     ],
 )

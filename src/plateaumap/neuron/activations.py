@@ -1,10 +1,10 @@
 """Activations: output, derivative, error and integral, each right in saturation.
 
-An activation `σ` is what the losses need of it: its derivative `slope`, its `error` σ(z) − y
-without cancellation, and its integral Σ(z), from which the matching loss `Σ(z) − y z` is made
+An `Activation` `σ` holds what the losses need: the derivative `slope`, the `error` σ(z) − y
+without cancellation, and the integral Σ(z), from which the matching loss `Σ(z) − y z` is formed
 (P. Auer, M. Herbster, M. K. Warmuth, "Exponentially many local minima for single neurons",
 NIPS 8 (1995); D. P. Helmbold, J. Kivinen, M. K. Warmuth, "Worst-case loss bounds for single
-neurons", ibid.). An activation that falls somewhere has no matching loss.
+neurons", ibid.). An activation that decreases somewhere has no matching loss.
 
 The integrals, and the error of each in float64 for |z| ≤ 50, against mpmath, over max(|Σ|, 1):
 
@@ -27,7 +27,7 @@ relu        max(z, 0)²/2                      5e-16
 
 Where Σ tends to zero for z → −∞ (sigmoid, softplus, exp) the error is as small relative to Σ
 itself; for probit it is 6e-14, from the rounding of z². Where Σ is zero at z = 0 (tanh, atan,
-softsign) it is absolute near there; excesses over a floor do not suffer from it.
+softsign) the error is absolute near there; excesses over a floor are not affected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import inf
 
 import jax
@@ -53,7 +52,14 @@ from plateaumap.neuron.formulas import (
     softplus,
     softplus_remainder,
 )
-from plateaumap.numerics.elementary import EXPM1_RADIUS, expm1_near, horner, log1p, logit
+from plateaumap.numerics.elementary import (
+    EXPM1_RADIUS,
+    expm1_near,
+    horner,
+    log1p,
+    logit,
+    product,
+)
 from plateaumap.numerics.gaussian import density, integrated_mills_ratio, mills_ratio
 from plateaumap.numerics.quadrature import integral_from_zero
 
@@ -68,14 +74,14 @@ _TAIL = 0.5
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function and what its losses are made of.
+    """An activation function with the functions that its losses need.
 
     All functions are elementwise, in the dtype of their argument, and differentiable by JAX.
 
     Attributes:
-        name: what it is called in specs.
+        name: its name in specs.
         value: `σ(z)`, the output.
-        slope: `σ'(z)`, without cancellation; what JAX takes for the derivative of `value`.
+        slope: `σ'(z)`, without cancellation; JAX uses it as the derivative of `value`.
         error: `error(z, y)` = σ(z) − y, without cancellation at the ends of the range.
         low: infimum of the outputs.
         high: supremum of the outputs.
@@ -83,7 +89,7 @@ class Activation:
         flat: whether σ' is exactly zero on an interval, so that a unit can be dead.
         remainder: `Σ(z)` less its asymptote `asymptote(z) z` and less `constant`; it tends to
             zero where the outputs tend to a finite end of the range, if `light_tailed`.
-        constant: what makes `Σ` the integral that textbooks give.
+        constant: the constant of integration with which `Σ` is the textbook integral.
         light_tailed: whether the integral of the distance to a finite end of the range
             converges; if not, the matching loss of a target there has no floor.
         inverse: `z` for an output strictly within the range; None if it has no closed form.
@@ -120,9 +126,14 @@ class Activation:
         Raises:
             PlateaumapError: the activation has no matching loss, so no use for an integral.
         """
-        if self.remainder is None:
+        remainder = self.remainder
+        if remainder is None:
             raise PlateaumapError(f"{self.name} has no integral here: {self.why_no_matching_loss}")
-        return _integral(self, _floating(z))
+
+        def integral(z: Array) -> Array:
+            return self.asymptote(z) * z + (remainder(z) + self.constant)
+
+        return with_slope(integral, self.value)(_floating(z))
 
     def target(self, y: Array) -> Array:
         """Return the pre-activation whose output is `y`, infinite at the ends of the range.
@@ -142,20 +153,6 @@ class Activation:
 
 def _floating(z: ArrayLike) -> Array:
     return jnp.asarray(z, jnp.result_type(z, 0.0))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _integral(activation: Activation, z: Array) -> Array:
-    assert activation.remainder is not None
-    return activation.asymptote(z) * z + (activation.remainder(z) + activation.constant)
-
-
-@_integral.defjvp
-def _integral_jvp(
-    activation: Activation, primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    (z,), (z_dot,) = primals, tangents
-    return _integral(activation, z), activation.value(z) * z_dot
 
 
 def _bisect(activation: Activation, y: Array) -> Array:
@@ -360,7 +357,7 @@ def _angle(t: Array) -> tuple[Array, Array]:
 
 def _atan_remainder(z: Array) -> Array:
     t = jnp.abs(z)
-    return -(2 / math.pi) * (t * _angle(t)[1] + log1p(jnp.square(t)) / 2)
+    return -(2 / math.pi) * (product(_angle(t)[1], t) + log1p(jnp.square(t)) / 2)
 
 
 _ATAN = _odd(
@@ -373,9 +370,15 @@ _ATAN = _odd(
     inverse=lambda y: jnp.tan(y * (math.pi / 2)),
 )
 
+
+def _quotient(z: Array, size: Array) -> Array:
+    """Return `z / size` of a size that grows like |z|, with its limit ±1 at infinity."""
+    return jnp.where(jnp.isinf(z), jnp.sign(z), z / size)
+
+
 _SOFTSIGN = _odd(
     "softsign",
-    lambda z: z / (1 + jnp.abs(z)),
+    lambda z: _quotient(z, 1 + jnp.abs(z)),
     tail=lambda t: 1 / (1 + t),
     slope=lambda z: 1 / jnp.square(1 + jnp.abs(z)),
     smooth=False,
@@ -392,7 +395,7 @@ def _reciprocal_of_sum(t: Array) -> Array:
 
 _ALGEBRAIC = _odd(
     "algebraic",
-    lambda z: z / jnp.hypot(1, z),
+    lambda z: _quotient(z, jnp.hypot(1, z)),
     tail=lambda t: _reciprocal_of_sum(t) / jnp.hypot(1, t),
     slope=lambda z: (1 + jnp.square(z)) ** -1.5,
     remainder=lambda z: _reciprocal_of_sum(jnp.abs(z)),
@@ -441,24 +444,24 @@ _LEAKY_RELU = _activation(
 
 _GELU = _activation(
     "gelu",
-    lambda z: z * _PROBIT.value(z),
-    lambda z: _PROBIT.value(z) + z * density(z),
+    lambda z: product(_PROBIT.value(z), z),
+    lambda z: _PROBIT.value(z) + product(density(z), z),
     -0.16997120747990369,
     inf,
     why_no_matching_loss=(
-        "gelu is not monotone: it falls for z < -0.7518, and there its matching loss "
+        "gelu is not monotone: it decreases for z < -0.7518, and there its matching loss "
         "would not be convex; train it with 'quadratic'"
     ),
 )
 
 _SWISH = _activation(
     "swish",
-    lambda z: z * sigmoid(z),
-    lambda z: sigmoid(z) * (1 + z * sigmoid(-z)),
+    lambda z: product(sigmoid(z), z),
+    lambda z: product(sigmoid(z), 1 + product(sigmoid(-z), z)),
     -0.27846454276107379,
     inf,
     why_no_matching_loss=(
-        "swish is not monotone: it falls for z < -1.2785, and there its matching loss "
+        "swish is not monotone: it decreases for z < -1.2785, and there its matching loss "
         "would not be convex; train it with 'quadratic'"
     ),
 )
@@ -482,7 +485,7 @@ ACTIVATIONS: dict[str, Activation] = {
         _SWISH,
     )
 }
-"""The activations that can be named."""
+"""The activations by name."""
 
 
 def get(activation: str | Activation) -> Activation:
@@ -495,7 +498,7 @@ def get(activation: str | Activation) -> Activation:
         return activation
     if activation not in ACTIVATIONS:
         raise PlateaumapError(
-            f"activation is {activation!r}, which is unknown; {advice(activation, ACTIVATIONS)}"
+            f"activation = {activation!r}: unknown; {advice(activation, ACTIVATIONS)}"
         )
     return ACTIVATIONS[activation]
 
@@ -510,14 +513,14 @@ def increasing(
     smooth: bool = True,
     inverse: Function | None = None,
 ) -> Activation:
-    """Return an activation made of any increasing function, its integral by quadrature.
+    """Return an activation of any increasing function, its integral by quadrature.
 
     `Σ(z) = ∫₀ᶻ σ`, so that Σ(0) = 0; right to about 10⁻¹⁵ for |z| ≤ 300 if σ varies on the scale
     of z = 1. The matching loss takes targets strictly inside (low, high).
 
     Args:
-        name: what to call it.
-        function: `σ(z)`, elementwise and traceable by JAX; it must not fall anywhere.
+        name: its name.
+        function: `σ(z)`, elementwise and traceable by JAX; it must not decrease anywhere.
         low: infimum of the outputs.
         high: supremum of the outputs.
         slope: its derivative; by default JAX's, which may cancel in saturation.
@@ -525,29 +528,25 @@ def increasing(
         inverse: `z` for an output; found by bisection by default.
 
     Raises:
-        PlateaumapError: `function` falls somewhere between z = −30 and 30.
+        PlateaumapError: `function` decreases somewhere between z = −30 and 30.
     """
     if slope is None:
-        slope = _derivative(function)
-    made = _activation(name, function, slope, low, high, smooth=smooth, inverse=inverse)
+
+        def slope(z: Array) -> Array:
+            return jax.jvp(function, (z,), (jnp.ones_like(z),))[1]
+
+    activation = _activation(name, function, slope, low, high, smooth=smooth, inverse=inverse)
     z = jnp.linspace(-30, 30, 2001)
-    falls = jnp.diff(function(z)) < -8 * jnp.finfo(z.dtype).eps * jnp.max(jnp.abs(function(z)))
-    if bool(falls.any()):
-        where = float(z[int(jnp.argmax(falls))])
+    decreasing = jnp.diff(function(z)) < -8 * jnp.finfo(z.dtype).eps * jnp.max(jnp.abs(function(z)))
+    if bool(decreasing.any()):
+        where = float(z[int(jnp.argmax(decreasing))])
         raise PlateaumapError(
-            f"activation {name!r} falls at z = {where:.2f}; only an increasing one has a "
-            "matching loss"
+            f"activation = {name!r}: decreases at z = {where:.2f}; only an increasing activation "
+            "has a matching loss"
         )
 
     def remainder(z: Array) -> Array:
-        side = made.asymptote(z)[..., None]
+        side = activation.asymptote(z)[..., None]
         return integral_from_zero(lambda s: function(s) - side, z)
 
-    return replace(made, remainder=remainder, light_tailed=False)
-
-
-def _derivative(function: Function) -> Function:
-    def slope(z: Array) -> Array:
-        return jax.jvp(function, (z,), (jnp.ones_like(z),))[1]
-
-    return slope
+    return replace(activation, remainder=remainder, light_tailed=False)

@@ -1,6 +1,6 @@
 """One neuron: its parameters, its pre-activation `z = w x + b`, and its activation.
 
-Nothing here knows a loss or how a neuron is trained. Everything is written for one neuron
+Nothing here depends on a loss or on how a neuron is trained. Everything is written for one neuron
 (scalars) and is vectorised elsewhere with `jax.vmap`.
 """
 
@@ -22,6 +22,11 @@ class Parameters(NamedTuple):
     Attributes:
         w: weight, scalar.
         b: bias, scalar.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.neuron.Parameters(w=2.0, b=1.0)
+        Parameters(w=2.0, b=1.0)
     """
 
     w: Array
@@ -29,7 +34,13 @@ class Parameters(NamedTuple):
 
 
 def pre_activation(parameters: Parameters, x: ArrayLike) -> Array:
-    """Return `z = w x + b`, in the dtype of the parameters."""
+    """Return `z = w x + b`, in the dtype of the parameters.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> pm.neuron.pre_activation(pm.neuron.Parameters(w=2.0, b=1.0), 3.0)
+        7.0
+    """
     return parameters.w * x + parameters.b
 
 
@@ -39,15 +50,20 @@ def sigmoid_pair(z: ArrayLike) -> tuple[Array, Array]:
     """Return `σ(z)` and `σ(−z) = 1 − σ(z)`, both to full relative precision.
 
     One exponential and one division serve both. `1 − σ(z)` itself is exactly zero from
-    z = 16.64 (float32) or 36.74 (float64) on; `σ(−z)` is right down to the smallest normal
-    number of the format. The derivative is `σ(z) σ(−z)` for the one and its negative for the
-    other.
+    z = 16.64 (float32) or 36.74 (float64) on; `σ(−z)` is accurate down to the smallest normal
+    number of the format. The derivatives are `σ(z) σ(−z)` and its negative.
 
     Args:
         z: pre-activation, a float of any shape.
 
     Returns:
         Two arrays of the shape and dtype of `z`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> a, s = pm.neuron.sigmoid_pair(40.0)
+        >>> f"{a:.1f} {s:.3g}"
+        '1.0 4.25e-18'
     """
     z = jnp.asarray(z)
     larger, smaller = _outer_pair(z)
@@ -84,6 +100,11 @@ def sigmoid(z: ArrayLike) -> Array:
 
     Returns:
         The output in (0, 1), of the shape and dtype of `z`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> f"{pm.neuron.sigmoid(4.0):.4f}"
+        '0.9820'
     """
     return sigmoid_pair(z)[0]
 
@@ -91,7 +112,13 @@ def sigmoid(z: ArrayLike) -> Array:
 @jax.custom_jvp
 @traced_once
 def sigmoid_slope(z: ArrayLike) -> Array:
-    """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision."""
+    """Return the derivative `σ'(z) = σ(z) σ(−z)`, to full relative precision.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> float(pm.neuron.sigmoid_slope(0.0))
+        0.25
+    """
     larger, smaller = _outer_pair(jnp.asarray(z))
     return larger * smaller
 
@@ -109,8 +136,8 @@ def _sigmoid_slope_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[A
 def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
     """Return `σ(z) − y`, without cancellation for y in {0, 1}.
 
-    It is `(1 − y) σ(z) − y σ(−z)`, put so that the same operations serve (z, y) and (−z, 1 − y):
-    the mirror symmetry holds to the last bit, fused multiply-adds or not.
+    It is `(1 − y) σ(z) − y σ(−z)`, arranged so that the same operations serve (z, y) and
+    (−z, 1 − y): the mirror symmetry holds to the last bit, with or without fused multiply-adds.
 
     Args:
         z: pre-activation, a float of any shape.
@@ -118,6 +145,11 @@ def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
 
     Returns:
         The signed error of the output, in [−1, 1].
+
+    Example:
+        >>> import plateaumap as pm
+        >>> f"{pm.neuron.sigmoid_error(40.0, 1.0):.3g}"
+        '-4.25e-18'
     """
     z = jnp.asarray(z)
     larger, smaller = _outer_pair(z)
@@ -138,8 +170,13 @@ def _sigmoid_error_jvp(
 def softplus_remainder(z: ArrayLike) -> Array:
     """Return `ln(1 + exp(−|z|))`, by which `softplus(z)` exceeds `max(z, 0)`.
 
-    Even in z, and right relative to itself down to the smallest normal number of the format. It
+    Even in z, with full relative precision down to the smallest normal number of the format. It
     shares its exponential with `sigmoid_pair`. Not to be differentiated.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> f"{pm.neuron.softplus_remainder(40.0):.3g}"
+        '4.25e-18'
     """
     return log1p_unit(exp_nonpositive(-jnp.abs(jnp.asarray(z))))
 
@@ -153,6 +190,11 @@ def softplus(z: ArrayLike) -> Array:
 
     Returns:
         A positive array of the shape and dtype of `z`; its derivative is `sigmoid`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> f"{pm.neuron.softplus(4.0):.4f}"
+        '4.0181'
     """
     return jnp.maximum(z, 0) + softplus_remainder(z)
 

@@ -1,4 +1,4 @@
-"""Where a unit starts: the distribution of its pre-activation under random weights."""
+"""The distribution of a unit's initial pre-activation under random weights."""
 
 from __future__ import annotations
 
@@ -42,17 +42,23 @@ class Initialisation:
 
     For normal weights z is normal whatever the inputs, given their mean square. For uniform
     weights the distribution is exact where all inputs have the same size `input_rms` (their signs
-    do not matter), and close to it where they don't and are many.
+    do not matter), and close to it where the inputs differ in size and are many.
 
     Attributes:
         family: "normal" or "uniform", of weights and bias alike, centred at zero.
         scale: standard deviation (normal) or half width (uniform) of a weight.
-        fan_in: how many inputs the unit has.
+        fan_in: the number of inputs.
         input_rms: root mean square of its inputs.
         bias_scale: as `scale`, for the bias; 0 if it starts at zero.
 
     Raises:
         PlateaumapError: a value is out of its range.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> start = pm.Initialisation.named("he_normal", fan_in=100)
+        >>> f"{start.sd:.4f} {start.below(2.0):.4f}"
+        '1.4142 0.9214'
     """
 
     family: str
@@ -62,19 +68,19 @@ class Initialisation:
     bias_scale: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no distribution."""
+        """Raise unless the values describe a distribution."""
         if self.family not in (NORMAL, UNIFORM):
             raise PlateaumapError(
-                f"family is {self.family!r}; {advice(self.family, (NORMAL, UNIFORM))}"
+                f"family = {self.family!r}: unknown; {advice(self.family, (NORMAL, UNIFORM))}"
             )
         if type(self.fan_in) is not int or self.fan_in < 1:
-            raise PlateaumapError(f"fan_in is {self.fan_in!r}; give a whole number of at least 1")
+            raise PlateaumapError(f"fan_in = {self.fan_in!r}: must be a whole number of at least 1")
         for name in ("scale", "input_rms"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise PlateaumapError(f"{name} is {value!r}; give a number greater than 0")
+                raise PlateaumapError(f"{name} = {value!r}: must be greater than 0")
         if not (math.isfinite(self.bias_scale) and self.bias_scale >= 0):
-            raise PlateaumapError(f"bias_scale is {self.bias_scale!r}; give a number of at least 0")
+            raise PlateaumapError(f"bias_scale = {self.bias_scale!r}: must be at least 0")
 
     @classmethod
     def named(
@@ -90,30 +96,32 @@ class Initialisation:
 
         Args:
             name: one of `NAMES`.
-            fan_in: how many inputs the unit has.
-            scale: of "normal" and "uniform", which have none of their own.
-            fan_out: how many units the next layer has; for "glorot_normal" and "glorot_uniform".
+            fan_in: the number of inputs.
+            scale: of "normal" and "uniform"; the others set their own.
+            fan_out: the number of units in the next layer, for the glorot initialisations.
             input_rms: root mean square of the unit's inputs.
             bias_scale: standard deviation or half width of the bias.
 
         Raises:
-            PlateaumapError: there is no such name, or a value is missing, too many, or wrong.
+            PlateaumapError: the name is unknown, or a value is missing, superfluous or wrong.
         """
         if name not in NAMES:
-            raise PlateaumapError(f"weights is {name!r}; {advice(name, NAMES)}")
+            raise PlateaumapError(f"weights = {name!r}: unknown; {advice(name, NAMES)}")
         if name in (NORMAL, UNIFORM):
             if scale is None:
                 raise PlateaumapError(
-                    f"scale is missing; weights = {name!r} needs its standard deviation or half "
+                    f"scale: missing; weights = {name!r} needs its standard deviation or half "
                     "width, such as scale = 1"
                 )
             return cls(name, scale, fan_in, input_rms, bias_scale)
         if scale is not None:
-            raise PlateaumapError(f"scale is {scale!r}, but {name} has its own; leave it away")
+            raise PlateaumapError(f"scale = {scale!r}: {name} sets its own scale; omit it")
         if name.startswith("glorot") and (type(fan_out) is not int or fan_out < 1):
-            raise PlateaumapError(f"fan_out is {fan_out!r}; {name} needs a whole number for it")
+            raise PlateaumapError(
+                f"fan_out = {fan_out!r}: must be a whole number of at least 1 for {name}"
+            )
         if type(fan_in) is not int or fan_in < 1:
-            raise PlateaumapError(f"fan_in is {fan_in!r}; give a whole number of at least 1")
+            raise PlateaumapError(f"fan_in = {fan_in!r}: must be a whole number of at least 1")
         family, width = _SCALES[name]
         return cls(family, width(fan_in, fan_out or 0), fan_in, input_rms, bias_scale)
 
@@ -130,7 +138,7 @@ class Initialisation:
 
     @property
     def reach(self) -> float:
-        """The size of z beyond which there is nothing to speak of (below 1e-18)."""
+        """The size of z beyond which the probability is below 1e-18."""
         if self.family == NORMAL:
             return 9 * self.sd
         return min(self.fan_in * self.scale * self.input_rms + self.bias_scale, 9 * self.sd)

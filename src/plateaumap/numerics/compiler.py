@@ -1,4 +1,4 @@
-"""What JAX and its compiler are told: 64 bits, how to compile short loops, which vectors to use."""
+"""Settings of JAX and its compiler: 64 bits, compilation of short loops, width of vectors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.numerics.forking import require_own_jax
 
 _SMALL_LOOP = 100_000_000
-"""Bytes that a loop may touch to be compiled as one piece."""
-
+"""Bytes that a loop may access to be compiled as one piece."""
 
 _starting = threading.Lock()
 
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Let JAX count and compute with 64 bits, in this thread and until the block ends.
+    """Enable 64-bit numbers in JAX, in this thread and until the block ends.
 
-    Settings that a user's own code is checked by are off inside, as in JAX by default: a row's
-    null is a NaN, and constants promote to the precision of a sweep. Random numbers are those of
-    one generator: under `rbg` those of a run would depend on the runs in its block, and rows must
-    not depend on how the process was started.
+    Inside, JAX's checks of user code have their defaults (off): a row's null is a NaN, and
+    constants promote to the precision of a sweep. Random numbers come from one generator: under
+    `rbg` the numbers of a run would depend on the other runs in its block, and rows must not
+    depend on how the process was started.
     """
     prepare_compiler()
     with (
@@ -47,9 +46,10 @@ def double_precision() -> Iterator[None]:
 
 
 def prepare_compiler() -> str:
-    """Have XLA compile loops over small arrays as one piece; without effect where JAX runs already.
+    """Have XLA compile loops over small arrays as one piece; without effect if JAX runs already.
 
-    Returns the options that XLA was to read.
+    Returns:
+        The value of XLA_FLAGS that XLA reads at its start.
 
     Raises:
         PlateaumapError: JAX has no device here, or was inherited by a fork.
@@ -61,20 +61,20 @@ def prepare_compiler() -> str:
 
 @cache
 def _start() -> str:
-    """Start JAX, if it does not run yet, and return the options that XLA was to read.
+    """Start JAX, if it does not run yet, and return the value of XLA_FLAGS at its start.
 
-    By itself XLA's CPU runtime dispatches each operation of a loop in each turn, and may hand a
-    loop over to another thread, which for arrays of a few kilobytes costs more than the work. It
-    has a remedy that can be asked for only by an environment variable, which it reads once, when
-    its first device is made: the variable is set for that moment only, and left alone by whoever
-    has set this option.
+    By default XLA's CPU runtime dispatches each operation of a loop in each iteration, and may
+    move a loop to another thread, which for arrays of a few kilobytes costs more than the work.
+    Only an environment variable changes that, and XLA reads it once, when it creates its first
+    device. The variable is therefore set for that moment only, and not at all if a user has set
+    this option.
     """
     before = os.environ.get("XLA_FLAGS")
     if "xla_backend_extra_options" in (before or ""):
         _require_device()
         return before or ""
-    own = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={_SMALL_LOOP}"
-    options = f"{before or ''} {own}".strip()
+    option = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={_SMALL_LOOP}"
+    options = f"{before or ''} {option}".strip()
     os.environ["XLA_FLAGS"] = options
     try:
         _require_device()
@@ -87,37 +87,37 @@ def _start() -> str:
 
 
 def _require_device() -> None:
-    """Have JAX make its devices.
+    """Have JAX create its devices.
 
     Raises:
-        PlateaumapError: it finds none of the platforms that it is to use.
+        PlateaumapError: none of the configured platforms is available.
     """
     try:
         jax.devices()
-    except Exception as error:  # a RuntimeError, or AssertionError where it was tried before
+    except Exception as error:  # a RuntimeError, or AssertionError if JAX was started before
         lines = str(error).strip().splitlines()
         reason = f" ({lines[0]})" if lines else ""
         platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
-        asked = f"JAX_PLATFORMS = {platforms}: JAX finds no such" if platforms else "JAX finds no"
+        setting = f"JAX_PLATFORMS = {platforms}: JAX finds no such" if platforms else "JAX finds no"
         raise PlateaumapError(
-            f"{asked} device on this machine{reason}; unset JAX_PLATFORMS, or set it to cpu"
+            f"{setting} device on this machine{reason}; unset JAX_PLATFORMS, or set it to cpu"
         ) from error
 
 
 @lru_cache(maxsize=2)
 def compiler_options(own_threads: bool = False) -> dict[str, str | bool]:
-    """Return options that make the most of this CPU, for programs that they leave right.
+    """Return compiler options that are fastest on this CPU.
 
-    Which programs these are, `plateaumap.execution.verified` says; all others are compiled as JAX
-    does by default.
+    They apply to the programs whose results `plateaumap.execution.verified` has checked under
+    them; all others are compiled with JAX's defaults.
 
-    A block is one thread's work. XLA by itself would run independent operations of one block on
-    several threads, which for arrays of a few kilobytes costs more than it brings; scheduled for
-    memory it runs them one after the other. Of vectors, its own choice is 256 bits.
+    A block is the work of one thread. By default XLA runs independent operations of one block on
+    several threads, which for arrays of a few kilobytes costs more than it saves; scheduled for
+    memory it runs them one after the other. Its default vectors have 256 bits.
 
     Args:
-        own_threads: whether to forbid XLA to cut a large operation, such as a product of
-            matrices, into pieces for other threads, which have blocks of their own.
+        own_threads: whether to forbid XLA to divide a large operation, such as a product of
+            matrices, among other threads, which have their own blocks.
     """
     if jax.default_backend() != "cpu":
         return {}

@@ -2,7 +2,7 @@
 
 A number is an unevaluated sum ``hi + lo`` with ``|lo| <= ulp(hi) / 2``. The error-free
 transforms need every operation rounded as written. XLA on a CPU may contract ``a * b + c`` into a
-fused multiply-add, which breaks them, so this room is NumPy: one ufunc, one rounding.
+fused multiply-add, which breaks them, so this module uses NumPy, in which each ufunc rounds once.
 
 Sources: T. J. Dekker, *A floating-point technique for extending the available precision* (1971);
 D. E. Knuth, *The Art of Computer Programming*, volume 2, 4.2.2; Y. Hida, X. S. Li, D. H. Bailey,
@@ -35,75 +35,79 @@ class DoubleDouble(NamedTuple):
     lo: Array
 
     def __add__(self, other: "DoubleDouble") -> "DoubleDouble":  # type: ignore[override]
-        """Returns the sum; opposite signs lose no more than in exact addition."""
+        """Return the sum; opposite signs lose no more than in exact addition."""
         s, e = two_sum(self.hi, other.hi)
         t, f = two_sum(self.lo, other.lo)
         s, e = quick_two_sum(s, e + t)
         return DoubleDouble(*quick_two_sum(s, e + f))
 
     def __neg__(self) -> "DoubleDouble":
-        """Returns the negative, exactly."""
+        """Return the negative, exactly."""
         return DoubleDouble(-self.hi, -self.lo)
 
     def __sub__(self, other: "DoubleDouble") -> "DoubleDouble":
-        """Returns the difference."""
+        """Return the difference."""
         return self + -other
 
     def __mul__(self, other: "DoubleDouble") -> "DoubleDouble":  # type: ignore[override]
-        """Returns the product."""
+        """Return the product."""
         p, e = two_product(self.hi, other.hi)
         return DoubleDouble(*quick_two_sum(p, e + (self.hi * other.lo + self.lo * other.hi)))
 
     def __truediv__(self, other: "DoubleDouble") -> "DoubleDouble":
-        """Returns the quotient."""
+        """Return the quotient."""
         first = self.hi / other.hi
-        rest = self - other.scaled(first)
-        second = rest.hi / other.hi
-        rest = rest - other.scaled(second)
-        return DoubleDouble(*quick_two_sum(first, second)) + double(rest.hi / other.hi)
+        remainder = self - other.scaled(first)
+        second = remainder.hi / other.hi
+        remainder = remainder - other.scaled(second)
+        return DoubleDouble(*quick_two_sum(first, second)) + double(remainder.hi / other.hi)
 
     def scaled(self, factor: Array | float) -> "DoubleDouble":
-        """Returns the product with a float64."""
+        """Return the product with a float64."""
         p, e = two_product(self.hi, np.asarray(factor))
         return DoubleDouble(*quick_two_sum(p, e + self.lo * factor))
 
     def halved(self) -> "DoubleDouble":
-        """Returns half the number, exactly."""
+        """Return half the number, exactly."""
         return DoubleDouble(0.5 * self.hi, 0.5 * self.lo)
 
     def reciprocal(self) -> "DoubleDouble":
-        """Returns one over the number."""
+        """Return one over the number."""
         return double(np.ones_like(self.hi)) / self
 
+    def take(self, index: NDArray[np.int64]) -> "DoubleDouble":
+        """Return some of the numbers."""
+        return DoubleDouble(self.hi[index], self.lo[index])
+
     def where(self, condition: NDArray[np.bool_], other: "DoubleDouble") -> "DoubleDouble":
-        """Returns this number where the condition holds, the other elsewhere."""
+        """Return this number where the condition holds, the other elsewhere."""
         return DoubleDouble(
             np.where(condition, self.hi, other.hi), np.where(condition, self.lo, other.lo)
         )
 
 
 def double(values: Array | float) -> DoubleDouble:
-    """Returns float64 values, exactly."""
+    """Return float64 values, exactly."""
     hi = np.asarray(values, dtype=np.float64)
     return DoubleDouble(hi, np.zeros_like(hi))
 
 
 def constant(value: Fraction | Decimal) -> DoubleDouble:
-    """Returns an exact number rounded to double-double, as a pair of scalars."""
+    """Return an exact number rounded to double-double, as a pair of scalars."""
     exact = Fraction(value)
     hi = float(exact)
     return DoubleDouble(np.float64(hi), np.float64(float(exact - Fraction(hi))))  # type: ignore[arg-type]
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """Returns the rounded sum and its exact rounding error (Knuth)."""
+    """Return the rounded sum and its exact rounding error (Knuth)."""
     s = a + b
     v = s - a
     return s, (a - (s - v)) + (b - v)
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """Returns the rounded product and its exact rounding error (Dekker), for |a|, |b| < 2**996."""
+    """Return the rounded product and its exact rounding error (Dekker), for |a|, |b| < 2**996."""
     p = a * b
     t = _SPLITTER * a
     a_hi = t - (t - a)
@@ -115,52 +119,47 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def scaled_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """The same as ``two_product`` for all sizes; only a result may overflow or underflow."""
+    """Return the product and its error as ``two_product`` does, for operands of any size.
+
+    Only the results can overflow or underflow.
+    """
     (a, i), (b, j) = np.frexp(a), np.frexp(b)
     product, error = two_product(a, b)
     return np.ldexp(product, i + j), np.ldexp(error, i + j)
 
 
 def exp(x: DoubleDouble) -> DoubleDouble:
-    """Returns e**x, for |x| <= 650."""
-    step, rest = _reduced(x)
+    """Return e**x, for |x| <= 650."""
+    step, remainder = _reduced(x)
     octave, index = np.divmod(step, _STEPS_PER_OCTAVE)
-    power = _powers_of_two().at(index)
-    value = power + power * _short_expm1(rest)
+    power = _powers_of_two().take(index)
+    value = power + power * _short_expm1(remainder)
     return DoubleDouble(np.ldexp(value.hi, octave), np.ldexp(value.lo, octave))
 
 
 def expm1(x: DoubleDouble) -> DoubleDouble:
-    """Returns e**x - 1 without cancellation near 0, for |x| <= 650."""
+    """Return e**x - 1 without cancellation near 0, for |x| <= 650."""
     small = np.abs(x.hi) < 0.3
     near = x.where(small, double(np.zeros_like(x.hi)))
-    step, rest = _reduced(near)
-    less_one = _powers_less_one().at(step + _STEPS_PER_OCTAVE // 2)
-    value = less_one + (less_one + _ONE) * _short_expm1(rest)
+    step, remainder = _reduced(near)
+    less_one = _powers_less_one().take(step + _STEPS_PER_OCTAVE // 2)
+    value = less_one + (less_one + _ONE) * _short_expm1(remainder)
     if small.all():
         return value
     return value.where(small, exp(x) - _ONE)
 
 
 def log(x: DoubleDouble) -> DoubleDouble:
-    """Returns ln x, to ``RELATIVE_ERROR * max(1, |ln x|)``; near x = 1 use ``log1p``."""
+    """Return ln x, to ``RELATIVE_ERROR * max(1, |ln x|)``; near x = 1 use ``log1p``."""
     guess = np.log(x.hi)
     return _corrected(guess, x * exp(double(-guess)) - _ONE)
 
 
 def log1p(x: DoubleDouble) -> DoubleDouble:
-    """Returns ln(1 + x), for x > -1."""
+    """Return ln(1 + x), for x > -1."""
     guess = np.log1p(x.hi)
     power = expm1(double(guess))
     return _corrected(guess, (x - power) / (power + _ONE))
-
-
-class _Lookup(NamedTuple):
-    hi: Array
-    lo: Array
-
-    def at(self, index: NDArray[np.int64]) -> DoubleDouble:
-        return DoubleDouble(self.hi[index], self.lo[index])
 
 
 _ONE = DoubleDouble(np.float64(1.0), np.float64(0.0))  # type: ignore[arg-type]
@@ -168,27 +167,27 @@ _SIXTH = constant(Fraction(1, 6))
 
 
 def quick_two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """The same as ``two_sum`` where |a| >= |b|."""
+    """Return the sum and its error as ``two_sum`` does, for |a| >= |b|."""
     s = a + b
     return s, b - (s - a)
 
 
 def _corrected(guess: Array, excess: DoubleDouble) -> DoubleDouble:
-    """Returns ``guess + ln(1 + excess)`` for an excess of a few float64 roundings."""
+    """Return ``guess + ln(1 + excess)`` for an excess of a few float64 roundings."""
     return double(guess) + excess + double(-0.5 * excess.hi * excess.hi)
 
 
 def _reduced(x: DoubleDouble) -> tuple[NDArray[np.int64], DoubleDouble]:
-    """Returns k and r with ``x = k ln 2 / 1024 + r``, |r| <= ln 2 / 2048."""
-    width = _step_width()
-    step = np.rint(x.hi / width.coarse)
+    """Return k and r with ``x = k ln 2 / 1024 + r``, |r| <= ln 2 / 2048."""
+    coarse, fine = _step_width()
+    step = np.rint(x.hi / coarse)
     # The coarse part has 30 bits and k at most 21: their product is exact.
-    rest = double(x.hi - step * width.coarse) + double(x.lo)
-    return step.astype(np.int64), rest - DoubleDouble(width.fine.hi, width.fine.lo).scaled(step)
+    remainder = double(x.hi - step * coarse) + double(x.lo)
+    return step.astype(np.int64), remainder - fine.scaled(step)
 
 
 def _short_expm1(r: DoubleDouble) -> DoubleDouble:
-    """Returns e**r - 1 for |r| <= ln 2 / 2048: Taylor, the last terms in float64."""
+    """Return e**r - 1 for |r| <= ln 2 / 2048: Taylor, the last terms in float64."""
     square = r * r
     cube = square * r
     v = r.hi
@@ -196,26 +195,22 @@ def _short_expm1(r: DoubleDouble) -> DoubleDouble:
     return r + (square.halved() + (cube * _SIXTH + double(tail)))
 
 
-class _StepWidth(NamedTuple):
-    coarse: float
-    fine: DoubleDouble
-
-
 @cache
-def _step_width() -> _StepWidth:
+def _step_width() -> tuple[float, DoubleDouble]:
+    """Return ln 2 / 1024 in two parts, the first of 30 bits."""
     width = _DIGITS.divide(_DIGITS.ln(Decimal(2)), Decimal(_STEPS_PER_OCTAVE))
     unit = 2.0**-41
     coarse = float(round(Fraction(width) / Fraction(unit))) * unit
-    return _StepWidth(coarse, constant(Fraction(width) - Fraction(coarse)))
+    return coarse, constant(Fraction(width) - Fraction(coarse))
 
 
 @cache
-def _powers_of_two() -> _Lookup:
+def _powers_of_two() -> DoubleDouble:
     return _lookup([_power(j) for j in range(_STEPS_PER_OCTAVE)])
 
 
 @cache
-def _powers_less_one() -> _Lookup:
+def _powers_less_one() -> DoubleDouble:
     half = _STEPS_PER_OCTAVE // 2
     return _lookup([_power(j) - 1 for j in range(-half, half + 1)])
 
@@ -224,6 +219,5 @@ def _power(j: int) -> Fraction:
     return Fraction(_DIGITS.power(Decimal(2), _DIGITS.divide(Decimal(j), _STEPS_PER_OCTAVE)))
 
 
-def _lookup(values: list[Fraction]) -> _Lookup:
-    pairs = [constant(value) for value in values]
-    return _Lookup(np.array([p.hi for p in pairs]), np.array([p.lo for p in pairs]))
+def _lookup(values: list[Fraction]) -> DoubleDouble:
+    return DoubleDouble(*np.array([constant(value) for value in values]).T)

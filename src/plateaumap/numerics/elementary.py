@@ -1,8 +1,8 @@
 """Logarithms and exponentials on the intervals where the hot loop of a sweep needs them.
 
 It needs `exp(−t)` only for t ≥ 0, `ln(1 + e)` only for e in [0, 1] and `exp(t) − 1` only for small
-t. As plain series they are a few multiplications without a branch, several times faster than the
-general functions of XLA on a CPU, and right to a few units in the last place.
+t. As plain series they take a few multiplications without a branch: they are several times faster
+than the general functions of XLA on a CPU, and accurate to a few units in the last place.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 def traced_once(function: _Function) -> _Function:
-    """Have JAX trace a function once for each shape and dtype; what it compiles stays the same.
+    """Have JAX trace a function once for each shape and dtype, without changing the program.
 
-    A kernel calls the functions in here some twenty times, and tracing is most of what a small
-    sweep waits for.
+    A kernel calls the functions of this module some twenty times, and tracing takes most of the
+    time of a small sweep.
     """
     return partial(jax.jit, inline=True)(function)  # type: ignore[return-value]
 
 
 class _Format(NamedTuple):
-    """What the exponential of a floating-point format is made of.
+    """The constants of the exponential of a floating-point format.
 
     Attributes:
-        integer: the integers with as many bits.
-        mantissa: bits of the mantissa that are stored.
-        bias: what is added to an exponent before it is stored.
+        integer: the integer type with the same number of bits.
+        mantissa: stored bits of the mantissa.
+        bias: the number added to a stored exponent.
         ln2: ln 2 in two parts, the first so short that its product with an exponent is exact.
-        smallest: where `exp` falls below the smallest normal number.
+        smallest: the argument whose `exp` is the smallest normal number.
         series: coefficients of `(exp(r) − 1 − r)/r²` for |r| ≤ ln(2)/2, nearly minimax (Chebyshev),
             with an error of 1.3·10⁻¹⁷ (double) and 8·10⁻⁹ (single) in `exp(r)`.
     """
@@ -89,13 +89,13 @@ def exp_nonpositive(x: Array) -> Array:
     """Return `exp(x)` for x ≤ 0, to full relative precision down to the smallest normal number.
 
     Below that it is zero. XLA's own double-precision exponential takes a division, which on a CPU
-    costs about as much as all the rest: with this one a sigmoid takes one division, not two.
+    costs about as much as everything else: with this one a sigmoid takes one division, not two.
 
-    `x = n ln 2 + r`; the power of two is made from its bits. W. J. Cody, W. Waite, "Software
+    `x = n ln 2 + r`; the power of two is built from its bits. W. J. Cody, W. Waite, "Software
     Manual for the Elementary Functions" (1980), 6.
 
     Args:
-        x: a number of any shape; of half precision it is left to XLA.
+        x: a number of any shape; half precision uses XLA's function.
     """
     x = jnp.asarray(x, jnp.result_type(x, 0.0))
     form = _FORMATS.get(x.dtype.name)
@@ -125,8 +125,13 @@ def horner(coefficients: Sequence[float | Array], x: Array) -> Array:
     return total
 
 
+def product(weight: Array, x: Array) -> Array:
+    """Return `weight x`, which is 0 where the weight is 0 even if `x` is infinite."""
+    return jnp.where(weight == 0, 0, weight * x)
+
+
 def is_double(x: Array) -> bool:
-    """Return whether `x` needs the terms of double precision rather than of single."""
+    """Return whether `x` has double precision."""
     return jnp.finfo(x.dtype).bits > 32
 
 
@@ -135,8 +140,8 @@ def log_ratio(d: Array) -> Array:
     """Return `ln[(2 + d)/(2 − d)] = 2 artanh(d/2)` for |d| ≤ 2/3, to full relative precision.
 
     The series is `2 Σ r^(2k+1)/(2k+1)` with `r = d/2`; the first term left out is 2·10⁻¹⁷ of the
-    sum in double precision, 10⁻⁹ in single. The argument is d, not r: half of a d next to the
-    smallest normal number would be flushed to zero.
+    sum in double precision, 10⁻⁹ in single. The argument is d, not r, because half of
+    a d close to the smallest normal number would be flushed to zero.
     """
     terms = 16 if is_double(d) else 8
     r = d / 2
@@ -144,7 +149,7 @@ def log_ratio(d: Array) -> Array:
 
 
 def log1p_unit(e: Array) -> Array:
-    """Return `ln(1 + e)` for e in [0, 1], to full relative precision, as small as e may be."""
+    """Return `ln(1 + e)` for e in [0, 1], to full relative precision for every e."""
     return log_ratio(e / (1 + e / 2))
 
 

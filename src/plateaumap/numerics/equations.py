@@ -1,4 +1,4 @@
-"""The equations of a traced program, in all the programs inside it, too."""
+"""The equations of a traced program and of the programs inside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def equations(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> Iterator[Any]:
     """Yield every equation of a program, and of its loops, branches, calls and rules.
 
     Args:
-        jaxpr: what `jax.make_jaxpr` returns, or the `jaxpr` of a traced function.
+        jaxpr: the result of `jax.make_jaxpr`, or the `jaxpr` of a traced function.
     """
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         yield equation

@@ -1,6 +1,6 @@
-"""Whether this process was forked from one in which JAX already ran: there JAX hangs for ever.
+"""Detection of a process that was forked after JAX had started: there JAX hangs forever.
 
-JAX computes on threads, and a fork copies memory but no threads. Importing this module starts
+JAX computes on threads, and a fork copies memory but not threads. Importing this module starts
 nothing and does not import JAX.
 """
 
@@ -15,7 +15,7 @@ _jax_is_inherited = False
 
 
 def require_own_jax() -> None:
-    """Refuse to compute in a process that was forked after JAX had begun.
+    """Raise in a process that was forked after JAX had started.
 
     Raises:
         PlateaumapError: this is such a process.
@@ -29,7 +29,7 @@ def require_own_jax() -> None:
 
 
 def _note_fork() -> None:
-    """Run in every child right after the fork: were JAX's devices there already?"""
+    """Record, in every child right after the fork, whether JAX's devices already existed."""
     global _jax_is_inherited
     bridge = sys.modules.get("jax._src.xla_bridge")
     _jax_is_inherited |= bridge is not None and bridge.backends_are_initialized()

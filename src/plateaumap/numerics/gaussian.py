@@ -1,10 +1,10 @@
 """The tail of the normal distribution and its integral, to full relative precision.
 
-`Φ(−t)` and `∫ Φ(−s) ds` from t on are the density times two smooth functions of t that fall like
-1/t and 1/t². Each of them, freed of that fall, is a polynomial in `(t − c)/(t + c)`, as in
-M. M. Shepherd and J. G. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x²) erfc x in
-0 ≤ x < ∞", Math. Comp. 36 (1981), 249. The coefficients are computed here, from positive
-integrands, when they are first needed.
+`Φ(−t)` and `∫ Φ(−s) ds` from t on are the density times two smooth functions of t that decrease
+like 1/t and 1/t². Each of them, multiplied by the inverse power, is a polynomial in
+`(t − c)/(t + c)`, as in M. M. Shepherd and J. G. Laframboise, "Chebyshev approximation of
+(1 + 2x) exp(x²) erfc x in 0 ≤ x < ∞", Math. Comp. 36 (1981), 249. The coefficients are computed
+here, from positive integrands, when they are first needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEGREE = {"double": 26, "single": 12}
 def _coefficients(power: int, degree: int) -> tuple[float, ...]:
     """Return the polynomial for `(1 + t)^(power+1) ∫ v^power exp(−t v − v²/2) dv`, v from 0.
 
-    The power 0 gives the Mills ratio `Φ(−t)/φ(t)`, the power 1 the same of the tail's integral.
+    The power 0 gives the Mills ratio `Φ(−t)/φ(t)`, the power 1 that of the tail's integral.
     """
     chebyshev = np.polynomial.chebyshev
     x = chebyshev.chebpts1(64)
@@ -42,7 +42,7 @@ def _coefficients(power: int, degree: int) -> tuple[float, ...]:
 
 def _over_density(t: Array, power: int) -> Array:
     degree = _DEGREE["double" if is_double(t) else "single"]
-    x = (t - _CENTRE) / (t + _CENTRE)
+    x = jnp.where(jnp.isinf(t), 1, (t - _CENTRE) / (t + _CENTRE))
     return horner(_coefficients(power, degree), x) / (1 + t) ** (power + 1)
 
 

@@ -1,8 +1,8 @@
-"""Pairs of real numbers as complex ones, so that one compiled loop yields both.
+"""Pairs of real numbers as complex numbers, so that one compiled loop computes both.
 
 XLA's CPU compiler fuses elementwise operations into loops of one output each, and each loop
-computes again what it needs. Two numbers that are made from the same intermediate results cost
-little more than one if they leave the loop together, as the parts of a complex number.
+recomputes its intermediate results. Two numbers from the same intermediate results cost little
+more than one if a loop returns them together, as the parts of a complex number.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ PyTree = Any
 
 
 class Packing(NamedTuple):
-    """How the leaves of a pytree are put into fewer arrays.
+    """The arrangement of the leaves of a pytree in fewer arrays.
 
     Attributes:
         structure: the pytree's structure.
-        groups: numbers of the leaves that share an array, one or two.
+        groups: the indices of the leaves that share an array, one or two.
     """
 
     structure: Any
@@ -29,7 +29,7 @@ class Packing(NamedTuple):
 
     @classmethod
     def of(cls, tree: PyTree) -> Packing:
-        """Return the packing of pytrees like `tree`: real leaves of one dtype go in pairs."""
+        """Return the packing of pytrees like `tree`: equal real leaves go in pairs."""
         leaves, structure = jax.tree.flatten(tree)
         waiting: dict[Any, int] = {}
         groups: list[tuple[int, ...]] = []

@@ -13,7 +13,7 @@ def legendre(nodes: int, panels: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights of the composite Gauss–Legendre rule on [0, 1].
 
     Args:
-        nodes: how many in each panel; polynomials up to degree `2 nodes − 1` are integrated
+        nodes: their number in each panel; polynomials up to degree `2 nodes − 1` are integrated
             exactly.
         panels: equal parts of the interval.
 
@@ -90,5 +90,5 @@ def double_exponential(
     half = 2 * round(reach / spacing / 2)
     t = spacing * np.arange(-half, half + 1)
     s = np.pi / 2 * np.sinh(t)
-    u, rest = 1 / (1 + np.exp(-2 * s)), 1 / (1 + np.exp(2 * s))
-    return u, rest, spacing * np.pi * np.cosh(t) * u * rest
+    u, complement = 1 / (1 + np.exp(-2 * s)), 1 / (1 + np.exp(2 * s))
+    return u, complement, spacing * np.pi * np.cosh(t) * u * complement

@@ -1,4 +1,4 @@
-"""A pytree of lanes as a few arrays, one for each dtype: who moves lanes moves few things."""
+"""A pytree of lanes as a few arrays, one for each dtype, so that lanes move in few copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PyTree = Any
 
 
 class _Leaf(NamedTuple):
-    """Where a leaf is: the number of its array, its first row, and its shape without lanes."""
+    """The position of a leaf: its array, its first row, and its shape without lanes."""
 
     array: int
     row: int
@@ -30,11 +30,11 @@ class _Leaf(NamedTuple):
 
 
 class Stacking(NamedTuple):
-    """How the leaves of a pytree are stacked into arrays of shape (rows, lanes).
+    """The arrangement of the leaves of a pytree in arrays of shape (rows, lanes).
 
     Attributes:
         structure: the pytree's structure.
-        leaves: where each leaf is.
+        leaves: the position of each leaf.
         shapes: dtype and rows of each array.
     """
 
@@ -47,7 +47,7 @@ class Stacking(NamedTuple):
         """Return the stacking of pytrees of which `lane` describes one lane.
 
         Args:
-            lane: a pytree of what has a shape and a dtype.
+            lane: a pytree of arrays, or of objects with a shape and a dtype.
         """
         described, structure = jax.tree.flatten(lane)
         rows: dict[Any, int] = {}
@@ -59,7 +59,7 @@ class Stacking(NamedTuple):
         return cls(structure, tuple(leaves), tuple(rows.items()))
 
     def blank(self, lanes: int) -> tuple[np.ndarray, ...]:
-        """Return arrays of zeros for so many lanes."""
+        """Return arrays of zeros for `lanes` lanes."""
         return tuple(np.zeros((rows, lanes), dtype) for dtype, rows in self.shapes)
 
     def stack(self, tree: PyTree) -> tuple[Array, ...]:
@@ -67,11 +67,11 @@ class Stacking(NamedTuple):
         parts: list[list[Array]] = [[] for _ in self.shapes]
         for place, leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True):
             parts[place.array].append(leaf.reshape(leaf.shape[0], place.size).T)
-        return tuple(jnp.concatenate(some) for some in parts)
+        return tuple(jnp.concatenate(rows) for rows in parts)
 
     def unstack(self, arrays: tuple[Array, ...]) -> PyTree:
         """Return the pytree that `stack` stacked."""
-        lanes = arrays[0].shape[1]  # which the rows of a leaf of size zero would not tell
+        lanes = arrays[0].shape[1]  # the rows of a leaf of size zero do not contain it
         leaves = [
             arrays[leaf.array][leaf.rows].T.reshape(lanes, *leaf.shape) for leaf in self.leaves
         ]

@@ -19,6 +19,9 @@ from plateaumap.theory.dynamics import Dynamics
 from plateaumap.theory.sigmoid import CrossEntropySigmoid, QuadraticSigmoid
 from plateaumap.theory.smooth import SmoothDynamics
 
+DERIVED_LOSSES = ("quadratic", "cross_entropy", "matching")
+"""The names of losses whose lengths were derived; any other loss has none."""
+
 _TANH_STEPS = {"quadratic": 16.0, "matching": 4.0}
 
 _LONGEST_STEP = 1e100
@@ -55,7 +58,7 @@ def dynamics_of(activation: Activation | str, loss: str) -> Dynamics:
         raise PlateaumapError(
             f"activation = {activation.name!r}: {reason}, so it has no exact lengths; simulate it"
         )
-    known = losses.known_losses(activation)
+    known = [name for name in losses.known_losses(activation) if name in DERIVED_LOSSES]
     if loss not in known:
         raise PlateaumapError(f"loss = {loss!r}: no exact lengths; use one of {', '.join(known)}")
     scale = UNSCALED

@@ -129,7 +129,7 @@ def plateau_epochs(
         >>> int(pm.plateau_epochs(w0=2, b0=2, lr=0.15))
         152
         >>> pm.plateau_epochs(w0=[2, 16], b0=[2, 16], lr=0.005).tolist()
-        [4536, 7896296018274977]
+        [4532, 7896296018274977]
         >>> pm.plateau_epochs(w0=2, b0=2, lr=[0.15, -1], errors="mask").tolist()
         [152, None]
     """

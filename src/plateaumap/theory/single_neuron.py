@@ -15,13 +15,10 @@ from jax import Array
 from plateaumap.neuron import activations
 from plateaumap.neuron.losses import Loss
 from plateaumap.numerics.compiler import double_precision
-from plateaumap.theory.applicability import dynamics_of, why_no_theory
+from plateaumap.theory.applicability import DERIVED_LOSSES, dynamics_of, why_no_theory
 from plateaumap.theory.base import Case, Points, Theory
 from plateaumap.theory.dynamics import Dynamics, FlowLimits
 from plateaumap.theory.epochs import EpochCounts, count_epochs, predict_epochs
-
-_DERIVED_FOR = ("quadratic", "cross_entropy", "matching")
-"""The names of losses whose lengths were derived; any other loss has none."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,14 @@ class NeuronTheory(Theory):
     @property
     def case(self) -> Case | None:  # type: ignore[override]
         """Return the case of `plateau_epochs`, if it knows this loss of this activation."""
-        if self.name not in _DERIVED_FOR or why_no_theory(self.activation) is not None:
+        if self.name not in DERIVED_LOSSES or why_no_theory(self.activation) is not None:
             return None
         return Case(self.name, self.activation)
 
     @property
     def never_flat(self) -> bool:  # type: ignore[override]
         """Return whether the slope of the activation is positive for every z, for named losses."""
-        return self.name in _DERIVED_FOR and not activations.get(self.activation).flat
+        return self.name in DERIVED_LOSSES and not activations.get(self.activation).flat
 
     def predict(self, points: Points, drop: float) -> np.ndarray | None:
         """Return the length by `predict_epochs`."""

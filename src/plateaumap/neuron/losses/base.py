@@ -1,4 +1,4 @@
-"""What a loss is: its value, and what measuring it needs beside the value."""
+"""The class of a loss: its value, and the functions that measures need in addition."""
 
 from __future__ import annotations
 
@@ -17,19 +17,26 @@ LossFunction = Callable[[Array, Array], Array]
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of one neuron, and what measuring it needs.
+    """A loss of one neuron, and the functions that measures need.
 
     Attributes:
-        name: what the loss is called in tables and specs.
+        name: its name in tables and specs.
         value: `value(z, y)`, the raw loss.
         floor: `floor(y)`, the smallest value that the loss can take for a target.
         excess: `excess(z, y)`, the loss above its floor, with the same gradient in z; None for
             `value − floor`, which is exact enough where the floor is zero.
         decrease: `decrease(z, step, y)`, the amount `value(z, y) − value(z + step, y)` without
-            cancellation; None if only the difference of two values is to be had.
+            cancellation; None to subtract two values.
         unimodal: `unimodal(rate, y)`, whether gradient descent of z with this rate is known to
-            lower the loss in every epoch, with one peak of gradient and fall at most; None if
+            lower the loss in every epoch, with one peak of gradient and decrease at most; None if
             nothing is known. It needs `decrease`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> absolute = pm.losses.Loss("absolute", lambda z, y: jnp.abs(z - y))
+        >>> float(absolute(3.0, 1.0))
+        2.0
     """
 
     name: str
@@ -53,14 +60,14 @@ class Loss:
         return self.value(jnp.asarray(z, dtype), jnp.asarray(y, dtype))
 
     def above_floor(self, z: Array, y: Array) -> Array:
-        """Return the loss excess: how far the loss is above the least it can be."""
+        """Return the loss excess: the loss above its floor."""
         if self.excess is None:
             return self.value(z, y) - self.floor(y)
         return self.excess(z, y)
 
 
 def refuse_masked(**arrays: object) -> None:
-    """Raise where an array is masked: JAX has no masks, and would use what lies under them.
+    """Raise if an array is masked: JAX has no masks, and would use the values under them.
 
     Raises:
         PlateaumapError: one of the arrays is a `numpy.ma.MaskedArray`.
@@ -74,7 +81,7 @@ def refuse_masked(**arrays: object) -> None:
 
 
 def refuse_enlarging(z: tuple[int, ...], y: tuple[int, ...]) -> None:
-    """Raise where broadcasting would pair pre-activations with targets of other samples.
+    """Raise if broadcasting would pair pre-activations with targets of other samples.
 
     Raises:
         PlateaumapError: the shapes broadcast to more than that of several pre-activations.
@@ -86,15 +93,21 @@ def refuse_enlarging(z: tuple[int, ...], y: tuple[int, ...]) -> None:
     if z and together != z:
         raise PlateaumapError(
             f"z has the shape {z} and y {y}: the targets do not broadcast to the shape of z; "
-            "reshape them to it"
+            "reshape the targets to it"
         )
 
 
 def as_loss(loss: Loss | LossFunction) -> Loss:
     """Return `loss` if it is a `Loss`, else the loss of a plain function `loss(z, y)`.
 
-    The floor of a plain function is taken to be zero; say otherwise with
-    `Loss(name, value, floor=...)`.
+    The floor of a plain function is zero; for another floor use `Loss(name, value, floor=...)`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> def squared(z, y):
+        ...     return (z - y) ** 2
+        >>> pm.losses.as_loss(squared).name
+        'squared'
     """
     if isinstance(loss, Loss):
         return loss

@@ -1,7 +1,7 @@
 """The quadratic and the matching loss of any activation.
 
-The matching loss `Σ(z) − y z` has the gradient `σ(z) − y`, so that learning never slows down by
-saturation; it is convex since its curvature is `σ' ≥ 0`. Its value is taken as
+The matching loss `Σ(z) − y z` has the gradient `σ(z) − y`, so that saturation never slows
+learning; it is convex since its curvature is `σ' ≥ 0`. Its value is computed as
 `(asymptote − y) z + remainder`, in which nothing cancels at the ends of the range.
 """
 
@@ -18,14 +18,14 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.activations import Activation, get
 from plateaumap.neuron.losses.base import Loss
 from plateaumap.neuron.losses.sigmoid import cross_entropy, quadratic
-from plateaumap.numerics.elementary import is_double
+from plateaumap.numerics.elementary import is_double, product
 from plateaumap.numerics.quadrature import first_moment_mean, mean
 
 _DECREASE_RADII = {True: 1 / 128, False: 1 / 8}
-"""In double and single precision: up to this step, falls are taken from the slope."""
+"""In double and single precision: the step up to which the slope gives the decrease."""
 
 _EXCESS_RADII = {True: 1 / 32, False: 1 / 4}
-"""Likewise: up to this distance from the target, excesses are taken from the slope."""
+"""Likewise: the distance from the target up to which the slope gives the excess."""
 
 _NODES = 4
 """Nodes of the quadrature of slopes over such short intervals."""
@@ -38,6 +38,11 @@ def quadratic_of(activation: Activation | str) -> Loss:
 
     Raises:
         PlateaumapError: the activation is unknown.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> float(pm.losses.quadratic_of("identity")(3.0, 1.0))
+        2.0
     """
     return _quadratic_of(get(activation))
 
@@ -64,6 +69,11 @@ def matching_of(activation: Activation | str) -> Loss:
 
     Raises:
         PlateaumapError: the activation is unknown, or not monotone.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> f"{pm.losses.matching_of('tanh')(2.0, 0.0):.4f}"  # ln cosh 2
+        '1.3250'
     """
     return _matching_of(get(activation))
 
@@ -85,7 +95,11 @@ def _matching_of(activation: Activation) -> Loss:
 
 def _above_constant(activation: Activation, z: Array, y: Array) -> Array:
     assert activation.remainder is not None
-    return (activation.asymptote(z) - y) * z + activation.remainder(z)
+    linear, remainder = product(activation.asymptote(z) - y, z), activation.remainder(z)
+    # An infinite z has one of two limits: an infinite remainder is that of an unbounded activation
+    # and grows faster than the linear part, or it grows more slowly and is negative.
+    larger = jnp.where(jnp.isinf(linear), linear, linear + remainder)
+    return jnp.where(remainder == jnp.inf, remainder, larger)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -99,7 +113,7 @@ def _matching_value_jvp(
 ) -> tuple[Array, Array]:
     (z, y), (z_dot, y_dot) = primals, tangents
     slope = activation.error(z, y)
-    return _matching_value(activation, z, y), slope * z_dot - z * y_dot
+    return _matching_value(activation, z, y), slope * z_dot - product(y_dot, z)
 
 
 def _floor_above_constant(activation: Activation, y: Array) -> Array:
@@ -120,8 +134,8 @@ def _matching_floor(activation: Activation, y: Array) -> Array:
 def _matching_excess(activation: Activation, z: Array, y: Array) -> Array:
     """Return the integral of `σ − y` from the target's pre-activation to z.
 
-    Close to the target the loss and its floor cancel. There it is a double integral of the
-    slope, which is nowhere negative.
+    Close to the target the loss and its floor cancel. There the excess is a double integral of
+    the slope, which is nowhere negative.
     """
     target = activation.target(y)
     distance = z - target
@@ -172,7 +186,7 @@ def _rise(activation: Activation, z: Array, step: Array) -> Array:
 
 
 def _pieces(activation: Activation, start: Array, width: Array) -> list[tuple[Array, Array]]:
-    """Return starts and widths that make up an interval and have no kink inside."""
+    """Return starts and widths of parts of an interval that have no kink inside."""
     if activation.smooth:
         return [(start, width)]
     crosses = start * (start + width) < 0

@@ -1,15 +1,15 @@
 """Losses of whole networks: over n samples and their outputs, from the last layer's logits.
 
-Each is the mean over samples of a sum over outputs, a scalar. Logits have the shape
-`(..., outputs)`: the last axis holds the outputs of one sample, all axes before it the samples;
-so n samples of a network with one output have the shape (n, 1), and a scalar is one output of
-one sample.
+Each loss is a scalar, the mean over samples of a sum over outputs. Logits have the shape
+`(..., outputs)`: the last axis holds the outputs of one sample, all axes before it the samples.
+So n samples of a network with one output have the shape (n, 1), and a scalar is one output of one
+sample.
 
-Targets may be fewer than the logits where it is plain which logits they belong to: they broadcast
-to the shape of the logits, never beyond it.
+Targets broadcast to the shape of the logits, never beyond it, and only if it is unambiguous which
+logits they belong to.
 
-Elementwise they are the neuron's losses: a network with one output and one sample has exactly
-`quadratic(z, y)` or `cross_entropy(z, y)`.
+A network with one output and one sample has exactly the neuron's loss, `quadratic(z, y)` or
+`cross_entropy(z, y)`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ def binary_cross_entropy(logits: ArrayLike, targets: ArrayLike, unit: str = "nat
     Raises:
         PlateaumapError: the unit is unknown, the targets do not fit the logits, or either is a
             masked array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> logits, targets = jnp.zeros((2, 1)), jnp.array([[1.0], [0.0]])
+        >>> float(pm.losses.binary_cross_entropy(logits, targets, unit="bits"))
+        1.0
     """
     z, y = _one_target_each(logits, targets)
     return _mean(cross_entropy(z, y)) / _nats_in(unit)
@@ -65,14 +72,14 @@ def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike, unit: str = "na
 
     `C = −1/n Σₓ Σⱼ yⱼ ln aⱼ`; with one-hot targets, `−ln a` of the right class. Its gradient in
     a logit is `(a − y)/n`, in nats. Computed as `Σⱼ yⱼ (m − zⱼ) + ln(1 + r) Σⱼ yⱼ` from the
-    largest logit m and the sum r of `exp(z − m)` over the others: of a right answer with
-    certainty, what remains is right relative to itself. With the two logits (z, 0) and the
+    largest logit m and the sum r of `exp(z − m)` over the others, which keeps the relative
+    accuracy of the small loss of a certain and right answer. With the two logits (z, 0) and the
     targets (y, 1 − y) it is the binary cross-entropy of z and y.
 
     Args:
         logits: floats of shape (..., outputs).
         targets: one-hot, or any probabilities, of the shape of `logits` or broadcast to it;
-            of class numbers make them with `jax.nn.one_hot`.
+            convert class numbers with `jax.nn.one_hot`.
         unit: "nats" or "bits".
 
     Returns:
@@ -81,6 +88,13 @@ def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike, unit: str = "na
     Raises:
         PlateaumapError: the unit is unknown, the logits have no axis of outputs, the targets are
             class numbers or do not fit the logits, or either is a masked array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> logits, targets = jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]])
+        >>> float(pm.losses.softmax_cross_entropy(logits, targets, unit="bits"))
+        1.0
     """
     if jnp.ndim(logits) == 0:
         raise PlateaumapError("softmax_cross_entropy takes logits of shape (..., outputs)")
@@ -96,7 +110,7 @@ def l2_loss(
 
     `C = 1/(2n) Σₓ ‖σ(z) − y‖²` over n samples x. Its gradient in a logit is
     `(a − y) σ'(z)/n`; with linear outputs, `activation="identity"`, `σ' = 1` and nothing slows
-    down.
+    learning.
 
     Args:
         logits: pre-activations z of the outputs, floats of shape (..., outputs).
@@ -109,13 +123,20 @@ def l2_loss(
     Raises:
         PlateaumapError: the activation is unknown, the targets do not fit the logits, or either
             is a masked array.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> logits, targets = jnp.array([[3.0, 1.0]]), jnp.ones((1, 2))
+        >>> float(pm.losses.l2_loss(logits, targets, activation="identity"))
+        2.0
     """
     z, y = _one_target_each(logits, targets)
     return _mean(quadratic_of(get(activation))(z, y))
 
 
 def binary_entropy(targets: ArrayLike, unit: str = "nats") -> Array:
-    """Return the least `binary_cross_entropy` for some targets: zero where all are 0 or 1.
+    """Return the least `binary_cross_entropy` for some targets: zero if all are 0 or 1.
 
     Args:
         targets: in [0, 1], floats of shape (..., outputs).
@@ -127,13 +148,19 @@ def binary_entropy(targets: ArrayLike, unit: str = "nats") -> Array:
 
     Raises:
         PlateaumapError: the unit is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> float(pm.losses.binary_entropy(jnp.array([[0.5, 1.0]]), unit="bits"))
+        1.0
     """
     (y,) = _floats(targets)
     return _mean(cross_entropy.floor(y)) / _nats_in(unit)
 
 
 def entropy(targets: ArrayLike, unit: str = "nats") -> Array:
-    """Return the least `softmax_cross_entropy` for some targets: zero where they are one-hot.
+    """Return the least `softmax_cross_entropy` for some targets: zero if they are one-hot.
 
     Args:
         targets: probabilities of shape (..., outputs) that sum to one.
@@ -144,6 +171,12 @@ def entropy(targets: ArrayLike, unit: str = "nats") -> Array:
 
     Raises:
         PlateaumapError: the unit is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import plateaumap as pm
+        >>> float(pm.losses.entropy(jnp.array([[0.5, 0.5]]), unit="bits"))
+        1.0
     """
     (y,) = _floats(targets)
     return _mean(entr(y)) / _nats_in(unit)
@@ -151,12 +184,12 @@ def entropy(targets: ArrayLike, unit: str = "nats") -> Array:
 
 def _nats_in(unit: str) -> float:
     if unit not in UNITS:
-        raise PlateaumapError(f"unit is {unit!r}; {advice(unit, UNITS)}")
+        raise PlateaumapError(f"unit = {unit!r}: unknown; {advice(unit, UNITS)}")
     return UNITS[unit]
 
 
 def _refuse_class_numbers(logits: ArrayLike, targets: ArrayLike) -> None:
-    """Raise where the targets of a softmax can be the numbers of the right classes."""
+    """Raise if the targets of a softmax can be the numbers of the right classes."""
     shape, outputs = jnp.shape(targets), jnp.shape(logits)
     whole = jnp.issubdtype(jnp.result_type(targets), jnp.integer)
     if shape == outputs[:-1] or (whole and shape != outputs):
@@ -208,8 +241,8 @@ def _mean(each: Array) -> Array:
 @jax.custom_jvp
 def _softmax_value(z: Array, y: Array) -> Array:
     largest, rest, _ = _largest_and_rest(z)
-    # A logit of −∞ has the probability 0, at no cost where its target is 0, too.
-    behind = jnp.where(y == 0, 0, y * (largest - z))
+    # An output of probability 0 costs nothing if its target is 0, and so does the largest logit.
+    behind = jnp.where((y == 0) | (z == largest), 0, y * (largest - z))
     return jnp.sum(behind, axis=-1) + jnp.sum(y, axis=-1) * log1p(rest[..., 0])
 
 
@@ -234,7 +267,7 @@ def _softmax_error(z: Array, y: Array) -> Array:
     """Return `a Σy − y` of the softmax outputs a, the gradient of the cross-entropy."""
     largest, rest, smaller = _largest_and_rest(z)
     weight = jnp.sum(y, axis=-1, keepdims=True)
-    # Of the largest output what counts is its complement, which 1 − a would round away.
+    # The complement of the largest output, which 1 − a would round away.
     at_largest = (weight - y) - weight * (rest / (1 + rest))
     return jnp.where(z == largest, at_largest, weight * (smaller / (1 + rest)) - y)
 
@@ -280,8 +313,8 @@ def _information_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arr
 def _centred(z: Array, a: Array, z_dot: Array) -> Array:
     """Return `ż − Σₖ aₖ żₖ`, with ż taken from that of a largest logit.
 
-    That logit's own output, which may round to 1, then drops out of the sum: what is left of its
-    row and column of the Hessian, `a (1 − a)`, is right relative to itself.
+    The output of that logit, which may round to 1, then drops out of the sum: the remainder of its
+    row and column of the Hessian, `a (1 − a)`, keeps its relative accuracy.
     """
     largest = jnp.argmax(z, axis=-1, keepdims=True)
     above = z_dot - jnp.take_along_axis(z_dot, largest, axis=-1)
@@ -291,8 +324,8 @@ def _centred(z: Array, a: Array, z_dot: Array) -> Array:
 def _largest_and_rest(z: Array) -> tuple[Array, Array, Array]:
     """Return the largest logit m, the sum of `exp(z − m)` over the others, and those terms.
 
-    Of several that are equally large one counts as the largest. The first two keep the axis of
-    outputs, with size 1; the terms of all that are as large as m are given as zero.
+    Of several equally large logits one counts as the largest. The first two results keep the axis
+    of outputs, with size 1; the terms of all logits equal to m are zero.
     """
     largest = jnp.max(z, axis=-1, keepdims=True)
     smaller = jnp.where(z == largest, 0, jnp.exp(z - largest))

@@ -1,6 +1,6 @@
-"""The two losses of a sigmoid neuron, with as few exponentials and divisions as will do.
+"""The two losses of a sigmoid neuron, with as few exponentials and divisions as possible.
 
-They run in the innermost loop of every sweep. Value, gradient and fall are written in terms of
+They run in the innermost loop of every sweep. Value, gradient and decrease are written in terms of
 `exp(−|z|)`, so that the compiler computes it once for all of them.
 """
 
@@ -24,6 +24,7 @@ from plateaumap.numerics.elementary import (
     log1p,
     log_ratio,
     logit,
+    product,
     traced_once,
 )
 
@@ -55,16 +56,15 @@ def _quadratic_decrease(z: Array, step: Array, y: Array) -> Array:
 
 
 def _entropy(y: Array) -> Array:
-    """Return the entropy of a target in nats: what the cross-entropy cannot fall below."""
+    """Return the entropy of a target in nats, the floor of the cross-entropy."""
     y = jnp.asarray(y)
-    rest = 1 - y
-    return jnp.abs(xlogy(y, y) + jnp.where(rest == 0, 0, rest * log1p(-y)))
+    return jnp.abs(xlogy(y, y) + product(1 - y, log1p(-y)))
 
 
 @jax.custom_jvp
 def _cross_entropy_value(z: Array, y: Array) -> Array:
-    """Return `y softplus(−z) + (1 − y) softplus(z)`, the part common to both taken once."""
-    linear = y * jnp.maximum(-z, 0) + (1 - y) * jnp.maximum(z, 0)
+    """Return `y softplus(−z) + (1 − y) softplus(z)`, computing their common part once."""
+    linear = product(jnp.where(z > 0, 1 - y, y), jnp.abs(z))
     return linear + softplus_remainder(z)
 
 
@@ -73,7 +73,7 @@ def _cross_entropy_value_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     (z, y), (z_dot, y_dot) = primals, tangents
-    return _cross_entropy_value(z, y), sigmoid_error(z, y) * z_dot - z * y_dot
+    return _cross_entropy_value(z, y), sigmoid_error(z, y) * z_dot - product(y_dot, z)
 
 
 @jax.custom_jvp
@@ -81,7 +81,7 @@ def _cross_entropy_value_jvp(
 def _cross_entropy_excess(z: Array, y: Array) -> Array:
     """Return the Kullback-Leibler divergence of the output from the target.
 
-    Close to the target the loss and its floor cancel. There the divergence is taken from its
+    Close to the target the loss and its floor cancel. There the divergence is its
     series in `u = z − logit(y)`, whose coefficients are the cumulants of a Bernoulli variable.
     """
     u = z - logit(y)
@@ -116,7 +116,7 @@ def _cross_entropy_excess_jvp(
 
 @traced_once
 def _cross_entropy_decrease(z: Array, step: Array, y: Array) -> Array:
-    """Return the fall in two parts: of the straight asymptotes, and of `ln(1 + exp(−|z|))`.
+    """Return the decrease in two parts: of the straight asymptotes, and of `ln(1 + exp(−|z|))`.
 
     The second is the logarithm of `(1 + e)/(1 + e′)`. For a small step `e − e′` comes from
     `exp(−δ) − 1`, with δ the growth of |z|, which is ±step unless z changes its sign.
