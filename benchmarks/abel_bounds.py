@@ -20,8 +20,8 @@ sys.path.insert(0, str(ROOT))
 from tests.theory import oracle  # noqa: E402
 
 from plateaumap.theory.applicability import dynamics_of  # noqa: E402
-from plateaumap.theory.dynamics import Dynamics  # noqa: E402
-from plateaumap.theory.flow import Target  # noqa: E402
+from plateaumap.theory.dynamics import Dynamics, Neuron  # noqa: E402
+from plateaumap.theory.flow import Drop, Target  # noqa: E402
 
 UNIT = 2.0**-53
 BLOCK = 1000
@@ -50,7 +50,8 @@ def measured(dynamics: Dynamics, zero: bool, cells: tuple, limit: int) -> tuple[
         begin = (z0, 0.0 * z0, z0 == z0)
         z1, error, straight = jax.lax.fori_loop(0, limit, advance, begin)
         start, end = dynamics.point(z0, target), dynamics.point(z1, target)
-        length = dynamics.length(dynamics.segment(start, end, target), target, h)
+        neuron = Neuron(z0, h, 0.0, 0.0, target, Drop.of(0.1))
+        length = dynamics.length(dynamics.segment(start, end, target), neuron)
         blur = length.rounding + 2.0 * error / (h * dynamics.gradient(end))
         usable = straight & (end.e > 0.0) & jnp.isfinite(blur)
         bound = jnp.where(usable, length.truncation, jnp.inf)

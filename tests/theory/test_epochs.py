@@ -147,7 +147,7 @@ def test_double_double_agrees_with_float64_where_that_is_sure():
     )
     for loss in oracle.LOSSES:
         stages = LengthStages.of(loss, 0.1)
-        _, (group,) = stages.dynamics.canonical(grid.size, **grid.part(slice(0, grid.size)))
+        _, (group,) = stages.dynamics.canonical(grid.size, grid.part(slice(0, grid.size)))
         float64, exact = stages.by_series(group), stages.by_double_double(group)
         both = (float64.state == EpochState.FLOAT64) & (exact.state == EpochState.DOUBLE_DOUBLE)
         assert both.sum() > 500

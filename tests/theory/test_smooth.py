@@ -64,7 +64,7 @@ def test_the_sigmoid_by_quadrature_is_the_sigmoid_by_its_closed_forms(loss):
     columns = {"w0": z0, "b0": np.zeros(1), "lr": lr, "x": np.ones(1), "y": y}
     columns = {name: np.broadcast_to(column, 400) for name, column in columns.items()}
     expected = count_epochs(*columns.values(), loss, 0.5)
-    _, (group,) = general.canonical(400, **columns)
+    _, (group,) = general.canonical(400, columns)
     direct = series_lengths(general, False, drop, group.neurons)
     plan = plans(general, False, drop, 0.05, group.neurons)
     far = followed(general, False, drop, 0.05, group.neurons, plan)
@@ -85,7 +85,7 @@ def test_tanh_by_quadrature_is_tanh_as_a_stretched_sigmoid(loss):
     z0, lr, y = rng.uniform(-5, 5, 300), 10 ** rng.uniform(-4, -1, 300), rng.uniform(-1, 1, 300)
     columns = {"w0": z0, "b0": np.zeros(300), "lr": lr, "x": np.ones(300), "y": y}
     general = SmoothDynamics(activations.get("tanh"), loss)
-    _, (group,) = general.canonical(300, **columns)
+    _, (group,) = general.canonical(300, columns)
     direct = series_lengths(general, False, Drop.of(0.1), group.neurons)
     low, high = (np.maximum(np.ceil(direct.epochs + b), 1) for b in (-direct.bound, direct.bound))
     expected = plateau_epochs(*columns.values(), loss=loss, activation="tanh")

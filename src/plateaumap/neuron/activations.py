@@ -179,11 +179,7 @@ def with_slope(function: Function, slope: Function) -> Function:
     def value(z: Array) -> Array:
         return function(jnp.asarray(z))
 
-    @value.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-        (z,), (z_dot,) = primals, tangents
-        return value(z), slope(z) * z_dot
-
+    value.defjvps(lambda z_dot, output, z: slope(z) * z_dot)
     return value
 
 
@@ -194,11 +190,9 @@ def _error_with_slope(
     def error(z: Array, y: Array) -> Array:
         return function(jnp.asarray(z), y)
 
-    @error.defjvp
-    def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-        (z, y), (z_dot, y_dot) = primals, tangents
-        return error(z, y), slope(z) * z_dot - y_dot
-
+    error.defjvps(
+        lambda z_dot, difference, z, y: slope(z) * z_dot, lambda y_dot, difference, z, y: -y_dot
+    )
     return error
 
 

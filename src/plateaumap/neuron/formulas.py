@@ -79,14 +79,12 @@ def _outer_pair(z: Array) -> tuple[Array, Array]:
     return larger, e * larger
 
 
-@sigmoid_pair.defjvp
-def _sigmoid_pair_jvp(
-    primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    (z,), (z_dot,) = primals, tangents
-    a, s = sigmoid_pair(z)
-    change = a * s * z_dot
-    return (a, s), (change, -change)
+def _sigmoid_pair_tangent(z_dot: Array, pair: tuple[Array, Array], z: Array) -> tuple[Array, Array]:
+    change = pair[0] * pair[1] * z_dot
+    return change, -change
+
+
+sigmoid_pair.defjvps(_sigmoid_pair_tangent)
 
 
 def sigmoid(z: ArrayLike) -> Array:
@@ -123,12 +121,13 @@ def sigmoid_slope(z: ArrayLike) -> Array:
     return larger * smaller
 
 
-@sigmoid_slope.defjvp
-def _sigmoid_slope_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _sigmoid_slope_tangent(z_dot: Array, slope: Array, z: Array) -> Array:
     # From the pair, not from |z|, which has no derivatives of higher order at z = 0.
-    (z,), (z_dot,) = primals, tangents
     a, s = sigmoid_pair(z)
-    return sigmoid_slope(z), a * s * (s - a) * z_dot
+    return a * s * (s - a) * z_dot
+
+
+sigmoid_slope.defjvps(_sigmoid_slope_tangent)
 
 
 @jax.custom_jvp
@@ -159,12 +158,9 @@ def sigmoid_error(z: ArrayLike, y: ArrayLike) -> Array:
     return jnp.where(positive, size, -size)
 
 
-@sigmoid_error.defjvp
-def _sigmoid_error_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (z, y), (z_dot, y_dot) = primals, tangents
-    return sigmoid_error(z, y), sigmoid_slope(z) * z_dot - y_dot
+sigmoid_error.defjvps(
+    lambda z_dot, error, z, y: sigmoid_slope(z) * z_dot, lambda y_dot, error, z, y: -y_dot
+)
 
 
 def softplus_remainder(z: ArrayLike) -> Array:
@@ -199,7 +195,4 @@ def softplus(z: ArrayLike) -> Array:
     return jnp.maximum(z, 0) + softplus_remainder(z)
 
 
-@softplus.defjvp
-def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (z,), (z_dot,) = primals, tangents
-    return softplus(z), sigmoid(z) * z_dot
+softplus.defjvps(lambda z_dot, value, z: sigmoid(z) * z_dot)

@@ -111,10 +111,7 @@ def exp_nonpositive(x: Array) -> Array:
     return jnp.where(x < form.smallest, 0, near * power)
 
 
-@exp_nonpositive.defjvp
-def _exp_nonpositive_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    value = exp_nonpositive(primals[0])
-    return value, value * tangents[0]
+exp_nonpositive.defjvps(lambda x_dot, value, x: value * x_dot)
 
 
 def horner(coefficients: Sequence[float | Array], x: Array) -> Array:
@@ -171,10 +168,7 @@ def log1p(x: Array) -> Array:
     return jnp.where(near, log_ratio(inside / (1 + inside / 2)), jnp.log(1 + x))
 
 
-@log1p.defjvp
-def _log1p_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (x_dot,) = primals, tangents
-    return log1p(x), x_dot / (1 + x)
+log1p.defjvps(lambda x_dot, value, x: x_dot / (1 + x))
 
 
 def logit(y: Array) -> Array:

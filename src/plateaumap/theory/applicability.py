@@ -128,9 +128,9 @@ def why_no_length(
 
 
 def _start_and_step(cell: dict[str, float]) -> tuple[float, float]:
-    w0, b0, lr, x = (np.asarray(cell[name]) for name in ("w0", "b0", "lr", "x"))
+    columns = {name: np.asarray(value) for name, value in cell.items()}
     with np.errstate(all="ignore"):
-        (z, _, h, _), _ = start_and_step(w0, b0, lr, x)
+        (z, _, h, _), _ = start_and_step(columns)
     return float(z), float(h)
 
 

@@ -6,6 +6,7 @@ double-double. A start below its target is mirrored, ``(z, y) -> (-z, 1 - y)``: 
 z decreases.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -127,9 +128,10 @@ UNSCALED = SigmoidScale()
 
 
 def start_and_step(
-    w0: Array, b0: Array, lr: Array, x: Array
+    columns: Mapping[str, Array],
 ) -> tuple[tuple[Array, Array, Array, Array], NDArray[np.bool_]]:
     """Return ``w0 x + b0`` and ``lr (1 + x**2)`` as pairs, and which of them are valid."""
+    w0, b0, lr, x = (columns[name] for name in ("w0", "b0", "lr", "x"))
     z, z_low = _start(w0, b0, x)
     h, h_low = _step(lr, x)
     valid = np.isfinite(z + z_low) & np.isfinite(h + h_low) & (h > 0) & (lr > 0)
@@ -137,11 +139,12 @@ def start_and_step(
 
 
 def canonical(
-    count: int, w0: Array, b0: Array, lr: Array, x: Array, y: Array, scale: SigmoidScale
+    count: int, columns: Mapping[str, Array], scale: SigmoidScale
 ) -> tuple[NDArray[np.uint8], list[NeuronGroup]]:
     """Return the state of each neuron, and the canonical form of the undecided ones."""
+    y = columns["y"]
     with np.errstate(all="ignore"):
-        (z, z_low, h, h_low), valid = start_and_step(w0, b0, lr, x)
+        (z, z_low, h, h_low), valid = start_and_step(columns)
         z, z_low, h, h_low = scale.z * z, scale.z * z_low, scale.h * h, scale.h * h_low
         valid &= np.isfinite(z) & np.isfinite(h)
         (y, y_low), (q, q_low) = _shares(y, scale.signed)
@@ -158,8 +161,8 @@ def canonical(
     sign = np.where(mirrored, -1.0, 1.0)
     target = (np.where(mirrored, q, y), np.where(mirrored, q_low, y_low))
     complement = (np.where(mirrored, y, q), np.where(mirrored, y_low, q_low))
-    columns = (sign * z, sign * z_low, h, h_low, *target, *complement)
-    neurons = CanonicalNeurons(*(np.broadcast_to(column, count) for column in columns))
+    parts = (sign * z, sign * z_low, h, h_low, *target, *complement)
+    neurons = CanonicalNeurons(*(np.broadcast_to(part, count) for part in parts))
     groups = []
     for zero in (True, False):
         index = np.flatnonzero((state == EpochState.UNDECIDED) & (inner != zero))

@@ -7,7 +7,7 @@ and ``jit``-ed inside ``jax.enable_x64(True)``, except ``canonical``, which read
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -23,6 +23,20 @@ Point = Any
 
 Segment = Any
 """A segment of a path: at least the points ``start`` and ``end``."""
+
+
+class Neuron(NamedTuple):
+    """One neuron in canonical form: start, step, target and drop.
+
+    ``z_low`` and ``h_low`` lie below the last digits of z and h.
+    """
+
+    z: Scalar
+    h: Scalar
+    z_low: Scalar
+    h_low: Scalar
+    target: Target
+    drop: Drop
 
 
 class Estimate(NamedTuple):
@@ -95,15 +109,14 @@ class Dynamics(ABC):
 
     @abstractmethod
     def canonical(
-        self,
-        count: int,
-        w0: NDArray[np.float64],
-        b0: NDArray[np.float64],
-        lr: NDArray[np.float64],
-        x: NDArray[np.float64],
-        y: NDArray[np.float64],
+        self, count: int, columns: Mapping[str, NDArray[np.float64]]
     ) -> tuple[NDArray[np.uint8], list[NeuronGroup]]:
-        """Return the state of each neuron, and the canonical form of the undecided ones."""
+        """Return the state of each neuron, and the canonical form of the undecided ones.
+
+        Args:
+            count: the number of neurons.
+            columns: ``w0, b0, lr, x, y``, each of shape (count,) or a scalar.
+        """
 
     @abstractmethod
     def point(self, z: Scalar, target: Target, z_low: Scalar = 0.0) -> Point:
@@ -142,32 +155,23 @@ class Dynamics(ABC):
         """Return a bound on the error of z at the end of ``to_level``."""
 
     @abstractmethod
-    def correction(
-        self, segment: Segment, target: Target, h: Scalar, gate: Scalar | None = None
-    ) -> Estimate:
+    def correction(self, segment: Segment, neuron: Neuron, gate: Scalar | None = None) -> Estimate:
         """Return the part of a length beyond the flow time over h.
 
         Args:
             segment: from the start to the end.
-            target: its target.
-            h: the step ``lr (1 + x**2)``.
+            neuron: its step and target.
             gate: the largest ``h |f'|`` to allow; by default what the series needs.
         """
 
     @abstractmethod
     def length(
-        self,
-        segment: Segment,
-        target: Target,
-        h: Scalar,
-        h_low: Scalar = 0.0,
-        gate: Scalar | None = None,
-        short: bool = False,
+        self, segment: Segment, neuron: Neuron, gate: Scalar | None = None, short: bool = False
     ) -> Estimate:
         """Return ``Phi(start) - Phi(end)``: the flow time over h, and the correction.
 
-        ``h_low`` lies below the last digit of h. A ``short`` segment is at most an epoch long and
-        lies before the end of a leap. The other arguments are those of ``correction``.
+        A ``short`` segment is at most an epoch long and lies before the end of a leap. The other
+        arguments are those of ``correction``.
         """
 
     @abstractmethod
@@ -176,12 +180,12 @@ class Dynamics(ABC):
 
     @abstractmethod
     def gate_test(
-        self, whole: Segment, target: Target, h: Scalar, gate: Scalar
+        self, whole: Segment, neuron: Neuron, gate: Scalar
     ) -> Callable[[Point], Condition]:
         """Return the test whether the series holds from a point to the end of a segment."""
 
     @abstractmethod
-    def leap(self, whole: Segment, target: Target, h: Scalar, gate: Scalar) -> Leap:
+    def leap(self, whole: Segment, neuron: Neuron, gate: Scalar) -> Leap:
         """Return the leap from a start to where the path exceeds the gate."""
 
     @abstractmethod
@@ -197,25 +201,20 @@ class Dynamics(ABC):
         del target
         return 0.0
 
-    def log_flow_time(self, z: Scalar, target: Target, drop: Drop) -> Scalar:
-        """Return the logarithm of the flow time, finite where the time overflows; NaN if unknown.
+    def log_flow_time(self, neuron: Neuron) -> Scalar:
+        """Return the logarithm of the flow time to the level, or NaN without a closed form."""
+        return jnp.full_like(neuron.z, jnp.nan)
 
-        The flow goes from z to where the loss excess has dropped.
-        """
-        del target, drop
-        return jnp.full_like(z, jnp.nan)
-
-    def landing_meets_level(
-        self, segment: Segment, target: Target, drop: Drop, h: Scalar
-    ) -> Condition:
+    def landing_meets_level(self, segment: Segment, neuron: Neuron) -> Condition:
         """Return whether the epoch that passes the segment's end also meets the loss level.
 
         Where ``h f' < 1`` on the segment the map increases there, so that no step from it lands
         below the image of its end. With a target that can be passed that image may lie beyond the
         target. It must not lie so far that the excess is above the level again.
         """
+        target = neuron.target
         if target.is_zero:
             return True
-        landing = self.point(segment.end.z - h * self.gradient(segment.end), target)
-        level = drop.keep * self.excess(segment.start, target)
+        landing = self.point(segment.end.z - neuron.h * self.gradient(segment.end), target)
+        level = neuron.drop.keep * self.excess(segment.start, target)
         return (landing.e >= 0.0) | (self.excess(landing, target) < (1.0 - 1e-9) * level)

@@ -392,7 +392,7 @@ def _each_group(
     numbers = np.full(grid.size, np.nan)
 
     def fill(part: slice) -> None:
-        _, groups = dynamics.canonical(part.stop - part.start, **grid.part(part))
+        _, groups = dynamics.canonical(part.stop - part.start, grid.part(part))
         for group in groups:
             numbers[part.start + group.where] = function(group)
 
@@ -405,7 +405,7 @@ def _count(grid: NeuronGrid, length_stages: LengthStages) -> tuple[Settled, tupl
 
     def begin(part: slice) -> list[NeuronGroup]:
         count = part.stop - part.start
-        table.state[part], groups = length_stages.dynamics.canonical(count, **grid.part(part))
+        table.state[part], groups = length_stages.dynamics.canonical(count, grid.part(part))
         groups = [group._replace(where=part.start + group.where) for group in groups]
         return [left for group in groups for left in record(group, length_stages.by_series(group))]
 

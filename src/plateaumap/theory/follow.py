@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from plateaumap.theory.dynamics import Dynamics, Estimate, Leap, Point, Segment
-from plateaumap.theory.flow import Condition, Drop, Scalar, Target
+from plateaumap.theory.dynamics import Dynamics, Estimate, Leap, Neuron, Point, Segment
+from plateaumap.theory.flow import Condition, Scalar
 
 _UNIT = 2.0**-53
 _NEWTON_STEPS = 3
@@ -51,16 +51,14 @@ class Followed(NamedTuple):
     steps: Any
 
 
-def series_holds(
-    dynamics: Dynamics, whole: Segment, target: Target, drop: Drop, h: Scalar, gate: Scalar
-) -> Condition:
+def series_holds(dynamics: Dynamics, whole: Segment, neuron: Neuron, gate: Scalar) -> Condition:
     """Return whether the series holds from the start to the level, and meets the level there."""
-    within = dynamics.gate_test(whole, target, h, gate)(whole.start)
-    return within & dynamics.landing_meets_level(whole, target, drop, h)
+    within = dynamics.gate_test(whole, neuron, gate)(whole.start)
+    return within & dynamics.landing_meets_level(whole, neuron)
 
 
 def land(
-    dynamics: Dynamics, leap: Leap, length: Estimate, target: Target, h: Scalar, gate: Scalar
+    dynamics: Dynamics, leap: Leap, length: Estimate, neuron: Neuron, gate: Scalar
 ) -> Position:
     """Return the position after the last whole epoch of a leap of known length.
 
@@ -68,14 +66,15 @@ def land(
     epoch. Newton's method from above decreases monotonically because the Abel function of a
     saturated neuron is convex.
     """
+    h = neuron.h
     epochs = jnp.floor(length.epochs)
     fraction = length.epochs - epochs
     end = leap.segment.end
 
     def ahead_of(z: Scalar) -> tuple[Point, Estimate]:
-        p = dynamics.point(z, target)
-        segment = dynamics.segment(p, end, target)
-        return p, dynamics.length(segment, target, h, gate=2.0 * gate, short=True)
+        p = dynamics.point(z, neuron.target)
+        segment = dynamics.segment(p, end, neuron.target)
+        return p, dynamics.length(segment, neuron, 2.0 * gate, short=True)
 
     def refine(_: int, z: Scalar) -> Scalar:
         p, ahead = ahead_of(z)
@@ -90,34 +89,28 @@ def land(
     return Position(epochs, z, error)
 
 
-def run_straight(dynamics: Dynamics, whole: Segment, target: Target, h: Scalar) -> Position:
+def run_straight(dynamics: Dynamics, whole: Segment, neuron: Neuron) -> Position:
     """Return the last position beyond z = 40 and the level if the gradient is constant there."""
     start = whole.start.z
-    stride = h * dynamics.saturated_gradient(target)
+    stride = neuron.h * dynamics.saturated_gradient(neuron.target)
     room = start - jnp.maximum(_STRAIGHT_FROM, whole.end.z)
     far = (room > 0.0) & (stride > _STRAIGHT_STRIDE)
     safe = jnp.where(far, stride, 1.0)
     epochs = jnp.where(far, jnp.floor(room / safe), 0.0)
     travelled = epochs * safe
-    error = 8.0 * _UNIT * (jnp.abs(start) + travelled + jnp.where(epochs > 0.0, h, 0.0))
+    error = 8.0 * _UNIT * (jnp.abs(start) + travelled + jnp.where(epochs > 0.0, neuron.h, 0.0))
     return Position(epochs, start - travelled, error)
 
 
 def follow(
-    dynamics: Dynamics,
-    position: Position,
-    whole: Segment,
-    target: Target,
-    drop: Drop,
-    h: Scalar,
-    gate: Scalar,
+    dynamics: Dynamics, position: Position, whole: Segment, neuron: Neuron, gate: Scalar
 ) -> Followed:
     """Return the length from a position: steps until the level is met, or the series holds."""
-    end = whole.end
+    target, h, end = neuron.target, neuron.h, whole.end
     level_error = dynamics.level_error(whole, target)
-    within_gate = dynamics.gate_test(whole, target, h, gate)
-    level = drop.keep * dynamics.excess(whole.start, target)
-    landing = dynamics.landing_meets_level(whole, target, drop, h)
+    within_gate = dynamics.gate_test(whole, neuron, gate)
+    level = neuron.drop.keep * dynamics.excess(whole.start, target)
+    landing = dynamics.landing_meets_level(whole, neuron)
 
     def observe(state: _Path) -> tuple[Point, Condition, Condition]:
         """Return the point, whether it meets the level, and whether that is in doubt."""
@@ -159,7 +152,7 @@ def follow(
         unfinished, advance, _Path(position.z, position.error, zero, zero + _RUNNING)
     )
     p = dynamics.point(path.z, target)
-    remainder = dynamics.length(dynamics.segment(p, end, target), target, h, gate=gate)
+    remainder = dynamics.length(dynamics.segment(p, end, target), neuron, gate)
     spread = path.error / (h * dynamics.gradient(p)) + level_error / (h * dynamics.gradient(end))
     bound = remainder.bound + 1.1 * spread
     direct = path.outcome == _DIRECT

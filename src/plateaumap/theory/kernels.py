@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.theory import follow, prediction
 from plateaumap.theory.canonical import CanonicalNeurons
-from plateaumap.theory.dynamics import Dynamics, Estimate
+from plateaumap.theory.dynamics import Dynamics, Estimate, Neuron
 from plateaumap.theory.flow import Drop, Scalar, Target
 from plateaumap.theory.follow import Followed, Position
 
@@ -34,15 +34,6 @@ _ENDLESS = 1e299
 """From here on a prediction is one that was clipped short of an overflow."""
 
 _Kernel = Callable[..., Any]
-
-
-class Neuron(NamedTuple):
-    """The start and the step of one neuron, each in two parts."""
-
-    z: Scalar
-    h: Scalar
-    z_low: Scalar
-    h_low: Scalar
 
 
 class SeriesLength(NamedTuple):
@@ -78,42 +69,37 @@ def series_lengths(
     dynamics: Dynamics, zero: bool, drop: Drop, neurons: CanonicalNeurons
 ) -> SeriesLength:
     """Return lengths by the Abel series alone."""
-    return _run(_series_length, dynamics, zero, (drop,), neurons, WIDE_BLOCK)
+    return _run(_series_length, dynamics, zero, drop, neurons, WIDE_BLOCK)
 
 
 def plans(
     dynamics: Dynamics, zero: bool, drop: Drop, gate: float, neurons: CanonicalNeurons
 ) -> Plan:
     """Return segments on which ``h |f'|`` is at most ``gate``."""
-    return _run(_plan, dynamics, zero, (drop, gate), neurons, BLOCK)
+    return _run(_plan, dynamics, zero, drop, neurons, BLOCK, gate)
 
 
 def followed(
-    dynamics: Dynamics,
-    zero: bool,
-    drop: Drop,
-    gate: float,
-    neurons: CanonicalNeurons,
-    plan: Plan,
+    dynamics: Dynamics, zero: bool, drop: Drop, gate: float, neurons: CanonicalNeurons, plan: Plan
 ) -> Followed:
     """Return lengths of paths followed from the last whole epoch of their leap, or their start."""
     columns = (plan.leaps, plan.leap, plan.leap_bound)
-    return _run(_follow, dynamics, zero, (drop, gate), neurons, BLOCK, columns)
+    return _run(_follow, dynamics, zero, drop, neurons, BLOCK, gate, columns)
 
 
 def predictions(dynamics: Dynamics, zero: bool, drop: Drop, neurons: CanonicalNeurons) -> Array:
     """Return predicted lengths; NaN where no prediction applies, or where they overflow float64."""
-    shared = (drop,)
-    epochs: Array = _run(_predict, dynamics, zero, shared, neurons, WIDE_BLOCK)
-    rough = np.flatnonzero(np.isnan(epochs))
-    if rough.size:
-        epochs[rough] = _run(_predict_rough, dynamics, zero, shared, neurons.take(rough), BLOCK)
+    epochs: Array = _run(prediction.predict, dynamics, zero, drop, neurons, WIDE_BLOCK)
+
+    def again(kernel: _Kernel, where: NDArray[np.bool_]) -> None:
+        index = np.flatnonzero(where)
+        if index.size:
+            epochs[index] = _run(kernel, dynamics, zero, drop, neurons.take(index), BLOCK)
+
+    again(prediction.predict_rough, np.isnan(epochs))
     epochs[epochs > _ENDLESS] = np.nan
     large = (np.abs(neurons.z) > 300.0) | (neurons.h < 1e-100)
-    extreme = np.flatnonzero(np.isnan(epochs) & large)
-    if extreme.size:
-        part = neurons.take(extreme)
-        epochs[extreme] = _run(_predict_extreme, dynamics, zero, shared, part, BLOCK)
+    again(prediction.predict_extreme, np.isnan(epochs) & large)
     with np.errstate(all="ignore"):
         # Of so many epochs float64 only sees the flow time over h.
         scaled = epochs * np.maximum(SMALLEST_STEP / neurons.h, 1.0)
@@ -122,28 +108,33 @@ def predictions(dynamics: Dynamics, zero: bool, drop: Drop, neurons: CanonicalNe
 
 def log_flow_epochs(dynamics: Dynamics, zero: bool, drop: Drop, neurons: CanonicalNeurons) -> Array:
     """Return the logarithms of the flow times over h; NaN where the dynamics have none."""
-    logarithms: Array = _run(_log_flow_time, dynamics, zero, (drop,), neurons, BLOCK)
+    logarithms: Array = _run(_log_flow_time, dynamics, zero, drop, neurons, BLOCK)
     return logarithms - np.log(neurons.h)
 
 
-def _series_length(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop) -> SeriesLength:
+def _log_flow_time(dynamics: Dynamics, neuron: Neuron) -> Scalar:
+    return dynamics.log_flow_time(neuron)
+
+
+def _series_length(dynamics: Dynamics, neuron: Neuron) -> SeriesLength:
     # A length from outside the span is beyond any integer type, and so it is from its ends.
     inside = jnp.clip(neuron.z, *dynamics.span)
-    start = dynamics.point(inside, target, jnp.where(inside == neuron.z, neuron.z_low, 0.0))
-    whole = dynamics.to_level(start, target, drop)
-    estimate = dynamics.length(whole, target, neuron.h, neuron.h_low)
-    meets = dynamics.landing_meets_level(whole, target, drop, neuron.h)
+    z_low = jnp.where(inside == neuron.z, neuron.z_low, 0.0)
+    start = dynamics.point(inside, neuron.target, z_low)
+    whole = dynamics.to_level(start, neuron.target, neuron.drop)
+    estimate = dynamics.length(whole, neuron)
+    meets = dynamics.landing_meets_level(whole, neuron)
     return SeriesLength(estimate.epochs, jnp.where(meets, estimate.bound, jnp.inf))
 
 
-def _plan(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop, gate: Scalar) -> Plan:
-    h = neuron.h
-    whole = dynamics.to_level(dynamics.point(neuron.z, target, neuron.z_low), target, drop)
-    holds = follow.series_holds(dynamics, whole, target, drop, h, gate)
-    leap = dynamics.leap(whole, target, h, gate)
+def _plan(dynamics: Dynamics, neuron: Neuron, gate: Scalar) -> Plan:
+    start = dynamics.point(neuron.z, neuron.target, neuron.z_low)
+    whole = dynamics.to_level(start, neuron.target, neuron.drop)
+    holds = follow.series_holds(dynamics, whole, neuron, gate)
+    leap = dynamics.leap(whole, neuron, gate)
     segment = jax.tree.map(lambda a, b: jnp.where(holds, a, b), whole, leap.segment)
-    correction = dynamics.correction(segment, target, h, 1.1 * gate)
-    length = dynamics.length(segment, target, h, neuron.h_low, 1.1 * gate)
+    correction = dynamics.correction(segment, neuron, 1.1 * gate)
+    length = dynamics.length(segment, neuron, 1.1 * gate)
     return Plan(
         direct=holds,
         leaps=leap.useful & ~jnp.asarray(holds),
@@ -157,66 +148,44 @@ def _plan(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop, gate: 
 
 
 def _follow(
-    dynamics: Dynamics,
-    target: Target,
-    neuron: Neuron,
-    drop: Drop,
-    gate: Scalar,
-    leaps: Scalar,
-    leap_epochs: Scalar,
-    leap_bound: Scalar,
+    dynamics: Dynamics, neuron: Neuron, gate: Scalar, leaps: Scalar, epochs: Scalar, bound: Scalar
 ) -> Followed:
-    h = neuron.h
-    whole = dynamics.to_level(dynamics.point(neuron.z, target), target, drop)
-    leap = dynamics.leap(whole, target, h, gate)
-    length = Estimate(leap_epochs, leap_bound, 0.0)
-    landing = follow.land(dynamics, leap, length, target, h, gate)
-    straight = follow.run_straight(dynamics, whole, target, h)
+    neuron = neuron._replace(z_low=0.0, h_low=0.0)
+    start = dynamics.point(neuron.z, neuron.target)
+    whole = dynamics.to_level(start, neuron.target, neuron.drop)
+    leap = dynamics.leap(whole, neuron, gate)
+    landing = follow.land(dynamics, leap, Estimate(epochs, bound, 0.0), neuron, gate)
+    straight = follow.run_straight(dynamics, whole, neuron)
     position = Position(*(jnp.where(leaps, a, b) for a, b in zip(landing, straight, strict=True)))
-    return follow.follow(dynamics, position, whole, target, drop, h, gate)
-
-
-def _predict(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop) -> Scalar:
-    start = dynamics.point(neuron.z, target, neuron.z_low)
-    return prediction.predict(dynamics, start, target, drop, neuron.h, neuron.h_low)
-
-
-def _predict_rough(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop) -> Scalar:
-    start = dynamics.point(neuron.z, target, neuron.z_low)
-    return prediction.predict_rough(dynamics, start, target, drop, neuron.h, neuron.h_low)
-
-
-def _predict_extreme(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop) -> Scalar:
-    return prediction.predict_extreme(dynamics, neuron.z, target, drop, neuron.h)
-
-
-def _log_flow_time(dynamics: Dynamics, target: Target, neuron: Neuron, drop: Drop) -> Scalar:
-    return dynamics.log_flow_time(neuron.z, target, drop)
+    return follow.follow(dynamics, position, whole, neuron, gate)
 
 
 @cache
 def _compiled(kernel: _Kernel, dynamics: Dynamics, zero: bool) -> _Kernel:
     """Return a kernel of some dynamics over a block: the one place where they are vmapped."""
 
-    def one(shared: tuple[Any, ...], target: Target, neuron: Neuron, extra: Any) -> Any:
-        return kernel(dynamics, Target(0.0, 1.0) if zero else target, neuron, *shared, *extra)
+    def one(drop: Drop, gate: Any, target: Target, starts: Any, extra: Any) -> Any:
+        z, h, z_low, h_low = starts
+        neuron = Neuron(z, h, z_low, h_low, Target(0.0, 1.0) if zero else target, drop)
+        return kernel(dynamics, neuron, *gate, *extra)
 
-    return jax.jit(jax.vmap(one, in_axes=(None, 0, 0, 0)))
+    return jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0)))
 
 
 def _run(
     kernel: _Kernel,
     dynamics: Dynamics,
     zero: bool,
-    shared: tuple[Any, ...],
+    drop: Drop,
     neurons: CanonicalNeurons,
     width: int,
+    gate: float | None = None,
     extra: tuple[Array, ...] = (),
 ) -> Any:
     """Run a kernel over all neurons, block by block, and return its results as NumPy arrays."""
     h = np.maximum(neurons.h, SMALLEST_STEP)
     targets, starts = (neurons.y, neurons.q), (neurons.z, h, neurons.z_low, neurons.h_low)
-    count = len(neurons.z)
+    count, gates = len(neurons.z), () if gate is None else (gate,)
     width = SMALL_BLOCK if count <= SMALL_BLOCK else min(width, dynamics.width)
 
     def block(columns: tuple[Array, ...], begin: int) -> list[Any]:
@@ -228,7 +197,8 @@ def _run(
     with double_precision():
         compiled = _compiled(kernel, dynamics.compiled_as, zero)
         for begin in range(0, count, width):
-            target, neuron = Target(*block(targets, begin)), Neuron(*block(starts, begin))
-            result = compiled(shared, target, neuron, block(extra, begin))
+            target = Target(*block(targets, begin))
+            columns = block(starts, begin), block(extra, begin)
+            result = compiled(drop, gates, target, *columns)
             results.append(jax.tree.map(np.asarray, result))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)

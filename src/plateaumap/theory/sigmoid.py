@@ -29,7 +29,7 @@ from plateaumap.numerics.elementary import log1p
 from plateaumap.theory import flow
 from plateaumap.theory.abel_series import SIGMOID_GRADIENTS, Table, sigmoid_tables
 from plateaumap.theory.canonical import UNSCALED, NeuronGroup, SigmoidScale, canonical
-from plateaumap.theory.dynamics import Dynamics, Estimate, FlowLimits, Leap
+from plateaumap.theory.dynamics import Dynamics, Estimate, FlowLimits, Leap, Neuron
 from plateaumap.theory.flow import (
     SMALL,
     Condition,
@@ -104,15 +104,9 @@ class SigmoidDynamics(Dynamics):
         return type(self)()
 
     def canonical(
-        self,
-        count: int,
-        w0: NDArray[np.float64],
-        b0: NDArray[np.float64],
-        lr: NDArray[np.float64],
-        x: NDArray[np.float64],
-        y: NDArray[np.float64],
+        self, count: int, columns: Mapping[str, NDArray[np.float64]]
     ) -> tuple[NDArray[np.uint8], list[NeuronGroup]]:
-        return canonical(count, w0, b0, lr, x, y, self.scale)
+        return canonical(count, columns, self.scale)
 
     def point(self, z: Scalar, target: Target, z_low: Scalar = 0.0) -> SigmoidPoint:
         return flow.make_point(z, target, z_low)
@@ -135,18 +129,15 @@ class SigmoidDynamics(Dynamics):
         return 8.0 * _UNIT * (1.0 + jnp.abs(whole.end.z) + jnp.abs(whole.start.z))
 
     def correction(
-        self, segment: SigmoidSegment, target: Target, h: Scalar, gate: Scalar | None = None
-    ) -> Estimate:
-        return self._correction(segment, target, h, gate, near=segment.start.a < 0.5)
-
-    def _correction(
         self,
         segment: SigmoidSegment,
-        target: Target,
-        h: Scalar,
-        gate: Scalar | None,
-        near: Condition,
+        neuron: Neuron,
+        gate: Scalar | None = None,
+        short: bool = False,
     ) -> Estimate:
+        target, h = neuron.target, neuron.h
+        # A short segment lies in saturation, where s is small.
+        near = False if short else segment.start.a < 0.5
         order = ZERO_TARGET if target.is_zero else INNER_TARGET
         logarithm = -0.5 * self.log_gradient(segment)
         series, roundings = self._series(segment, target, h, order.terms, near)
@@ -186,17 +177,14 @@ class SigmoidDynamics(Dynamics):
     def length(
         self,
         segment: SigmoidSegment,
-        target: Target,
-        h: Scalar,
-        h_low: Scalar = 0.0,
+        neuron: Neuron,
         gate: Scalar | None = None,
         short: bool = False,
     ) -> Estimate:
-        # A short segment lies in saturation, where s is small.
-        near = False if short else segment.start.a < 0.5
-        correction = self._correction(segment, target, h, gate, near)
+        correction = self.correction(segment, neuron, gate, short)
+        target, h = neuron.target, neuron.h
         time, size = self.duration(segment, target)
-        inverse = (1.0 - h_low / h) / h
+        inverse = (1.0 - neuron.h_low / h) / h
         size = jnp.minimum(size * inverse, _ENDLESS)
         if not target.is_zero:
             # The error of e = a - y exceeds that of a and y, relative to e.
@@ -212,24 +200,26 @@ class SigmoidDynamics(Dynamics):
         return self.duration(segment, target).time
 
     def gate_test(
-        self, whole: SigmoidSegment, target: Target, h: Scalar, gate: Scalar
+        self, whole: SigmoidSegment, neuron: Neuron, gate: Scalar
     ) -> Callable[[SigmoidPoint], Condition]:
         def test(point: SigmoidPoint) -> Condition:
             segment = SigmoidSegment(point, whole.end, 0.0, 0.0, 0.0, 0.0)
-            small = h * self.stiffness(segment) <= gate
-            return small & (h * self.stride(segment) <= jnp.maximum(RATIO, gate))
+            small = neuron.h * self.stiffness(segment) <= gate
+            return small & (neuron.h * self.stride(segment) <= jnp.maximum(RATIO, gate))
 
         return test
 
-    def leap(self, whole: SigmoidSegment, target: Target, h: Scalar, gate: Scalar) -> Leap:
+    def leap(self, whole: SigmoidSegment, neuron: Neuron, gate: Scalar) -> Leap:
+        target, h = neuron.target, neuron.h
         s = jnp.minimum(self.saturation(gate / h, target), 0.45 * target.q)
         inside = (whole.start.s < 0.7 * s) & (s < whole.end.s)
         end = flow.point_at(jnp.where(inside, s, 0.25 * target.q), target)
         segment = flow.make_segment(whole.start, end, target)
         return Leap(segment, inside & (h * self.stride(segment) <= RATIO))
 
-    def log_flow_time(self, z: Scalar, target: Target, drop: Drop) -> Scalar:
-        return self.log_time_between(z, self.level_crossing(z, target, drop), target)
+    def log_flow_time(self, neuron: Neuron) -> Scalar:
+        end = self.level_crossing(neuron.z, neuron.target, neuron.drop)
+        return self.log_time_between(neuron.z, end, neuron.target)
 
     def log_time_between(self, z0: Scalar, z1: Scalar, target: Target) -> Scalar:
         """Return the logarithm of the flow time from z0 to z1, in canonical form."""

@@ -16,7 +16,7 @@ In canonical form z and the error are multiplied by ``side``, the sign of the er
 so that z decreases. ``Target.q`` holds ``side`` here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import factorial
@@ -35,7 +35,7 @@ from plateaumap.numerics.compiler import double_precision
 from plateaumap.numerics.quadrature import double_exponential, legendre
 from plateaumap.theory.abel_series import Polynomial, abel_densities
 from plateaumap.theory.canonical import CanonicalNeurons, EpochState, NeuronGroup, start_and_step
-from plateaumap.theory.dynamics import Dynamics, Estimate, FlowLimits, Leap
+from plateaumap.theory.dynamics import Dynamics, Estimate, FlowLimits, Leap, Neuron
 from plateaumap.theory.flow import Condition, Drop, Scalar, Target
 
 UNIT = 2.0**-53
@@ -115,16 +115,11 @@ class SmoothDynamics(Dynamics):
         return losses.resolve(self.loss, self.activation)
 
     def canonical(
-        self,
-        count: int,
-        w0: NDArray[np.float64],
-        b0: NDArray[np.float64],
-        lr: NDArray[np.float64],
-        x: NDArray[np.float64],
-        y: NDArray[np.float64],
+        self, count: int, columns: Mapping[str, NDArray[np.float64]]
     ) -> tuple[NDArray[np.uint8], list[NeuronGroup]]:
         with np.errstate(all="ignore"):
-            (z, z_low, h, h_low), valid = start_and_step(w0, b0, lr, x)
+            (z, z_low, h, h_low), valid = start_and_step(columns)
+        y = columns["y"]
         allowed = ~losses.refused_targets(self.loss, self.activation, y)
         z, z_low, h, h_low, y, valid = (
             np.broadcast_to(column, count) for column in (z, z_low, h, h_low, y, valid & allowed)
@@ -135,8 +130,8 @@ class SmoothDynamics(Dynamics):
         state = np.where(valid & ~(np.abs(side) > 0), EpochState.NO_EXCESS, state).astype(np.uint8)
         index = np.flatnonzero(state == EpochState.UNDECIDED)
         none = np.zeros(count)
-        columns = CanonicalNeurons(side * z, side * z_low, h, h_low, y, none, side, none)
-        return state, [NeuronGroup(False, index, columns.take(index))] if index.size else []
+        neurons = CanonicalNeurons(side * z, side * z_low, h, h_low, y, none, side, none)
+        return state, [NeuronGroup(False, index, neurons.take(index))] if index.size else []
 
     def point(self, z: Scalar, target: Target, z_low: Scalar = 0.0) -> SmoothPoint:
         derivatives = _derivatives(lambda v: self._gradient(v, target), z, 2)
@@ -182,9 +177,10 @@ class SmoothDynamics(Dynamics):
         return 2.0 * UNIT * (error + moved + 4.0 * jnp.abs(end.z))
 
     def correction(
-        self, segment: SmoothSegment, target: Target, h: Scalar, gate: Scalar | None = None
+        self, segment: SmoothSegment, neuron: Neuron, gate: Scalar | None = None
     ) -> Estimate:
-        return self._correction(self.nodes(segment, target, h), segment, target, gate)
+        nodes = self.nodes(segment, neuron.target, neuron.h)
+        return self._correction(nodes, segment, neuron.target, gate)
 
     def _correction(
         self, nodes: Nodes, segment: SmoothSegment, target: Target, gate: Scalar | None
@@ -207,12 +203,11 @@ class SmoothDynamics(Dynamics):
     def length(
         self,
         segment: SmoothSegment,
-        target: Target,
-        h: Scalar,
-        h_low: Scalar = 0.0,
+        neuron: Neuron,
         gate: Scalar | None = None,
         short: bool = False,
     ) -> Estimate:
+        target, h = neuron.target, neuron.h
         nodes = self.nodes(segment, target, h, short)
         correction = self._correction(nodes, segment, target, gate)
         flow = jnp.sum(nodes.epochs)
@@ -223,7 +218,9 @@ class SmoothDynamics(Dynamics):
             rounding = rounding + flow * jnp.minimum(10.0 * coarse**2, coarse)
             end_error = self.level_error(segment, target)
             rounding = rounding + end_error / (h * _positive(segment.end.gradient))
-        low = segment.start.low / (h * _positive(segment.start.gradient)) - flow * (h_low / h)
+        low = segment.start.low / (h * _positive(segment.start.gradient)) - flow * (
+            neuron.h_low / h
+        )
         return Estimate(
             flow + low + correction.epochs,
             rounding + 4.0 * UNIT * jnp.abs(flow) + correction.rounding,
@@ -234,9 +231,9 @@ class SmoothDynamics(Dynamics):
         return jnp.sum(self.nodes(segment, target, jnp.ones_like(segment.start.z)).epochs)
 
     def gate_test(
-        self, whole: SmoothSegment, target: Target, h: Scalar, gate: Scalar
+        self, whole: SmoothSegment, neuron: Neuron, gate: Scalar
     ) -> Callable[[SmoothPoint], Condition]:
-        nodes = self.nodes(whole, target, h)
+        nodes = self.nodes(whole, neuron.target, neuron.h)
         last_above = jnp.min(jnp.where(nodes.grade <= gate, jnp.inf, nodes.z))
         highest = jnp.max(jnp.where(nodes.z < last_above, nodes.z, -jnp.inf))
         highest = jnp.where(last_above < jnp.inf, highest, jnp.inf)
@@ -244,8 +241,8 @@ class SmoothDynamics(Dynamics):
             highest = jnp.where(whole.end.z < 0.0, jnp.minimum(highest, 0.0), highest)
         return lambda p: p.z <= highest
 
-    def leap(self, whole: SmoothSegment, target: Target, h: Scalar, gate: Scalar) -> Leap:
-        nodes = self.nodes(whole, target, h)
+    def leap(self, whole: SmoothSegment, neuron: Neuron, gate: Scalar) -> Leap:
+        nodes = self.nodes(whole, neuron.target, neuron.h)
         within = lax.cummax(nodes.grade) <= gate
         last = jnp.min(jnp.where(within, nodes.z, whole.start.z))
         beyond = jnp.max(jnp.where(within, whole.end.z, nodes.z))
@@ -257,7 +254,7 @@ class SmoothDynamics(Dynamics):
         if not self.activation.smooth:
             end = jnp.where(whole.start.z > 0.0, jnp.maximum(end, 0.0), end)
         useful = within[0] & (end < whole.start.z)
-        return Leap(SmoothSegment(whole.start, self.point(end, target)), useful)
+        return Leap(SmoothSegment(whole.start, self.point(end, neuron.target)), useful)
 
     def flow_limits(self, z0: Scalar, h: Scalar, y: Scalar) -> FlowLimits:
         side = jnp.sign(self.activation.error(jnp.asarray(z0), jnp.asarray(y)))

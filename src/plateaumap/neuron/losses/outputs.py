@@ -290,11 +290,7 @@ def _softmax(z: Array) -> Array:
     return jnp.where(z == largest, 1, smaller) / (1 + rest)
 
 
-@_softmax.defjvp
-def _softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (z,), (z_dot,) = primals, tangents
-    a = _softmax(z)
-    return a, a * _centred(z, a, z_dot)
+_softmax.defjvps(lambda z_dot, a, z: a * _centred(z, a, z_dot))
 
 
 @jax.custom_jvp
@@ -304,10 +300,7 @@ def _information(z: Array) -> Array:
     return largest - z + log1p(rest)
 
 
-@_information.defjvp
-def _information_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (z,), (z_dot,) = primals, tangents
-    return _information(z), -_centred(z, _softmax(z), z_dot)
+_information.defjvps(lambda z_dot, value, z: -_centred(z, _softmax(z), z_dot))
 
 
 def _centred(z: Array, a: Array, z_dot: Array) -> Array:

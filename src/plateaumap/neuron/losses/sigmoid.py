@@ -68,12 +68,10 @@ def _cross_entropy_value(z: Array, y: Array) -> Array:
     return linear + softplus_remainder(z)
 
 
-@_cross_entropy_value.defjvp
-def _cross_entropy_value_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (z, y), (z_dot, y_dot) = primals, tangents
-    return _cross_entropy_value(z, y), sigmoid_error(z, y) * z_dot - product(y_dot, z)
+_cross_entropy_value.defjvps(
+    lambda z_dot, value, z, y: sigmoid_error(z, y) * z_dot,
+    lambda y_dot, value, z, y: -product(y_dot, z),
+)
 
 
 @jax.custom_jvp
@@ -104,14 +102,11 @@ def _cross_entropy_excess(z: Array, y: Array) -> Array:
     return jnp.where(jnp.abs(u) < radius, near, far)
 
 
-@_cross_entropy_excess.defjvp
-def _cross_entropy_excess_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (z, y), (z_dot, y_dot) = primals, tangents
-    # d/dy of the divergence is logit(y) − z; it is infinite at y in {0, 1}, where y is fixed.
-    by_target = jnp.where(y_dot == 0, 0, (logit(y) - z) * y_dot)
-    return _cross_entropy_excess(z, y), sigmoid_error(z, y) * z_dot + by_target
+_cross_entropy_excess.defjvps(
+    lambda z_dot, excess, z, y: sigmoid_error(z, y) * z_dot,
+    # The derivative is infinite at y in {0, 1}, where y is fixed.
+    lambda y_dot, excess, z, y: product(y_dot, logit(y) - z),
+)
 
 
 @traced_once
