@@ -95,11 +95,11 @@ def _matching_of(activation: Activation) -> Loss:
 
 def _above_constant(activation: Activation, z: Array, y: Array) -> Array:
     assert activation.remainder is not None
-    linear, remainder = product(activation.asymptote(z) - y, z), activation.remainder(z)
-    # An infinite z has one of two limits: an infinite remainder is that of an unbounded activation
-    # and grows faster than the linear part, or it grows more slowly and is negative.
-    larger = jnp.where(jnp.isinf(linear), linear, linear + remainder)
-    return jnp.where(remainder == jnp.inf, remainder, larger)
+    weight, remainder = activation.asymptote(z) - y, activation.remainder(z)
+    # At infinity a remainder of +inf outgrows the linear part, and the latter one of -inf.
+    linear = product(weight, z)
+    limit = jnp.where((remainder == jnp.inf) | (linear == 0), remainder, linear)
+    return jnp.where(jnp.isinf(z), limit, weight * z + remainder)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
