@@ -40,7 +40,7 @@ _LEAST_TERM = 1e-18
 class Initialisation:
     """The pre-activation `z = Σ w_i x_i + b` of a unit with independent random weights and bias.
 
-    For normal weights z is normal whatever the inputs, given their mean square. For uniform
+    For normal weights z is normal for all inputs of a given mean square. For uniform
     weights the distribution is exact where all inputs have the same size `input_rms` (their signs
     do not matter), and close to it where the inputs differ in size and are many.
 

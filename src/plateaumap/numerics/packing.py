@@ -29,7 +29,7 @@ class Packing(NamedTuple):
 
     @classmethod
     def of(cls, tree: PyTree) -> Packing:
-        """Return the packing of pytrees like `tree`: equal real leaves go in pairs."""
+        """Return the packing of pytrees like `tree`, with real leaves of one type in pairs."""
         leaves, structure = jax.tree.flatten(tree)
         waiting: dict[Any, int] = {}
         groups: list[tuple[int, ...]] = []

@@ -1,4 +1,4 @@
-"""Exact plateau lengths without simulating, in constant time whatever the length.
+"""Exact plateau lengths without simulating, in constant time for every length.
 
 A plateau ends at the first n with ``excess_n <= (1 - drop) excess_0`` under gradient descent in
 exact arithmetic. Neurons pass through three stages, each only where the one before left a doubt:

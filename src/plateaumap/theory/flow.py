@@ -109,12 +109,12 @@ def make_point(z: Scalar, target: Target, z_low: Scalar = 0.0) -> SigmoidPoint:
 
 def make_segment(start: SigmoidPoint, end: SigmoidPoint, target: Target) -> SigmoidSegment:
     """Return the segment of a path between two points."""
-    fall = start.z - end.z
-    width = -start.a * end.s * jnp.expm1(-fall)
+    distance = start.z - end.z
+    width = -start.a * end.s * jnp.expm1(-distance)
     saturated = start.z + end.z > 0
     ratio = log1p(width / jnp.where(saturated, end.a, start.s))
-    log_a = jnp.where(saturated, ratio, fall - ratio)
-    log_s = jnp.where(saturated, ratio - fall, -ratio)
+    log_a = jnp.where(saturated, ratio, distance - ratio)
+    log_s = jnp.where(saturated, ratio - distance, -ratio)
     if target.is_zero:
         return SigmoidSegment(start, end, width, log_a, log_s, log_a)
     share = error_share(start.z, target) / error_share(end.z, target)

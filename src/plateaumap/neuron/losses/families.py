@@ -166,9 +166,9 @@ def _area(activation: Activation, start: Array, width: Array, y: Array, error: A
         bend = first_moment_mean(activation.slope, start, width, _NODES)
         return width * error + jnp.square(width) * bend
 
-    (first, *rest) = _pieces(activation, start, width)
+    (first, *others) = _pieces(activation, start, width)
     area = piece(*first, error)
-    for kink, beyond in rest:
+    for kink, beyond in others:
         area = area + piece(kink, beyond, activation.error(kink, y))
     return area
 

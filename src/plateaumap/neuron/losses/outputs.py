@@ -240,10 +240,10 @@ def _mean(each: Array) -> Array:
 
 @jax.custom_jvp
 def _softmax_value(z: Array, y: Array) -> Array:
-    largest, rest, _ = _largest_and_rest(z)
+    largest, others, _ = _largest_and_others(z)
     # An output of probability 0 costs nothing if its target is 0, and so does the largest logit.
     behind = jnp.where((y == 0) | (z == largest), 0, y * (largest - z))
-    return jnp.sum(behind, axis=-1) + jnp.sum(y, axis=-1) * log1p(rest[..., 0])
+    return jnp.sum(behind, axis=-1) + jnp.sum(y, axis=-1) * log1p(others[..., 0])
 
 
 def _softmax_value_jvp(
@@ -265,11 +265,11 @@ _softmax_value.defjvp(_softmax_value_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def _softmax_error(z: Array, y: Array) -> Array:
     """Return `a Σy − y` of the softmax outputs a, the gradient of the cross-entropy."""
-    largest, rest, smaller = _largest_and_rest(z)
+    largest, others, smaller = _largest_and_others(z)
     weight = jnp.sum(y, axis=-1, keepdims=True)
     # The complement of the largest output, which 1 − a would round away.
-    at_largest = (weight - y) - weight * (rest / (1 + rest))
-    return jnp.where(z == largest, at_largest, weight * (smaller / (1 + rest)) - y)
+    at_largest = (weight - y) - weight * (others / (1 + others))
+    return jnp.where(z == largest, at_largest, weight * (smaller / (1 + others)) - y)
 
 
 @_softmax_error.defjvp
@@ -286,8 +286,8 @@ def _softmax_error_jvp(
 @jax.custom_jvp
 def _softmax(z: Array) -> Array:
     """Return the outputs `exp(zⱼ)/Σₖ exp(zₖ)`."""
-    largest, rest, smaller = _largest_and_rest(z)
-    return jnp.where(z == largest, 1, smaller) / (1 + rest)
+    largest, others, smaller = _largest_and_others(z)
+    return jnp.where(z == largest, 1, smaller) / (1 + others)
 
 
 _softmax.defjvps(lambda z_dot, a, z: a * _centred(z, a, z_dot))
@@ -296,8 +296,8 @@ _softmax.defjvps(lambda z_dot, a, z: a * _centred(z, a, z_dot))
 @jax.custom_jvp
 def _information(z: Array) -> Array:
     """Return `−ln a` of the softmax outputs a."""
-    largest, rest, _ = _largest_and_rest(z)
-    return largest - z + log1p(rest)
+    largest, others, _ = _largest_and_others(z)
+    return largest - z + log1p(others)
 
 
 _information.defjvps(lambda z_dot, value, z: -_centred(z, _softmax(z), z_dot))
@@ -314,7 +314,7 @@ def _centred(z: Array, a: Array, z_dot: Array) -> Array:
     return above - jnp.sum(a * above, axis=-1, keepdims=True)
 
 
-def _largest_and_rest(z: Array) -> tuple[Array, Array, Array]:
+def _largest_and_others(z: Array) -> tuple[Array, Array, Array]:
     """Return the largest logit m, the sum of `exp(z − m)` over the others, and those terms.
 
     Of several equally large logits one counts as the largest. The first two results keep the axis
