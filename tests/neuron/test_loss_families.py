@@ -16,10 +16,12 @@ from tests.exact_activations import (
 )
 from tests.marks import usual_first
 
+import plateaumap as pm
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron import losses
 from plateaumap.neuron.activations import ACTIVATIONS, increasing
 from plateaumap.neuron.losses import (
+    Loss,
     known_losses,
     matching_of,
     quadratic_of,
@@ -27,6 +29,7 @@ from plateaumap.neuron.losses import (
     why_not,
     why_not_target,
 )
+from plateaumap.neuron.losses.named import LOSSES, NamedLoss
 
 MATCHING = sorted(INTEGRALS)
 Z = either_sign(np.geomspace(1e-6, 50, 30))
@@ -358,6 +361,27 @@ def test_an_infinite_pre_activation_has_the_limit_of_large_ones(name):
         np.testing.assert_array_equal(infinite, limit)
         gradients = compute(jax.grad(loss.value), sign * np.inf, y)
         assert not np.isnan(gradients).any()
+
+
+def test_a_new_named_loss_is_one_entry(monkeypatch):
+    def value(z, y):
+        return jnp.log(jnp.cosh(jnp.tanh(z) - y))
+
+    new = NamedLoss(lambda activation: Loss("log_cosh", value))
+    monkeypatch.setitem(LOSSES, "log_cosh", new)
+    assert known_losses("tanh") == ("quadratic", "matching", "log_cosh")
+    sweep = pm.Sweep(
+        experiment=pm.SingleNeuron("tanh"),
+        losses=("log_cosh",),
+        axes=[pm.values("w0", [0.5, 1.0])],
+        fixed={"b0": 0.0, "lr": 0.5},
+        horizon=100,
+    )
+    frame = pm.run(sweep, progress=False)
+    assert (frame["status"] == "escaped").all()
+    assert frame["predicted_epochs"].isna().all()
+    with pytest.raises(PlateaumapError, match="'log_cosh': no exact lengths"):
+        pm.plateau_epochs(1.0, 0.0, 0.5, loss="log_cosh", activation="tanh")
 
 
 def test_integers_are_pre_activations_too():
