@@ -36,6 +36,11 @@ _MOST_TERMS = 200_000
 _LEAST_TERM = 1e-18
 
 
+def _require_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise PlateaumapError(f"{name} = {value!r}: must be a whole number of at least 1")
+
+
 @dataclass(frozen=True)
 class Initialisation:
     """The pre-activation `z = Σ w_i x_i + b` of a unit with independent random weights and bias.
@@ -73,8 +78,7 @@ class Initialisation:
             raise PlateaumapError(
                 f"family = {self.family!r}: unknown; {advice(self.family, (NORMAL, UNIFORM))}"
             )
-        if type(self.fan_in) is not int or self.fan_in < 1:
-            raise PlateaumapError(f"fan_in = {self.fan_in!r}: must be a whole number of at least 1")
+        _require_count("fan_in", self.fan_in)
         for name in ("scale", "input_rms"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -116,12 +120,9 @@ class Initialisation:
             return cls(name, scale, fan_in, input_rms, bias_scale)
         if scale is not None:
             raise PlateaumapError(f"scale = {scale!r}: {name} sets its own scale; omit it")
-        if name.startswith("glorot") and (type(fan_out) is not int or fan_out < 1):
-            raise PlateaumapError(
-                f"fan_out = {fan_out!r}: must be a whole number of at least 1 for {name}"
-            )
-        if type(fan_in) is not int or fan_in < 1:
-            raise PlateaumapError(f"fan_in = {fan_in!r}: must be a whole number of at least 1")
+        if name.startswith("glorot"):
+            _require_count("fan_out", fan_out)
+        _require_count("fan_in", fan_in)
         family, width = _SCALES[name]
         return cls(family, width(fan_in, fan_out or 0), fan_in, input_rms, bias_scale)
 

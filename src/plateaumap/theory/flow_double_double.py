@@ -67,57 +67,29 @@ class ExactTime(NamedTuple):
     size: Array
 
 
-class _Outputs(NamedTuple):
-    """``a = sigma(z)``, ``s = sigma(-z)`` and ``-ln s``."""
-
-    a: DoubleDouble
-    s: DoubleDouble
-    log: DoubleDouble
-
-
-class _Ends(NamedTuple):
-    """Both ends of segments of the quadratic loss."""
-
-    a0: DoubleDouble
-    s0: DoubleDouble
-    e0: DoubleDouble
-    a1: DoubleDouble
-    s1: DoubleDouble
-    e1: DoubleDouble
-    width: DoubleDouble
-
-
 def _quadratic_time(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> ExactTime:
-    ends = _quadratic_ends(start, end, drop, zero)
-    q = start.q
-    lower = ends.width / (ends.a0 * ends.a1)
-    growth = ends.width / (ends.s0 * ends.s1) / q
-    crossing = dd.log((ends.e0 * ends.s1) / (ends.e1 * ends.s0))
+    y, q = start.y, start.q
+    keep, loss, by_leap, s = drop.error_keep, drop.error_loss, end.by_leap, dd.double(end.s)
+    a0, s0, _ = _outputs(start.z)
+    e0 = a0 if zero else q * a0 - y * s0
+    s1 = s.where(by_leap, s0 * keep + q * loss)
+    a1 = (_ONE - s).where(by_leap, a0 * keep + y * loss)
+    e1 = (q - s).where(by_leap, e0 * keep)
+    width = (s - s0).where(by_leap, e0 * loss)
+    lower = width / (a0 * a1)
+    growth = width / (s0 * s1) / q
+    crossing = dd.log((e0 * s1) / (e1 * s0))
     crossing = (crossing + (q + q) * crossing) / (q * q)
-    decay_limit = lower * ((ends.a0.reciprocal() + ends.a1.reciprocal()).halved() + _TWO)
+    decay_limit = lower * ((a0.reciprocal() + a1.reciprocal()).halved() + _TWO)
     if zero:
         return _total(growth, crossing, decay_limit)
-    y = start.y
-    share = y / ends.e1
-    log_ratio = dd.log1p(share * (ends.width / ends.a0))
+    log_ratio = dd.log1p(y / e1 * (width / a0))
     first = (log_ratio / y - lower) / y
     # Below 1e-30 the closed form is all cancellation, and its limit is exact to every digit.
-    tiny = y.hi < 1e-30 * ends.a1.hi
+    tiny = y.hi < 1e-30 * a1.hi
     decay = decay_limit.where(tiny, first + (log_ratio + log_ratio) / y)
-    time = _total(growth, crossing, decay)
-    return ExactTime(time.time, time.size + np.where(tiny, 0.0, 2.0 * lower.hi / y.hi))
-
-
-def _quadratic_ends(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> _Ends:
-    a0, s0, _ = _outputs(start.z)
-    e0 = a0 if zero else start.q * a0 - start.y * s0
-    keep, loss = drop.error_keep, drop.error_loss
-    leap = end.by_leap
-    s = dd.double(end.s)
-    s1 = s.where(leap, s0 * keep + start.q * loss)
-    a1 = (_ONE - s).where(leap, a0 * keep + start.y * loss)
-    e1 = (start.q - s).where(leap, e0 * keep)
-    return _Ends(a0, s0, e0, a1, s1, e1, (s - s0).where(leap, e0 * loss))
+    total = _total(growth, crossing, decay)
+    return ExactTime(total.time, total.size + np.where(tiny, 0.0, 2.0 * lower.hi / y.hi))
 
 
 def _cross_entropy_time(start: ExactStart, end: ExactEnd, drop: ExactDrop, zero: bool) -> ExactTime:
@@ -189,18 +161,16 @@ def _error(u: Array, start: ExactStart) -> Array:
     return np.asarray(-q * y * np.expm1(-u) / (y + q * np.exp(-u)))
 
 
-def _outputs(z: DoubleDouble) -> _Outputs:
+def _outputs(z: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
+    """Return ``a = sigma(z)``, ``s = sigma(-z)`` and ``-ln s``."""
     above = z.hi > 0
     decay = _decaying((-z).where(~above, z))
     tail = dd.exp(decay)
     whole = dd.double(np.ones_like(z.hi))
     sum_ = whole + tail
     log = dd.log1p(tail)
-    return _Outputs(
-        whole.where(above, tail) / sum_,
-        tail.where(above, whole) / sum_,
-        (z + log).where(above, log),
-    )
+    a, s = whole.where(above, tail) / sum_, tail.where(above, whole) / sum_
+    return a, s, (z + log).where(above, log)
 
 
 def _decaying(u: DoubleDouble) -> DoubleDouble:
