@@ -351,7 +351,10 @@ def _angle(t: Array) -> tuple[Array, Array]:
 
 def _atan_remainder(z: Array) -> Array:
     t = jnp.abs(z)
-    return -(2 / math.pi) * (product(_angle(t)[1], t) + log1p(jnp.square(t)) / 2)
+    # The square of a large t would overflow; there ln(1 + t²) is 2 ln t.
+    large = t > 1e9
+    logarithm = jnp.where(large, jnp.log(t), log1p(jnp.square(jnp.where(large, 0, t))) / 2)
+    return -(2 / math.pi) * (product(_angle(t)[1], t) + logarithm)
 
 
 _ATAN = _odd(
