@@ -126,7 +126,7 @@ Apply: TypeAlias = PlainApply | CompensatedApply
 """How updates are added to parameters."""
 
 
-class Position(NamedTuple):
+class TrainState(NamedTuple):
     """Everything on which the next update depends.
 
     Attributes:
@@ -144,17 +144,17 @@ class RunState(NamedTuple):
     """The carry of one run.
 
     Attributes:
-        last: the position that was observed last; the last position of a run that has stopped.
-        position: the position that is observed next, one update further.
-        epoch: the number of updates up to `position`, integer scalar.
+        last: the training state that was observed last; where the run has stopped, its last one.
+        current: the training state that is observed next, one update further.
+        epoch: the number of updates up to `current`, integer scalar.
         measured: the states of the measures before they observe this epoch.
         previous_excess: the excess one epoch ago; None if the problem computes its `decrease`.
         lost: the epochs swallowed so far by parameters that did not move, float scalar.
         stop: a `Stop`, integer scalar.
     """
 
-    last: Position
-    position: Position
+    last: TrainState
+    current: TrainState
     epoch: Array
     measured: PyTree
     previous_excess: Array | None
@@ -167,12 +167,12 @@ class RunState(NamedTuple):
         return self.stop == Stop.RUNNING
 
 
-class Look(NamedTuple):
+class ObservedEpoch(NamedTuple):
     """The result of observing one epoch.
 
     Attributes:
         measured: the states of the measures after this epoch.
-        ahead: the position after the next update.
+        ahead: the training state after the next update.
         frozen: for each parameter, whether the update leaves it exactly as it is.
         finite: whether loss and parameters are finite.
         excess: the loss above its floor.
@@ -182,7 +182,7 @@ class Look(NamedTuple):
     """
 
     measured: PyTree
-    ahead: Position
+    ahead: TrainState
     frozen: PyTree
     finite: Array
     excess: Array
@@ -243,7 +243,7 @@ class Descent(NamedTuple):
             output=problem.output_of(problem.parameters),
             shares=self.measures.crossings.shares(excess.dtype),
         )
-        position = Position(
+        train_state = TrainState(
             problem.parameters,
             problem.optimizer.init(problem.parameters),
             self.apply.init(problem.parameters),
@@ -253,8 +253,8 @@ class Descent(NamedTuple):
             (problem.converged | (excess <= 0), Stop.CONVERGED),
         )
         state = RunState(
-            last=position,
-            position=position,
+            last=train_state,
+            current=train_state,
             epoch=zero,
             measured=self.measures.init(start),
             previous_excess=excess if problem.decrease is None else None,
@@ -278,30 +278,30 @@ class Descent(NamedTuple):
             state: the carry.
             horizon: the last epoch that is observed, integer scalar.
         """
-        look = self.look(start, state)
-        health = self._health(look, state.position)
+        observed = self.observe(start, state)
+        health = self._health(observed, state.current)
         lost = state.lost + jnp.where(health.unchanged, 0, health.share_lost)
         stationary, unchanged = health.stationary, health.unchanged
         partially = lost > LOST_EPOCHS_ALLOWED
         if self.measures.to_horizon:
-            escaped = self.measures.escaped(look.measured)
+            escaped = self.measures.escaped(observed.measured)
             stationary, unchanged = stationary & ~escaped, unchanged & ~escaped
             partially = jnp.zeros_like(partially)
         reasons = (
             (~health.finite, Stop.NOT_FINITE),
-            (self._below_floor(start, look.excess), Stop.BELOW_FLOOR),
-            (self.measures.done(look.measured), Stop.FINISHED),
+            (self._below_floor(start, observed.excess), Stop.BELOW_FLOOR),
+            (self.measures.done(observed.measured), Stop.FINISHED),
             (stationary, Stop.STATIONARY),
             (partially, Stop.PARTIALLY_STALLED),
             (unchanged, Stop.STALLED),
             (state.epoch >= horizon, Stop.HORIZON),
         )
         return RunState(
-            last=state.position,
-            position=look.ahead,
+            last=state.current,
+            current=observed.ahead,
             epoch=state.epoch + 1,
-            measured=look.measured,
-            previous_excess=look.excess if self.problem.decrease is None else None,
+            measured=observed.measured,
+            previous_excess=observed.excess if self.problem.decrease is None else None,
             lost=lost,
             stop=_first(reasons, state.stop),
         )
@@ -318,15 +318,15 @@ class Descent(NamedTuple):
             lost=state.lost,
         )
 
-    def look(self, start: Start, state: RunState) -> Look:
-        """Return the observation of a run at its position, and the position after an update."""
-        problem, parameters = self.problem, state.position.parameters
+    def observe(self, start: Start, state: RunState) -> ObservedEpoch:
+        """Return the observation of the current epoch, and the training state after an update."""
+        problem, parameters = self.problem, state.current.parameters
         # A one that the compiler cannot know: division by it keeps scalars from being fused into,
         # and computed again in, each loop that reads them.
         one = jnp.where(state.epoch >= 0, 1, jnp.nan).astype(state.lost.dtype)
         excess, value, gradients = problem.gradients_at(parameters, state.epoch)
         excess, gradients = jax.tree.map(lambda v: v if v.ndim else v / one, (excess, gradients))
-        updates, ahead = self.update(state.position, value, gradients)
+        updates, ahead = self.update(state.current, value, gradients)
         if problem.decrease is None:
             assert state.previous_excess is not None
             before, epoch = state.previous_excess, state.epoch - 1
@@ -345,10 +345,10 @@ class Descent(NamedTuple):
             decrease_from=before,
             decrease_epoch=epoch,
         )
-        return Look(
+        return ObservedEpoch(
             measured=self.measures.update(state.measured, start, now),
             ahead=ahead,
-            frozen=_frozen(state.position, ahead),
+            frozen=_frozen(state.current, ahead),
             finite=_finite(excess, parameters),
             excess=excess,
             value=value,
@@ -357,20 +357,20 @@ class Descent(NamedTuple):
         )
 
     def update(
-        self, position: Position, value: Array, gradients: PyTree
-    ) -> tuple[PyTree, Position]:
-        """Return the optimizer's updates, and the position after they have been added.
+        self, train_state: TrainState, value: Array, gradients: PyTree
+    ) -> tuple[PyTree, TrainState]:
+        """Return the optimizer's updates, and the training state after they have been added.
 
         Args:
-            position: the position before the updates.
-            value: the loss at this position, for optimizers that need it.
+            train_state: the training state before the updates.
+            value: the loss at its parameters, for optimizers that need it.
             gradients: the gradients of that loss.
         """
         updates, optimizer = self.problem.optimizer.update(
-            gradients, position.optimizer, position.parameters, value=value
+            gradients, train_state.optimizer, train_state.parameters, value=value
         )
-        parameters, carry = self.apply(position.parameters, updates, position.carry)
-        return updates, Position(parameters, optimizer, carry)
+        parameters, carry = self.apply(train_state.parameters, updates, train_state.carry)
+        return updates, TrainState(parameters, optimizer, carry)
 
     def _below_floor(self, start: Start, excess: Array) -> Array:
         """Return whether a loss is below its floor by more than a rounding error."""
@@ -380,59 +380,59 @@ class Descent(NamedTuple):
         rounding = -_FLOOR_ROUNDING * jnp.finfo(excess.dtype).eps * size
         return jnp.isfinite(excess) & (excess < rounding)
 
-    def _health(self, look: Look, position: Position) -> Health:
+    def _health(self, observed: ObservedEpoch, current: TrainState) -> Health:
         """Return the conditions of an epoch that may end the run.
 
         For models with arrays one pass over the parameters suffices, unless rounding has frozen
         some of them, which is rare.
         """
-        if all(leaf.ndim == 0 for leaf in jax.tree.leaves(position.parameters)):
-            return self._inspect(look, position)
-        flags = _flags(position.parameters, look.frozen, look.updates)
+        if all(leaf.ndim == 0 for leaf in jax.tree.leaves(current.parameters)):
+            return self._inspect(observed, current)
+        flags = _flags(current.parameters, observed.frozen, observed.updates)
         fine = (flags & _MOVED != 0) & (flags & _SWALLOWED == 0)
 
-        def inspect(place: tuple[Position, Array, PyTree]) -> tuple[Array, ...]:
+        def inspect(place: tuple[TrainState, Array, PyTree]) -> tuple[Array, ...]:
             # The update is computed again: otherwise it would be written to memory every time.
             here, value, gradients = place
             updates, ahead = self.update(here, value, gradients)
-            again = look._replace(
+            again = observed._replace(
                 ahead=ahead, frozen=_frozen(here, ahead), gradients=gradients, updates=updates
             )
             return tuple(self._inspect(again, here)[1:])
 
-        healthy = (jnp.bool_(False), jnp.bool_(False), jnp.zeros_like(look.excess))
-        place = (position, look.value, look.gradients)
+        healthy = (jnp.bool_(False), jnp.bool_(False), jnp.zeros_like(observed.excess))
+        place = (current, observed.value, observed.gradients)
         return Health(
-            jnp.isfinite(look.excess) & (flags & _NOT_FINITE == 0),
+            jnp.isfinite(observed.excess) & (flags & _NOT_FINITE == 0),
             *_only_where(~fine, inspect, place, healthy),
         )
 
-    def _inspect(self, look: Look, position: Position) -> Health:
+    def _inspect(self, observed: ObservedEpoch, current: TrainState) -> Health:
         """Return the conditions of an epoch from all parameters one by one."""
-        frozen = _all(look.frozen)
+        frozen = _all(observed.frozen)
         if self.problem.descent is not None:
             # The next batch may have a gradient where this one has none.
             stationary = unchanged = jnp.zeros_like(frozen)
         else:
-            stationary = self._stationary(look, position) & frozen
-            unchanged = frozen & _same(position.optimizer, look.ahead.optimizer) & ~stationary
-        return Health(look.finite, stationary, unchanged, _share_lost(look))
+            stationary = self._stationary(observed, current) & frozen
+            unchanged = frozen & _same(current.optimizer, observed.ahead.optimizer) & ~stationary
+        return Health(observed.finite, stationary, unchanged, _share_lost(observed))
 
-    def _stationary(self, look: Look, position: Position) -> Array:
+    def _stationary(self, observed: ObservedEpoch, current: TrainState) -> Array:
         """Return whether gradients and updates are zero, now and at any later count.
 
         An optimizer keeps its counts as integers in its state. A schedule may later move a
         parameter that it leaves alone now, for example by a weight decay after a warm-up. So the
         update is also computed for later counts.
         """
-        zero = _zero(look.gradients) & _zero(look.updates)
+        zero = _zero(observed.gradients) & _zero(observed.updates)
         if self.problem.never_flat:
             return jnp.zeros_like(zero)
-        if not any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(position)):
+        if not any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(current)):
             return zero
         update = self.problem.optimizer.update
 
-        def later(place: tuple[Position, Array, PyTree]) -> Array:
+        def later(place: tuple[TrainState, Array, PyTree]) -> Array:
             here, value, gradients = place
 
             def still(power: Array, so_far: Array) -> Array:
@@ -442,7 +442,7 @@ class Descent(NamedTuple):
 
             return jax.lax.fori_loop(0, _LATEST_COUNT, still, jnp.bool_(True))
 
-        place = (position, look.value, look.gradients)
+        place = (current, observed.value, observed.gradients)
         return zero & _only_where(zero, later, place, jnp.bool_(False))
 
 
@@ -496,21 +496,21 @@ def _only_where(
     return jax.lax.while_loop(lambda carry: carry[0], once, (needed, otherwise))[1]
 
 
-def _share_lost(look: Look) -> Array:
+def _share_lost(observed: ObservedEpoch) -> Array:
     """Return the share of one epoch's first-order progress that frozen parameters lose.
 
     To first order an update `u` changes the loss by `Σ g u`. For the neuron this is the share of
     the change of z that is not applied. A parameter whose exact update is zero loses nothing.
     """
     # Relative to the largest of each, so that no product of small numbers underflows.
-    gradients, updates = _relative(look.gradients), _relative(look.updates)
+    gradients, updates = _relative(observed.gradients), _relative(observed.updates)
     work = jax.tree.map(jnp.multiply, gradients, updates)
-    lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), look.frozen, work))
+    lost = _sum(jax.tree.map(lambda f, v: jnp.where(f, v, 0), observed.frozen, work))
     total = _sum(work)
     return jnp.where(lost > 0, lost / total, 0)
 
 
-def _frozen(before: Position, after: Position) -> PyTree:
+def _frozen(before: TrainState, after: TrainState) -> PyTree:
     """Return, leaf by leaf, which parameters an update has left exactly as they were."""
     same = jax.tree.map(jnp.equal, before.parameters, after.parameters)
     if not jax.tree.leaves(after.carry):

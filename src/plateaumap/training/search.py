@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plateaumap.numerics.packing import Packing
-from plateaumap.training.descent import Descent, Look, Position, PyTree, RunState
+from plateaumap.training.descent import Descent, ObservedEpoch, PyTree, RunState, TrainState
 from plateaumap.training.measures import Start, Stop
 
 STRIDES = (64, 8)
@@ -30,33 +30,28 @@ STRIDES = (64, 8)
 
 
 class Checkpoint(NamedTuple):
-    """An epoch to which a run can return, and the position of the run there."""
+    """An epoch to which a run can return, and the training state there."""
 
     epoch: Array
-    position: Position
+    train_state: TrainState
 
 
-class Trail(NamedTuple):
-    """What a search knows beside the state of the run.
+class SearchState(NamedTuple):
+    """The carry of a search.
 
     Attributes:
+        run: the state of the run.
         before: the previous observation.
         updates: the updates at the previous observation.
         checkpoints: one for each decisive epoch, and the last observation before the end.
         over: whether the search is over.
     """
 
+    run: RunState
     before: Checkpoint
     updates: PyTree
     checkpoints: tuple[Checkpoint, ...]
     over: Array
-
-
-class SearchState(NamedTuple):
-    """The carry of a search: the run and the trail."""
-
-    run: RunState
-    trail: Trail
 
     @property
     def epoch(self) -> Array:
@@ -66,7 +61,7 @@ class SearchState(NamedTuple):
     @property
     def running(self) -> Array:
         """Return whether the search is not over."""
-        return ~self.trail.over
+        return ~self.over
 
 
 State = TypeVar("State", RunState, SearchState)
@@ -76,16 +71,13 @@ class PartialRun(NamedTuple):
     """A run between two rounds. Its initial point is computed again in each round.
 
     Attributes:
-        run: the state of the coarse search of a unimodal run, or of a run whose every epoch is
-            observed.
-        trail: what else the search knows; None if the problem cannot be unimodal.
+        state: the state of the coarse search; if the problem cannot be unimodal, of the run.
         under_way: whether the run has to be advanced before it can finish, boolean scalar.
         left: the ratio of the excess to the initial excess, scalar: of runs at the same epoch,
             those with a larger ratio can be expected to take longer.
     """
 
-    run: RunState
-    trail: Trail | None
+    state: RunState | SearchState
     under_way: Array
     left: Array
 
@@ -110,15 +102,15 @@ class Search(NamedTuple):
         """Return the initial point of the run, and the state in which it stopped."""
         start, state = self._start()
         if not self._may_be_unimodal(state):
-            return start, self._observed(start, state, _never(state))
-        checkpoints = (*self._unknown(state), Checkpoint(state.epoch, state.position))
-        return start, self._observed_near(start, state, checkpoints, first_level=0)
+            return start, self._every_epoch(start, state, _never(state))
+        checkpoints = (*self._unknown(state), Checkpoint(state.epoch, state.current))
+        return start, self._near_checkpoints(start, state, checkpoints, first_level=0)
 
     def begin(self) -> PartialRun:
         """Return the run before its first step."""
-        start, state = self._start()
-        trail = self._new_trail(state) if self._may_be_unimodal(state) else None
-        return PartialRun(state, trail, state.running, jnp.ones_like(start.excess))
+        start, run = self._start()
+        state = self._new_search(run) if self._may_be_unimodal(run) else run
+        return PartialRun(state, run.running, jnp.ones_like(start.excess))
 
     def advance(self, partial_run: PartialRun, until: Array) -> PartialRun:
         """Return the run at an epoch, or at its end if that comes first.
@@ -128,28 +120,29 @@ class Search(NamedTuple):
             until: an epoch, integer scalar; a search may exceed it by less than a stride.
         """
         start, _ = self._start()
-        run, trail, stepping = partial_run.run, partial_run.trail, jnp.bool_(True)
-        if trail is not None:
+        state = partial_run.state
+        if isinstance(state, SearchState):
             stepping = ~self._unimodal
-            state = SearchState(run, trail)
-            run, trail = _advanced(
-                state, until, lambda state: self._look(start, state, self.strides[0])
+            search = _advanced(
+                state, until, lambda state: self._observe(start, state, self.strides[0])
             )
-        run = self._observed(start, run, jnp.where(stepping, until, 0))
-        under_way = run.running & stepping
-        if trail is not None:
-            under_way |= ~trail.over
-        left = self.descent.problem.excess(run.position.parameters) / start.excess
-        return PartialRun(run, trail, under_way, left)
+            run = self._every_epoch(start, search.run, jnp.where(stepping, until, 0))
+            state = search._replace(run=run)
+            under_way = run.running & stepping | search.running
+        else:
+            state = run = self._every_epoch(start, state, until)
+            under_way = run.running
+        left = self.descent.problem.excess(run.current.parameters) / start.excess
+        return PartialRun(state, under_way, left)
 
     def finish(self, partial_run: PartialRun) -> tuple[Start, RunState]:
         """Return the initial point of a run that is no longer under way, and its last state."""
         start, state = self._start()
-        if partial_run.trail is None:
-            return start, partial_run.run
-        state = _where(self._unimodal, state, partial_run.run)
-        checkpoints = partial_run.trail.checkpoints
-        return start, self._observed_near(start, state, checkpoints, first_level=1)
+        search = partial_run.state
+        if isinstance(search, RunState):
+            return start, search
+        state = _where(self._unimodal, state, search.run)
+        return start, self._near_checkpoints(start, state, search.checkpoints, first_level=1)
 
     def _start(self) -> tuple[Start, RunState]:
         return self.descent.start(self.horizon.dtype)
@@ -168,17 +161,17 @@ class Search(NamedTuple):
 
     def _unknown(self, state: RunState) -> tuple[Checkpoint, ...]:
         """Return a checkpoint that never comes for each decisive epoch."""
-        never = Checkpoint(_never(state), state.position)
+        never = Checkpoint(_never(state), state.current)
         return tuple(never for _ in self._decisive_epochs(state.measured) or ())
 
-    def _observed(self, start: Start, state: RunState, until: Array) -> RunState:
+    def _every_epoch(self, start: Start, state: RunState, until: Array) -> RunState:
         """Return a run that has been observed at every epoch until an epoch or the end."""
         return _advanced(state, until, lambda state: self._step(start, state), self.unroll)
 
     def _step(self, start: Start, state: RunState) -> RunState:
         return self.descent.step(start, state, self.horizon)
 
-    def _observed_near(
+    def _near_checkpoints(
         self, start: Start, state: RunState, checkpoints: tuple[Checkpoint, ...], first_level: int
     ) -> RunState:
         """Refine the checkpoints with each finer stride, and observe every epoch next to them."""
@@ -194,99 +187,99 @@ class Search(NamedTuple):
             search = _visited(
                 checkpoints,
                 reaches[level],
-                SearchState(state, self._new_trail(state)),
-                lambda search: self._look(start, search, scales[level]),
+                self._new_search(state),
+                lambda search: self._observe(start, search, scales[level]),
             )
-            return search.trail.checkpoints
+            return search.checkpoints
 
         checkpoints = jax.lax.fori_loop(first_level, len(self.strides), refined, checkpoints)
         return _visited(checkpoints, reaches[-1], state, lambda state: self._step(start, state))
 
-    def _new_trail(self, state: RunState) -> Trail:
-        """Return the trail of a search that has not observed anything."""
-        here = Checkpoint(state.epoch, state.position)
+    def _new_search(self, state: RunState) -> SearchState:
+        """Return a search that has not observed anything."""
+        here = Checkpoint(state.epoch, state.current)
         over = (state.stop != Stop.RUNNING) | ~self._unimodal
         # Without an observation before the first one, nothing can have frozen since.
-        updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.position.parameters)
-        return Trail(here, updates, (*self._unknown(state), here), over)
+        updates = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), state.current.parameters)
+        return SearchState(state, here, updates, (*self._unknown(state), here), over)
 
-    def _look(self, start: Start, state: SearchState, stride: Array | int) -> SearchState:
+    def _observe(self, start: Start, state: SearchState, stride: Array | int) -> SearchState:
         """Observe a run, and advance it by a stride."""
-        (run, trail), measures = state, self.descent.measures
-        look = self.descent.look(start, run)
-        old, new = self._decisive_epochs(run.measured), self._decisive_epochs(look.measured)
+        run, measures = state.run, self.descent.measures
+        observed = self.descent.observe(start, run)
+        old, new = self._decisive_epochs(run.measured), self._decisive_epochs(observed.measured)
         assert old is not None
         assert new is not None
         over = (
-            ~look.finite
-            | measures.done(look.measured)
-            | look.stalls()
-            | self._may_have_frozen(state, look)
+            ~observed.finite
+            | measures.done(observed.measured)
+            | observed.stalls()
+            | self._may_have_frozen(state, observed)
             | (run.epoch + stride > self.horizon)
         )
         moved = (*(a != b for a, b in zip(old, new, strict=True)), jnp.bool_(True))
         return SearchState(
-            run._replace(
-                position=self._unobserved(run.position, stride),
+            run=run._replace(
+                current=self._skipped(run.current, stride),
                 epoch=run.epoch + stride,
-                measured=look.measured,
+                measured=observed.measured,
             ),
-            Trail(
-                before=Checkpoint(run.epoch, run.position),
-                updates=look.updates,
-                checkpoints=tuple(
-                    _where(has_moved, trail.before, checkpoint)
-                    for has_moved, checkpoint in zip(moved, trail.checkpoints, strict=True)
-                ),
-                over=over,
+            before=Checkpoint(run.epoch, run.current),
+            updates=observed.updates,
+            checkpoints=tuple(
+                _where(has_moved, state.before, checkpoint)
+                for has_moved, checkpoint in zip(moved, state.checkpoints, strict=True)
             ),
+            over=over,
         )
 
-    def _may_have_frozen(self, state: SearchState, look: Look) -> Array:
+    def _may_have_frozen(self, state: SearchState, observed: ObservedEpoch) -> Array:
         """Return whether rounding may have frozen a parameter since the previous observation.
 
         Updates of a unimodal run rise to one peak, and its parameters are monotonic. So between
         two observations no update is smaller than at one of them, and no parameter is larger.
         """
-        before, after = state.trail.before.position.parameters, state.run.position.parameters
+        before, after = state.before.train_state.parameters, state.run.current.parameters
 
         def of_leaf(old: Array, new: Array, first: Array, last: Array) -> Array:
             smallest = jnp.minimum(jnp.abs(first), jnp.abs(last))
             largest = jnp.maximum(jnp.abs(old), jnp.abs(new))
             return (smallest != 0) & (smallest <= self.descent.apply.smallest_update(largest))
 
-        leaves = jax.tree.map(of_leaf, before, after, state.trail.updates, look.updates)
+        leaves = jax.tree.map(of_leaf, before, after, state.updates, observed.updates)
         return reduce(jnp.logical_or, [jnp.any(leaf) for leaf in jax.tree.leaves(leaves)])
 
-    def _unobserved(self, position: Position, epochs: Array | int) -> Position:
-        """Return the position after a number of updates without observation."""
-        packing = Packing.of(position)
+    def _skipped(self, train_state: TrainState, epochs: Array | int) -> TrainState:
+        """Return the training state after a number of updates without observation."""
+        packing = Packing.of(train_state)
         unroll = self.unroll if isinstance(epochs, int) else None
         # XLA's CPU compiler makes a loop of its own for each array that is carried, and computes in
         # each what it needs: hence one packed array, or arrays that need but a carried gradient.
-        if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(position)):
+        if len(packing.groups) > 1 and all(leaf.ndim == 0 for leaf in jax.tree.leaves(train_state)):
 
-            def with_gradients(_: Array, now: tuple[Position, PyTree]) -> tuple[Position, PyTree]:
+            def with_gradients(
+                _: Array, now: tuple[TrainState, PyTree]
+            ) -> tuple[TrainState, PyTree]:
                 ahead = self._updated(*now)
                 return ahead, self._gradients(ahead)
 
-            now = (position, self._gradients(position))
+            now = (train_state, self._gradients(train_state))
             return jax.lax.fori_loop(0, epochs, with_gradients, now, unroll=unroll)[0]
 
         def packed(_: Array, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-            position = packing.unpack(arrays)
-            return packing.pack(self._updated(position, self._gradients(position)))
+            train_state = packing.unpack(arrays)
+            return packing.pack(self._updated(train_state, self._gradients(train_state)))
 
-        arrays = jax.lax.fori_loop(0, epochs, packed, packing.pack(position), unroll=unroll)
+        arrays = jax.lax.fori_loop(0, epochs, packed, packing.pack(train_state), unroll=unroll)
         return packing.unpack(arrays)
 
-    def _gradients(self, position: Position) -> PyTree:
-        return self.descent.problem.slope(position.parameters)[1]
+    def _gradients(self, train_state: TrainState) -> PyTree:
+        return self.descent.problem.slope(train_state.parameters)[1]
 
-    def _updated(self, position: Position, gradients: PyTree) -> Position:
+    def _updated(self, train_state: TrainState, gradients: PyTree) -> TrainState:
         # Runs are known to be unimodal only for plain gradient descent, which needs no loss.
         value = jnp.zeros_like(self.descent.problem.floor)
-        return self.descent.update(position, value, gradients)[1]
+        return self.descent.update(train_state, value, gradients)[1]
 
 
 def _advanced(
@@ -341,8 +334,8 @@ def _visited(
 def _moved(state: State, checkpoint: Checkpoint) -> State:
     """Return the state with its run at a checkpoint."""
     if isinstance(state, RunState):
-        return state._replace(epoch=checkpoint.epoch, position=checkpoint.position)
-    return SearchState(_moved(state.run, checkpoint), state.trail._replace(before=checkpoint))
+        return state._replace(epoch=checkpoint.epoch, current=checkpoint.train_state)
+    return state._replace(run=_moved(state.run, checkpoint), before=checkpoint)
 
 
 def _never(state: RunState) -> Array:
