@@ -21,7 +21,7 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.neuron.formulas import pre_activation
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.sweep.spec import Sweep
-from plateaumap.training.descent import Descent, Position
+from plateaumap.training.descent import Descent, TrainState
 from plateaumap.training.measures import Crossings, Measures
 
 _EPOCHS_PER_CALL = 1024
@@ -130,17 +130,19 @@ def _compiled(
         problem = bind(experiment, point, loss_name, jnp.zeros((), dtype))
         return Descent(problem, Measures(Crossings()), apply)
 
-    def begin(point: dict[str, Array]) -> Position:
+    def begin(point: dict[str, Array]) -> TrainState:
         problem = descent_from(point).problem
         initial = problem.parameters
-        return Position(initial, problem.optimizer.init(initial), apply.init(initial))
+        return TrainState(initial, problem.optimizer.init(initial), apply.init(initial))
 
-    def advance(point: dict[str, Array], position: Position) -> tuple[Position, dict[str, Array]]:
+    def advance(
+        point: dict[str, Array], train_state: TrainState
+    ) -> tuple[TrainState, dict[str, Array]]:
         descent = descent_from(point)
         problem = descent.problem
 
-        def step(position: Position, _: None) -> tuple[Position, dict[str, Array]]:
-            parameters = position.parameters
+        def step(train_state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
+            parameters = train_state.parameters
             gradients = problem.slope(parameters)[1]
             loss = experiment.loss(parameters, point, loss_name)
             row = (
@@ -151,15 +153,15 @@ def _compiled(
                 problem.gradient_scalar(gradients),
                 *gradients,
             )
-            _, position = descent.update(position, loss, gradients)
-            return position, dict(zip(_COLUMNS, row, strict=True))
+            _, train_state = descent.update(train_state, loss, gradients)
+            return train_state, dict(zip(_COLUMNS, row, strict=True))
 
-        return jax.lax.scan(step, position, length=_EPOCHS_PER_CALL)
+        return jax.lax.scan(step, train_state, length=_EPOCHS_PER_CALL)
 
     def advance_lanes(
-        lanes: dict[str, Array], position: Position
-    ) -> tuple[Position, dict[str, Array]]:
-        position, rows = jax.vmap(advance)(lanes, position)
-        return position, jax.tree.map(lambda lane_rows: lane_rows[0], rows)
+        lanes: dict[str, Array], train_state: TrainState
+    ) -> tuple[TrainState, dict[str, Array]]:
+        train_state, rows = jax.vmap(advance)(lanes, train_state)
+        return train_state, jax.tree.map(lambda lane_rows: lane_rows[0], rows)
 
     return jax.jit(jax.vmap(begin)), jax.jit(advance_lanes)
