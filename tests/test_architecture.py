@@ -132,7 +132,6 @@ PENDING = {
     "Grid",
     "Look",
     "Plan",
-    "Position",
     "Stretch",
     "Task",
 }
