@@ -48,6 +48,12 @@ def test_the_optimizers_and_the_minibatches_differ(names: dict[str, Any]) -> Non
     assert (noisy["status"] == "escaped").all()
 
 
+def test_the_mean_loss_lies_between_the_last_and_the_first(names: dict[str, Any]) -> None:
+    measured = names["measured"]
+    assert (measured["mean_loss"] < measured["initial_loss"]).all()
+    assert (measured["mean_loss"] > measured["final_loss"]).all()
+
+
 def test_an_equinox_model_is_trained_unchanged(names: dict[str, Any]) -> None:
     rows, build = names["equinox"], names["build"]
     inputs, targets = names["xor"]

@@ -1,4 +1,4 @@
-"""Where runs end, and what a status says of it: laws that hold for any model and horizon."""
+"""The end of a run and its status: laws that hold for any model and horizon."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ class Unit(pm.Experiment):
 
 
 class Polynomial(pm.Experiment):
-    """`p⁴ − p² + 1/4` from points that converge, oscillate, rest on the top, and diverge."""
+    """`p⁴ − p² + 1/4`: runs that converge, oscillate, rest on the maximum, and diverge."""
 
     coordinates = (pm.Coordinate("p0"), pm.Coordinate("lr", minimum=0))
 
@@ -109,7 +109,7 @@ def test_a_dead_unit_is_stationary_with_any_optimizer(method: str) -> None:
     assert (frame["epochs_run"] == 0).all()
 
 
-def test_a_unit_that_something_else_moves_is_not_stationary() -> None:
+def test_a_unit_that_weight_decay_moves_is_not_stationary() -> None:
     fixed = {"lr": 0.1, "method": "adamw", "w0": -1.0}
     row = run(experiment=Unit(), fixed=fixed, horizon=50).iloc[0]
     assert row["status"] == "censored"
@@ -128,7 +128,7 @@ def test_a_unit_that_a_schedule_moves_later_is_not_stationary() -> None:
     assert (row["status"], row["epochs_run"]) == ("censored", 50)
 
 
-def test_what_has_no_first_gradient_has_no_acceleration() -> None:
+def test_a_run_without_an_initial_gradient_has_no_acceleration() -> None:
     class Late(Unit):
         def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
             return jnp.where(epoch > 2, 1.0, 0.0) * self.loss(parameters, point, loss_name)
@@ -139,7 +139,7 @@ def test_what_has_no_first_gradient_has_no_acceleration() -> None:
     assert pd.isna(row["shape"])
 
 
-def test_a_unit_that_dies_on_its_way_is_stationary_from_there_on() -> None:
+def test_a_unit_that_dies_during_a_run_is_stationary_from_then_on() -> None:
     # z = 1, a = 1, error 0.5: the first update takes b to −1.5.
     fixed = {"w0": 0.0, "b0": 1.0, "lr": 5.0, "y": 0.5}
     relu = pm.SingleNeuron("relu")
@@ -154,7 +154,7 @@ def test_a_gradient_that_underflows_is_stalled_by_rounding() -> None:
         assert run(losses=loss, fixed=fixed, horizon=9)["status"].iloc[0] == "stalled"
 
 
-def test_gradients_of_batches_make_nothing_stationary() -> None:
+def test_a_batch_without_a_gradient_does_not_make_a_run_stationary() -> None:
     class Batches(Unit):
         def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
             return jnp.where(epoch % 3 == 2, 1.0, 0.0) * self.loss(parameters, point, loss_name)
@@ -163,11 +163,11 @@ def test_gradients_of_batches_make_nothing_stationary() -> None:
     row = run(experiment=Batches(), fixed=fixed, horizon=300).iloc[0]
     plain = run(experiment=Unit(), fixed=fixed, horizon=300).iloc[0]
     assert row["status"] == "escaped"
-    for name in CROSSINGS:  # of three epochs the last moves
+    for name in CROSSINGS:  # only every third epoch moves the parameters
         assert row[name] == 3 * plain[name]
 
 
-def test_a_loss_below_its_floor_is_an_error_at_the_start_and_later() -> None:
+def test_a_loss_below_its_floor_is_an_error_at_any_epoch() -> None:
     def below_at_once(z: Any, y: Any) -> Any:
         return pm.losses.quadratic(z, y) - 1.0
 
@@ -182,20 +182,20 @@ def test_a_loss_below_its_floor_is_an_error_at_the_start_and_later() -> None:
     endless = pm.losses.Loss("endless", pm.losses.quadratic, floor=lambda y: -jnp.inf + 0 * y)
     with pytest.raises(pm.PlateaumapError, match=r"the floor of the loss 'endless' is -inf"):
         run(losses=[endless], **fields)
-    told = pm.losses.Loss("told", below_later, floor=lambda y: jnp.full_like(y, -0.1))
-    right, same = (run(losses=[loss], **fields).iloc[0] for loss in ("quadratic", told))
+    lowered = pm.losses.Loss("lowered", below_later, floor=lambda y: jnp.full_like(y, -0.1))
+    plain, shifted = (run(losses=[loss], **fields).iloc[0] for loss in ("quadratic", lowered))
     for name in CROSSINGS:
-        assert right[name] == same[name]
+        assert plain[name] == shifted[name]
 
 
 def test_the_steepest_epoch_is_the_first_of_equal_ones() -> None:
-    """A loss that falls by the same amount in each epoch, up to the rounding of a difference."""
+    """A loss that decreases equally in each epoch, up to the rounding of a difference."""
 
     def slope(z: Any, y: Any) -> Any:
         return jnp.maximum(0.7 * z, 0.0)
 
-    starts = [pm.linspace("b0", 1, 9, 17)]
-    frame = run(losses=[slope], axes=starts, fixed={"w0": 0.0, "lr": 0.01, "x": 0.0}, horizon=5000)
+    axes = [pm.linspace("b0", 1, 9, 17)]
+    frame = run(losses=[slope], axes=axes, fixed={"w0": 0.0, "lr": 0.01, "x": 0.0}, horizon=5000)
     assert (frame["status"] == "escaped").all()
     assert (frame["steepest_epoch"] == 0).all()
     assert frame["tangent_lag"].abs().max() < 1e-9
@@ -230,16 +230,16 @@ def test_the_path_of_a_written_model_is_that_of_the_neuron() -> None:
     pd.testing.assert_series_equal(neuron["status"], written["status"])
 
 
-def test_until_the_horizon_every_epoch_is_made_and_all_else_is_as_ever() -> None:
+def test_until_the_horizon_only_the_last_epoch_changes() -> None:
     fields: dict[str, Any] = {
         "axes": [pm.linspace("w0", -3, 6, 7), pm.values("lr", [0.15, 3.0, 40.0])],
         "fixed": {"b0": 1.0, "y": 0.2},
     }
-    ever = run(**fields, horizon=300)
+    tenth = run(**fields, horizon=300)
     whole = run(**fields, horizon=300, until="horizon")
     ends = {"final_output", "final_loss", "epochs_run"}
-    for column in set(ever.columns) - ends:
-        pd.testing.assert_series_equal(ever[column], whole[column])
+    for column in set(tenth.columns) - ends:
+        pd.testing.assert_series_equal(tenth[column], whole[column])
     running = whole["status"].isin(["escaped", "censored"])
     assert (whole["epochs_run"][running] == 300).all()
     for row in whole[running].iloc[::5].itertuples():
@@ -250,7 +250,7 @@ def test_until_the_horizon_every_epoch_is_made_and_all_else_is_as_ever() -> None
         assert row.final_loss == pytest.approx(curve["loss"].iloc[-1], rel=1e-12)
 
 
-def test_until_the_horizon_a_run_goes_on_though_rounding_takes_from_it() -> None:
+def test_until_the_horizon_a_run_continues_although_rounding_prolongs_it() -> None:
     class Uneven(pm.Experiment):
         """One of two weights is too large for its updates in float32."""
 
@@ -276,7 +276,7 @@ def test_until_the_horizon_a_run_goes_on_though_rounding_takes_from_it() -> None
 
 def test_a_run_that_left_its_plateau_and_diverged_has_escaped() -> None:
     class Catapult(pm.Experiment):
-        """The rate grows: the loss falls at first, and diverges later."""
+        """The learning rate grows: the loss decreases at first and diverges later."""
 
         coordinates = (pm.Coordinate("p0"),)
 

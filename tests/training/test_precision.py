@@ -1,4 +1,4 @@
-"""What each precision is good for: where it is exact, what it marks, and that nothing breaks it."""
+"""The accuracy of each precision: where it is exact, and which rows it marks."""
 
 import itertools
 
@@ -27,7 +27,7 @@ UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 
 def off_by_more_than_one(frame: pd.DataFrame, exact: pd.DataFrame) -> np.ndarray:
-    """Return the cells with a crossing that is off by two epochs or more, there or not there."""
+    """Return the cells with a crossing that differs by two or more epochs, or is null only once."""
     off = np.zeros(len(frame), bool)
     for name in CROSSINGS:
         here, there = (f[name].to_numpy(float, na_value=np.nan) for f in (frame, exact))
@@ -36,7 +36,7 @@ def off_by_more_than_one(frame: pd.DataFrame, exact: pd.DataFrame) -> np.ndarray
 
 
 def saturated(precision: str, loss: str = "quadratic", **axes) -> pd.DataFrame:
-    """Return a sweep from where a neuron learns at once to where float32 cannot move it."""
+    """Return a sweep from points that learn at once to points that float32 cannot move."""
     sweep = pm.Sweep(
         losses=loss,
         axes=[
@@ -75,14 +75,14 @@ def test_plain_float32_marks_every_cell_that_it_gets_wrong(starts):
     assert not (off & ~stalled & ~frame["uncertain"]).any()
     assert (off & frame["uncertain"]).sum() > 15
     assert stalled.sum() > 50
-    # The mark says something: most of what is right is not marked.
+    # The mark is informative: most correct rows are not marked.
     assert (~frame["uncertain"])[~off].mean() > 0.4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float32_plain"])
 @pytest.mark.parametrize("loss", BOTH)
-def test_float32_keeps_its_promises_up_to_the_longest_horizon_of_the_atlas(loss, precision):
+def test_float32_is_right_or_marked_up_to_the_longest_horizon_of_the_atlas(loss, precision):
     axes = {"w0": pm.linspace("w0", -8, 8, 65), "b0": pm.linspace("b0", -8, 8, 65)}
     exact, frame = (saturated(p, loss, **axes, horizon=100_000) for p in ("float64", precision))
     marked = frame["status"].isin(["stalled", "partially_stalled"])
@@ -103,7 +103,7 @@ def test_only_plain_float32_has_the_column_uncertain():
 
 
 def test_uncertain_follows_from_the_bound_on_rounding():
-    """`N² (|x| ulp(w) + ulp(b)) / 2` against one epoch; parameters from their start on down."""
+    """`N² (|x| ulp(w) + ulp(b)) / 2` against one epoch, for decreasing parameters."""
     sweep = pm.Sweep(
         losses="quadratic",
         axes=[pm.linspace("w0", 0.5, 7.5, 29), pm.values("x", [0.25, 1.0])],
@@ -135,12 +135,12 @@ def test_a_run_past_its_target_has_no_bound_and_is_uncertain():
 
 
 @pytest.mark.parametrize("key", LOSS)
-def test_compensated_float32_meets_every_golden_departure(key):
+def test_compensated_float32_gives_every_golden_departure(key):
     configs, frame = run_golden(key, "float32")
     for row, config in enumerate(configs):
         for drop, column in (("0.1", "plateau_epochs"), ("0.5", "half_epochs")):
-            found = frame[column][row]
-            assert (None if found is pd.NA else found) == config["departure_epoch"][drop], config
+            epoch = frame[column][row]
+            assert (None if epoch is pd.NA else epoch) == config["departure_epoch"][drop], config
         # Beyond z = 87.3 σ(−z) is below the smallest normal number: no gradient, so it stalls.
         z0 = abs(config["w0"] * config["x"] + config["b0"])
         out_of_range = key == "mse" and z0 > 87.3
@@ -163,7 +163,7 @@ def extreme_points() -> dict[str, list[float]]:
 
 
 def assert_sound(frame: pd.DataFrame) -> None:
-    """Assert that no number is nan or infinite except where it says that there is none."""
+    """Assert that numbers are finite, except for the documented missing values."""
     assert np.isfinite(frame[ALWAYS_FINITE].to_numpy()).all()
     for name in ("initial_output", "final_output"):
         assert frame[name].between(0, 1).all()
@@ -198,7 +198,7 @@ def test_extremes_give_no_nan_no_infinity_and_no_false_zero(loss, precision):
 
 
 def assert_no_false_zero(loss: str, frame: pd.DataFrame, dtype: type) -> None:
-    """Assert that a number is zero only if it is below what the format can hold."""
+    """Assert that a number is zero only if it is below the range of the format."""
     tiny = float(np.finfo(dtype).tiny)
     inputs = frame[["w0", "b0", "x", "y"]].to_numpy(dtype).astype(float)
     names = ["initial_output", "initial_gradient", "initial_loss", "loss_floor"]
@@ -255,7 +255,7 @@ VALUES = {"w0": ANY, "b0": ANY, "lr": POSITIVE, "x": ANY, "y": TARGET}
 
 @st.composite
 def any_sweep(draw, precisions=tuple(DTYPE), losses=BOTH, activations=("sigmoid",), **settings_):
-    """Draw settings of a small sweep, valid or not."""
+    """Draw the settings of a small sweep, valid or not."""
     names = list(draw(st.permutations(list(VALUES))))
     count = draw(st.integers(0, 3))
     on_axes, fixed = names[:count], names[count:]
@@ -274,7 +274,7 @@ def any_sweep(draw, precisions=tuple(DTYPE), losses=BOTH, activations=("sigmoid"
 
 @st.composite
 def any_axis(draw, name):
-    """Draw the arguments of an axis of a few values, and what makes it."""
+    """Draw the name and the arguments of a function that builds an axis of a few values."""
     value = VALUES[name]
     few = st.lists(value, min_size=1, max_size=3)
     return draw(
@@ -300,7 +300,7 @@ def valid_or_none(settings_: dict) -> pm.Sweep | None:
 
 
 def assert_survives(settings_: dict) -> None:
-    """Assert that what passes validation runs, and gives a table that keeps its promises."""
+    """Assert that a sweep that passes validation runs, and that its table is consistent."""
     sweep = valid_or_none(settings_)
     if sweep is None:
         return

@@ -1,4 +1,4 @@
-"""Every status, its precedence, and what it makes null, against brute force and the oracle."""
+"""Every status, its precedence and its null columns, against brute force and the oracle."""
 
 import itertools
 import math
@@ -36,8 +36,8 @@ def row_of(loss="quadratic", horizon=1000, tolerance=0.01, **settings):
     ).iloc[0]
 
 
-def saturated_starts(count, seed):
-    """Return starts and rates that float32 holds exactly, many of them deep in saturation."""
+def saturated_points(count, seed):
+    """Return points that float32 represents exactly, many of them deep in saturation."""
     random = np.random.default_rng(seed)
     x = random.choice([0.0, 0.125, 1.0, 1.0, 1.0, -2.0, 16.0], count)
     z0 = random.uniform(1, 24, count)
@@ -49,7 +49,7 @@ def saturated_starts(count, seed):
 
 
 def by_brute_force(curve, point, precision, horizon, floor):
-    """Return status, epochs run and crossings, read off a whole curve by the definitions."""
+    """Return status, epochs run and crossings of a whole curve, by the definitions."""
     dtype = DTYPE[precision]
     w, b = (curve[name].to_numpy(dtype) for name in ("w", "b"))
     excess = curve["loss"].to_numpy() - floor
@@ -75,11 +75,11 @@ def by_brute_force(curve, point, precision, horizon, floor):
 
 @pytest.mark.parametrize("precision", ["float64", "float32_plain"])
 def test_statuses_are_what_a_whole_curve_shows(precision):
-    """Plain arithmetic: the curve is `simulate`'s, the definitions are applied by brute force."""
+    """In plain arithmetic: the definitions, applied to each epoch of a curve of `simulate`."""
     horizon, count, seed, depth = {"float64": (1500, 60, 5, 2), "float32_plain": (1500, 40, 6, 1)}[
         precision
     ]
-    points = saturated_starts(count, seed)
+    points = saturated_points(count, seed)
     points["b0"] *= depth  # float64 saturates later
     axes = [pm.points(**{name: values.tolist() for name, values in points.items()})]
     seen = set()
@@ -98,7 +98,7 @@ def test_statuses_are_what_a_whole_curve_shows(precision):
     assert seen == {"escaped", "censored", "stalled", "partially_stalled"}
 
 
-def test_a_first_update_freezes_just_where_half_a_gap_says_so():
+def test_a_first_update_freezes_exactly_below_half_a_gap():
     """`|lr g x|` against half the distance to the neighbour of w, with the exact gradient."""
     random = np.random.default_rng(7)
     count = 1500
@@ -136,7 +136,7 @@ def half_gap_below(value):
     return float(number - np.nextafter(number, np.float32(-np.inf))) / 2
 
 
-def test_a_part_that_is_frozen_but_does_not_matter_stalls_nobody():
+def test_a_frozen_parameter_without_influence_does_not_stall_a_run():
     """x = 1000 freezes b at once and x = 0 leaves w alone; neither lengthens the plateau."""
     plain = {"precision": "float32_plain", "horizon": 20_000}
     for start in (
@@ -148,7 +148,7 @@ def test_a_part_that_is_frozen_but_does_not_matter_stalls_nobody():
         assert abs(rounded["plateau_epochs"] - exact["plateau_epochs"]) <= 1
 
 
-def test_a_part_that_is_frozen_and_matters_is_told_even_where_squares_underflow():
+def test_a_frozen_parameter_with_influence_is_reported_even_where_squares_underflow():
     """w moves from 0 by updates down to 10⁻²⁵, b is frozen: half of every epoch is lost."""
     for b0 in (20.0, 30.0, 44.0, 50.0, 56.0):
         row = row_of(w0=0.0, b0=b0, precision="float32_plain", horizon=5000)
@@ -156,7 +156,7 @@ def test_a_part_that_is_frozen_and_matters_is_told_even_where_squares_underflow(
         assert row["epochs_run"] <= 2
 
 
-def test_plateaus_that_only_a_frozen_part_lengthens_are_not_told_as_lengths():
+def test_a_plateau_that_a_frozen_parameter_prolongs_is_not_reported_as_a_length():
     """Plain float32 at x = 1: cells where exactly one of w and b freezes."""
     sweep = pm.Sweep(
         losses="quadratic",
@@ -172,8 +172,8 @@ def test_plateaus_that_only_a_frozen_part_lengthens_are_not_told_as_lengths():
 
 
 @pytest.mark.parametrize("precision", DTYPE)
-def test_converged_comes_before_everything_else(precision):
-    """A start that is good enough is converged although it could not move, or has no epochs."""
+def test_converged_precedes_every_other_status(precision):
+    """An initial point within the tolerance is converged even if it cannot move."""
     for settings in (
         {"b0": -30.0, "w0": 0.0},  # frozen
         {"b0": -30.0, "w0": 0.0, "horizon": 1},
@@ -200,7 +200,7 @@ def test_the_tolerance_is_on_the_output_for_every_loss_alike(loss):
 
 @pytest.mark.parametrize("precision", DTYPE)
 @pytest.mark.parametrize("loss", BOTH)
-def test_no_excess_at_the_start_is_converged_whatever_the_tolerance(loss, precision):
+def test_no_initial_excess_is_converged_for_any_tolerance(loss, precision):
     row = row_of(loss, w0=0.0, b0=0.0, y=0.5, tolerance=0, precision=precision)
     assert row["status"] == "converged_at_start"
     assert row["initial_loss"] == row["loss_floor"]
@@ -243,11 +243,11 @@ def test_until_plateau_stops_at_t10_and_nulls_the_rest():
 
 
 def blows_up(z, y):
-    """Return a loss that is 1 at the least, at z = 1, and none at all once z is below zero."""
+    """Return a loss with its minimum of 1 at z = 1, which is not defined for negative z."""
     return z - jnp.log(z) + 0 * y
 
 
-def test_a_status_speaks_of_the_plateau_and_not_of_what_came_later():
+def test_a_status_describes_the_plateau_and_not_later_epochs():
     """From z = 10 with h = 6: T10 and T50 come at epoch 1, nan at epoch 2."""
     row = row_of(blows_up, w0=5.0, b0=5.0, lr=3.0)
     assert row["status"] == row_of(blows_up, w0=5.0, b0=5.0, lr=3.0, horizon=1)["status"]
@@ -257,14 +257,14 @@ def test_a_status_speaks_of_the_plateau_and_not_of_what_came_later():
 
 
 def test_a_loss_that_cannot_fall_by_a_tenth_is_censored():
-    """It is 1.09 at the start, counted from a floor of zero."""
+    """The initial loss is 1.09 above a floor of zero."""
     row = row_of(blows_up, w0=0.75, b0=0.75, lr=0.1, horizon=100)
     assert row["status"] == "censored"
     assert row["epochs_run"] == 100
     assert 1 <= row["final_loss"] < 1 + 1e-9
 
 
-def test_a_start_that_is_not_finite_says_so_at_once():
+def test_an_initial_point_that_is_not_finite_is_reported_at_epoch_0():
     row = row_of(blows_up, w0=-5.0, b0=-5.0, tolerance=0)
     assert row["status"] == "not_finite"
     assert row["epochs_run"] == 0
@@ -279,7 +279,7 @@ def test_parameters_that_overflow_are_not_finite(precision):
 
 
 def test_a_run_that_freezes_after_its_plateau_has_escaped_without_a_t90():
-    """Where w and b come in halves only: T10 and T50 at the first update, frozen at the second."""
+    """Where w and b are multiples of 1/2: T10 and T50 at the first update, frozen at the second."""
     row = row_of(
         "cross_entropy",
         w0=8e6,
@@ -297,7 +297,7 @@ def test_a_run_that_freezes_after_its_plateau_has_escaped_without_a_t90():
 
 
 def path_of(gradients):
-    """Return the path of a run from its gradients, by the definition in words."""
+    """Return the path of a run from its gradients, by the definition."""
     flips, rebounded = 0, False
     for before, now in itertools.pairwise(gradients):
         if before * now < 0:
@@ -320,9 +320,9 @@ def test_paths_are_what_a_whole_curve_shows(loss):
         epochs = int(row["epochs_run"])
         curve = pm.simulate(loss=loss, w0=0, b0=row["b0"], lr=row["lr"], y=row["y"], epochs=epochs)
         expected = path_of(curve["gradient"].tolist())
-        found = None if pd.isna(row["path"]) else row["path"]
-        assert found == expected, row
-        seen.add(found)
+        path = None if pd.isna(row["path"]) else row["path"]
+        assert path == expected, row
+        seen.add(path)
     # The cross-entropy is convex in z: past the target its gradient cannot grow unless it flips.
     assert seen == {None, "overshoot", "oscillating"} | (
         {"rebound"} if loss == "quadratic" else set()
@@ -364,7 +364,7 @@ def test_a_level_is_the_decimal_share_that_is_left():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_sign_that_flips_is_seen_however_small_the_gradients(dtype):
+def test_a_change_of_sign_is_detected_for_gradients_of_any_size(dtype):
     tiny = np.finfo(dtype).tiny
     state = PathState(dtype(tiny), np.int32(0), np.bool_(False))
     now = SimpleNamespace(gradient=dtype(-tiny), direction=dtype(-tiny))

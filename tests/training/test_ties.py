@@ -1,4 +1,4 @@
-"""Crossings that lie on an epoch exactly, and parameters that freeze: rounding decides neither."""
+"""Crossings exactly on an epoch, and parameters that freeze: rounding decides neither."""
 
 from typing import Any
 
@@ -22,18 +22,18 @@ def test_simulation_leap_and_theory_agree_on_ties_in_deep_saturation(x: float) -
         "axes": [pm.values("b0", biases), pm.values("lr", RATES), pm.values("y", [0, 0.25, 1])],
         "fixed": {"w0": 0.0, "x": x},
     }
-    made = pm.run(pm.Sweep(**fields, horizon=20_000), progress=False)
+    simulated = pm.run(pm.Sweep(**fields, horizon=20_000), progress=False)
     leapt = pm.run(pm.Sweep(**fields, method="leap"), progress=False)
-    points = {name: made[name].to_numpy() for name in ("w0", "b0", "lr", "x", "y")}
+    points = {name: simulated[name].to_numpy() for name in ("w0", "b0", "lr", "x", "y")}
     for name, drop in LEVELS.items():
         exact = pm.plateau_epochs(**points, loss="cross_entropy", drop=drop, errors="mask")
-        for frame in (made, leapt):
+        for frame in (simulated, leapt):
             both = ~np.ma.getmaskarray(exact) & frame[name].notna().to_numpy()
             assert both.sum() > 200
             np.testing.assert_array_equal(frame[name][both].to_numpy(np.int64), exact[both].data)
 
 
-def test_the_other_columns_of_a_tie_belong_to_the_epoch_that_is_right() -> None:
+def test_the_other_columns_of_a_tie_belong_to_the_exact_epoch() -> None:
     # The loss is 100 − n/2 + 4e−44: a hair above its level at n = 20.
     fixed = {"w0": 0.0, "b0": 100.0, "lr": 0.5, "x": 0.0}
     sweep = pm.Sweep(losses="cross_entropy", fixed=fixed, horizon=1000)
@@ -43,7 +43,7 @@ def test_the_other_columns_of_a_tie_belong_to_the_epoch_that_is_right() -> None:
     assert pm.evaluate(sweep, {})["plateau_epochs"] == 21
 
 
-def test_parameters_that_freeze_between_two_looks_are_seen() -> None:
+def test_parameters_that_freeze_between_two_observations_are_detected() -> None:
     """Large parts of z that cancel: updates are near half a unit in the last place."""
     random = np.random.default_rng(3)
     count, horizon = 64, 700
@@ -53,7 +53,7 @@ def test_parameters_that_freeze_between_two_looks_are_seen() -> None:
     x = random.choice([0.25, 1.0, 4.0], count)
     starts = {
         "w0": w0,
-        "b0": z0 - w0 * x,  # rounded: what starts is what is stored
+        "b0": z0 - w0 * x,  # rounded: the run starts from the stored number
         "lr": 2.0 ** random.integers(-9, 6, count),
         "x": x,
         "y": random.choice([0.0, 0.0, 0.3], count),
@@ -71,7 +71,9 @@ def test_parameters_that_freeze_between_two_looks_are_seen() -> None:
         status, epoch, crossings = by_brute_force(
             curve, point, "float64", horizon, row["loss_floor"]
         )
-        found = [None if row[name] is pd.NA else row[name] for name in LEVELS]
-        assert (row["status"], row["epochs_run"], found) == (status, epoch, list(crossings)), point
+        measured = [None if row[name] is pd.NA else row[name] for name in LEVELS]
+        assert (row["status"], row["epochs_run"], measured) == (status, epoch, list(crossings)), (
+            point
+        )
         seen.add(status)
     assert {"escaped", "stalled", "partially_stalled"} <= seen
