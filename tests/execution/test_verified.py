@@ -114,6 +114,7 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], int]] = {
     "powers": (lambda x, y: (jnp.power(x, y), x**3, jnp.square(x)), 2),
     "circles": (lambda x: (jnp.sin(x), jnp.cos(x), jnp.tan(x)), 1),
     "hyperbolas": (lambda x: (jnp.tanh(x), jnp.sinh(x), jnp.cosh(x)), 1),
+    "slopes": (lambda x: jax.jvp(jnp.tanh, (x,), (jnp.ones_like(x),))[1], 1),
     "areas": (lambda x: (jnp.arcsinh(x), jnp.arccosh(x), jnp.arctanh(x)), 1),
     "errors": (lambda x: (jax.lax.erf(x), jax.lax.erfc(x), jax.lax.erf_inv(x)), 1),
     "factorials": (lambda x: (jax.lax.lgamma(x), jax.lax.digamma(x)), 1),

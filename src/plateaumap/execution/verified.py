@@ -41,7 +41,7 @@ COMPUTES = _names(
     "random_bits random_seed random_split random_fold_in threefry2x32",
     # arithmetic,
     "add add_any sub mul div neg abs sign max min clamp square integer_pow floor ceil round",
-    "nextafter",
+    "nextafter one_minus_square",
     # sums, products and orders,
     "dot_general conv_general_dilated reduce_sum reduce_prod reduce_max reduce_min reduce_and",
     "reduce_or reduce_xor argmax argmin cumsum cumprod cummax cummin cumlogsumexp sort top_k",

@@ -585,6 +585,7 @@ _ELEMENTS: dict[str, _Element] = {
     "clamp": _clamp,
     "neg": lambda x, dtype, params, out: f"-{x[0]}",
     "square": lambda x, dtype, params, out: f"{x[0]} * {x[0]}",
+    "one_minus_square": lambda x, dtype, params, out: f"(1 + {x[0]}) * (1 - {x[0]})",
     "is_finite": lambda x, dtype, params, out: f"(bool)isfinite({x[0]})",
     "logistic": _logistic,
     "complex": lambda x, dtype, params, out: f"{_ctype(out)}{{{x[0]}, {x[1]}}}",
