@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.sweep.spec import load_spec
+from plateaumap.sweep.files import load_spec
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 

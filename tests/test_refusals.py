@@ -14,7 +14,7 @@ import pytest
 
 import plateaumap as pm
 from plateaumap.execution.backend import Backend
-from plateaumap.experiment.declarations import declaration_faults
+from plateaumap.experiment.check import declaration_faults
 from plateaumap.inputs.errors import PlateaumapError, SpecError
 from plateaumap.table.columns import Column
 

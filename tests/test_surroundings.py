@@ -210,12 +210,12 @@ def home(tmp_path, monkeypatch) -> Path:
 def test_a_url_is_refused_by_every_reader(home):
     for name, call in READERS.items():
         for url in (*URLS, *map(Path, URLS)):
-            with pytest.raises(PlateaumapError, match="is a URL; give a"):
+            with pytest.raises(PlateaumapError, match="is a URL; must be a"):
                 call(url)
         for value in NO_PATHS:
             if value is None and name in ("run", "extend into", "explore"):
                 continue  # the default
-            with pytest.raises(PlateaumapError, match="is no path"):
+            with pytest.raises(PlateaumapError, match="is not a path"):
                 call(value)
     assert os.listdir() == ["rows"]
 

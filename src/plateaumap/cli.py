@@ -203,7 +203,7 @@ def run(
     **options: Any,
 ) -> None:
     """Run a sweep into a folder. The same command resumes an interrupted run."""
-    from plateaumap.sweep.spec import load_spec
+    from plateaumap.sweep.files import load_spec
 
     _run(load_spec(file), **options)
 
@@ -261,8 +261,8 @@ def extend(
 ) -> None:
     """Run a larger sweep that reuses every row of DIR that is still valid in it."""
     from plateaumap.runner.extend import Extension
+    from plateaumap.sweep.files import load_spec
     from plateaumap.sweep.settings import parse_setting
-    from plateaumap.sweep.spec import load_spec
 
     cache_compilations()
     changes = dict(map(parse_setting, settings or []))

@@ -12,7 +12,7 @@ from tests.program import Done, plateaumap, settings_restored
 import plateaumap as pm
 from plateaumap.experiment.protocol import Experiment
 from plateaumap.sweep.axes import Coordinate
-from plateaumap.sweep.spec import load_spec
+from plateaumap.sweep.files import load_spec
 
 SCRIPT = """
 from dataclasses import dataclass

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic_core import PydanticCustomError
 
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.inputs.validation import as_item, show
@@ -89,8 +88,8 @@ class Coordinate:
             return None
         try:
             fits = bool(self.allows(as_item(self.default)))
-        except PydanticCustomError as error:
-            return f"{self.name!r}: default = {error.message()}"
+        except ValueError:
+            return f"{self.name!r}: default = {show(self.default)}: must be a number or a string"
         if fits:
             return None
         return (

@@ -19,7 +19,8 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.inputs.paths import local_path
 from plateaumap.numerics.compiler import prepare_compiler
 from plateaumap.storage.results import open_results
-from plateaumap.sweep.spec import Sweep, load_spec
+from plateaumap.sweep.files import load_spec
+from plateaumap.sweep.spec import Sweep
 
 LOOPBACK = "127.0.0.1"
 USUAL_PORT = 5006

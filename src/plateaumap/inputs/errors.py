@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each with one message that says what to do."""
+"""The errors that a user can cause; each message says what is wrong and what to do."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,9 +7,17 @@ from typing import ClassVar
 
 
 class PlateaumapError(ValueError):
-    """Bad input: the message says what was wrong, its value and what to do.
+    """Bad input. The message names the argument, its value, what is wrong and what to do.
 
     The command line prints the message and exits with `exit_code`.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> try:
+        ...     pm.SingleNeuron(activation="sigmod")
+        ... except pm.PlateaumapError as error:
+        ...     print("did you mean 'sigmoid'?" in str(error))
+        True
     """
 
     exit_code: ClassVar[int] = 2
@@ -17,41 +25,52 @@ class PlateaumapError(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a spec.
+    """One fault of a specification.
 
     Attributes:
-        path: where it stands, such as `axes[0].num` or `fixed.y`; empty for the whole.
-        message: what is wrong, its value and what to do.
+        path: the location of the fault, such as `axes[0].num` or `fixed.y`; empty for the whole.
+        message: what is wrong and what to do.
+        value: the text of the faulty value; empty if the message shows it.
     """
 
     path: str
     message: str
+    value: str = ""
 
     def under(self, prefix: str) -> "Fault":
-        """The same fault seen from outside, its path continued from `prefix`."""
+        """Return the fault with its path continued from `prefix`."""
         joint = "." if self.path and not self.path.startswith("[") else ""
-        return Fault(f"{prefix}{joint}{self.path}", self.message)
+        return Fault(f"{prefix}{joint}{self.path}", self.message, self.value)
 
     def __str__(self) -> str:
-        """One line: path and message."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        """Return path, value and message in one line."""
+        subject = " = ".join(filter(None, (self.path, self.value)))
+        return f"{subject}: {self.message}" if subject else self.message
 
 
 class SpecError(PlateaumapError):
-    """A spec is refused; every fault that was found is told at once.
+    """A specification is refused; the message lists all its faults.
 
     Attributes:
-        faults: all of them, in the order of the spec's fields.
+        faults: the faults in the order of the specification's fields.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> try:
+        ...     pm.linspace("w0", 0, 1, num=0)
+        ... except pm.SpecError as error:
+        ...     print(error.faults[0])
+        num = 0: must be at least 1
     """
 
     def __init__(self, faults: Iterable[Fault], subject: str = "the sweep") -> None:
-        """Collects `faults` of one `subject` (words for the first line of the message)."""
+        """Collect the `faults` of one `subject`, which begins the message."""
         self.faults = tuple(faults)
         self.subject = subject
         super().__init__(self._text())
 
     def __reduce__(self) -> tuple[type["SpecError"], tuple[tuple[Fault, ...], str]]:
-        """Pickles the faults, from which the message follows."""
+        """Pickle the faults, from which the message follows."""
         return type(self), (self.faults, self.subject)
 
     def _text(self) -> str:
@@ -62,7 +81,12 @@ class SpecError(PlateaumapError):
 
 
 def advice(word: object, known: Iterable[str]) -> str:
-    """Ends a message about an unknown `word`: its closest match, if any, and all that is known."""
+    """Return the end of a message about an unknown `word`: its closest match and all known words.
+
+    Example:
+        >>> advice("horizn", ["horizon", "method"])
+        "did you mean 'horizon'? (known: horizon, method)"
+    """
     names = list(known)
     listed = f"known: {', '.join(names)}" if names else "none is known"
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""A user's folders and files: what a path given as an argument stands for."""
+"""Local folders and files, checked."""
 
 from __future__ import annotations
 
@@ -10,26 +10,44 @@ from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.inputs.validation import show
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:/")
-"""The beginning of a URL, of which `Path` leaves one slash; a drive of Windows has one letter."""
+"""The beginning of a URL. `Path` keeps one of its slashes; a drive of Windows has one letter."""
 
 
 def local_path(given: str | os.PathLike[str], what: str = "folder") -> Path:
-    """Return the path of a folder or file that a user gave, `~` standing for the home folder.
+    """Return the path of a local folder or file, with `~` expanded.
 
     Args:
         given: the path.
         what: "folder" or "file", for messages.
 
     Raises:
-        PlateaumapError: it is no path, or the address of another machine.
+        PlateaumapError: the argument is not a path, or it is a URL.
     """
     text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
-        raise PlateaumapError(f"{show(given)} is no path; give a {what} of this machine")
+        raise PlateaumapError(f"{show(given)} is not a path; must be a local {what}")
     if _URL.match(text):
-        raise PlateaumapError(f"{text} is a URL; give a {what} of this machine")
+        raise PlateaumapError(f"{text} is a URL; must be a local {what}")
     path = Path(os.path.expanduser(text))
     if re.match(r"~[^/]", text) and str(path).startswith("~"):
-        raise PlateaumapError(f"{text}: there is no user of this name; give a {what} in full")
-    # What is still named "~" is so literally; nobody further on shall expand it.
+        raise PlateaumapError(f"{text}: unknown user name; write the path of the {what} in full")
+    # A folder that is literally named "~" must not be expanded again.
     return path.absolute() if path.parts and path.parts[0].startswith("~") else path
+
+
+def existing_file(given: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+    """Return the path of a specification file that exists and has one of the `suffixes`.
+
+    Raises:
+        PlateaumapError: the file does not exist, is a folder or has another suffix.
+    """
+    path = local_path(given, "file")
+    if not path.exists():
+        raise PlateaumapError(f"{path} does not exist; must be the path of a specification file")
+    if not path.is_file():
+        raise PlateaumapError(f"{path} is a folder; must be the path of a specification file")
+    if path.suffix.lower() not in suffixes:
+        raise PlateaumapError(
+            f"{path} has the suffix {path.suffix!r}; must end in {' or '.join(suffixes)}"
+        )
+    return path

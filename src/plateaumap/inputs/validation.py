@@ -1,31 +1,41 @@
-"""What counts as a number, a list or a choice in a spec, and how a refusal is worded.
+"""Types of validated input, frozen models, and pydantic's errors as faults.
 
-Nothing is converted that could hide a slip: a bool or a string is not a number, NaN and infinity
-are not values. NumPy's scalars and arrays are taken wherever numbers and lists are.
+Pydantic does not convert what could hide a mistake: a bool or a string is not a number, NaN and
+infinity are not values. NumPy's scalars and arrays are accepted as numbers and lists.
 """
 
 import copy
 import math
 import numbers
+import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import override
 
 from plateaumap.inputs.errors import Fault, PlateaumapError, advice
 
 MAX_COUNT = 2**63 - 1
-"""Counts are int64 in every table."""
+"""The largest count: counts are int64 in every table."""
 
 MAX_VALUES = 10_000_000
-"""The values of an axis are stored in its spec, so one axis must stay small; axes multiply."""
+"""The largest number of values on one axis, since a specification stores them."""
 
-_TOLD_VALUES = 5
-"""So many bad values of one list are told one by one."""
+_MAX_FAULTS = 5
+"""The number of faulty items of one list that are reported one by one."""
 
 
 class FrozenDict(dict[str, Any]):
@@ -46,55 +56,49 @@ class FrozenDict(dict[str, Any]):
 
 
 class FrozenModel(BaseModel):
-    """Data that is validated whenever it is made, also as a copy, and cannot be changed then."""
+    """Data that cannot be changed and is validated whenever it is built, also as a copy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     remedy: ClassVar[str] = "make a changed copy by model_copy(update={...})"
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = type(self).__name__
-        raise PlateaumapError(
-            f"{name} = {show(value)}: a {kind} is frozen and cannot be changed; {self.remedy}"
-        )
+        self._refuse(f"{name} = {show(value)}")
 
     @override
     def __delattr__(self, name: str) -> None:
+        self._refuse(f"del {name}")
+
+    def _refuse(self, change: str) -> NoReturn:
         kind = type(self).__name__
-        raise PlateaumapError(
-            f"del {name}: a {kind} is frozen and cannot be changed; {self.remedy}"
-        )
+        raise PlateaumapError(f"{change}: a {kind} is frozen and cannot be changed; {self.remedy}")
 
     @classmethod
-    def made(cls, **fields: Any) -> Self:
-        """An object of these fields, validated."""
+    def build(cls, **fields: Any) -> Self:
+        """Return a validated object with these fields."""
         return cls(**fields)
-
-    def given(self) -> dict[str, Any]:
-        """The arguments that make this object."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
 
     @override
     def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
-        """The arguments that make this object, as pairs."""
-        return iter(self.given().items())
+        """Iterate over names and values of the fields."""
+        return ((name, getattr(self, name)) for name in type(self).model_fields)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, validated like any other object, with some fields changed."""
-        fields = copy.deepcopy(self.given()) if deep else self.given()
-        return self.made(**{**fields, **(update or {})})
+        """Return a validated copy with some fields changed."""
+        fields = copy.deepcopy(dict(self)) if deep else dict(self)
+        return self.build(**{**fields, **(update or {})})
 
     @override
     def copy(self, **options: Any) -> Self:
-        """The same as `model_copy`, pydantic's older name for it."""
+        """Return `model_copy(**options)`; this is pydantic's older name for it."""
         return self.model_copy(**options)
 
     @classmethod
     @override
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """The same as the constructor: nothing is made without being validated."""
-        return cls.made(**values)
+        """Return a validated object, as the constructor does."""
+        return cls.build(**values)
 
     @override
     def __copy__(self) -> Self:
@@ -102,244 +106,229 @@ class FrozenModel(BaseModel):
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self.made(**copy.deepcopy(self.given(), memo))
+        return self.build(**copy.deepcopy(dict(self), memo))
 
     @override
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
-        return _made_anew, (type(self), self.given())
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[type[Self], dict[str, Any]]]:
+        return _build, (type(self), dict(self))
 
 
-def _made_anew(model: type[FrozenModel], given: Mapping[str, Any]) -> Any:
-    return model.made(**given)
+def _build(model: type[FrozenModel], fields: Mapping[str, Any]) -> FrozenModel:
+    return model.build(**fields)
 
 
 def show(value: object) -> str:
-    """A short `repr` for messages."""
+    """Return a short `repr` of a value for messages."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     return short.repr(value)
 
 
-def refusal(message: str) -> PydanticCustomError:
-    """The exception by which a validator refuses a value."""
-    return PydanticCustomError("plateaumap", "{message}", {"message": message})
-
-
 def refusals(faults: Iterable[tuple[tuple[str | int, ...], str]], value: object) -> ValidationError:
-    """Several refusals within one `value`, each at its own place."""
-    details = [InitErrorDetails(type=refusal(text), loc=loc, input=value) for loc, text in faults]
-    return ValidationError.from_exception_data("plateaumap", details)
+    """Return one exception for several faults of a `value`, given as locations and messages."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(_OWN, "{message}", {"message": message}),
+            loc=location,
+            input=value,
+        )
+        for location, message in faults
+    ]
+    return ValidationError.from_exception_data(_OWN, details)
 
 
-def as_real(value: Any) -> float:
-    """A finite real number as float; -0.0 becomes 0.0."""
-    number = _unwrapped(value)
-    if isinstance(number, str):
-        raise refusal(f"{show(number)} is text, not a number; write the number without quotes")
+_OWN = "plateaumap"
+"""The type of the errors of `refusals`."""
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy, JAX or the module `numbers` as one of Python."""
+    _require_unmasked(value)
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
-        raise refusal(f"{show(number)} is not a number; give a finite number")
+        return number
+    return int(number) if isinstance(number, numbers.Integral) else float(number)
+
+
+def _real(value: Any) -> Any:
+    number = _plain(value)
     try:
-        real = float(number)
+        return float(number) if type(number) is int else number
     except OverflowError:
-        real = math.inf
-    if not math.isfinite(real):
-        raise refusal(f"{show(number)} is not finite; give a finite number")
-    return real + 0.0
+        return math.inf
 
 
-def as_reals(value: Any) -> tuple[float, ...]:
-    """A non-empty list (or one-dimensional array) of finite real numbers."""
-    items = _items(value)
-    if not items:
-        raise refusal("the list of values is empty; give at least one number")
-    if len(items) > MAX_VALUES:
-        raise refusal(f"{len(items):,} values are too many for one axis; at most {MAX_VALUES:,}")
-    if {float, int}.issuperset(map(type, items)):
-        try:
-            array = np.array(items, dtype=np.float64) + 0.0
-        except OverflowError:
-            array = np.array([math.inf])
-        if np.isfinite(array).all():
-            return tuple(array.tolist())
-    return _reals_one_by_one(items)
+def _whole(value: Any) -> Any:
+    number = _plain(value)
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _require_unmasked(value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            f"{' '.join(show(value).split())} is a masked array, and a masked value is not a "
+            "number; pass the numbers themselves, such as array.compressed()"
+        )
+
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+"""A string that is not empty."""
+
+Real = Annotated[
+    float,
+    Field(strict=True, allow_inf_nan=False),
+    BeforeValidator(_real),
+    AfterValidator(lambda real: real + 0.0),
+]
+"""A finite number; -0.0 becomes 0.0."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), BeforeValidator(_whole)]
+"""A whole number from 1 to 2⁶³ − 1; 1e5 is one."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT), BeforeValidator(_whole)]
+"""A whole number from 0 to 2⁶³ − 1."""
+
+_REAL: TypeAdapter[float] = TypeAdapter(Real)
+_REALS: TypeAdapter[tuple[float, ...]] = TypeAdapter(tuple[Real, ...])
 
 
 def as_item(value: Any) -> float | str:
-    """A finite real number, or a string that is not empty: the name of a choice."""
-    item = _unwrapped(value)
-    return item if isinstance(item, str) and item else as_real(item)
+    """Return a finite number as float, or a string that is not empty as it is.
+
+    Raises:
+        ValueError: the value is neither.
+    """
+    item = _plain(value)
+    return item if isinstance(item, str) and item else _REAL.validate_python(item)
 
 
-def as_items(value: Any) -> tuple[float, ...] | tuple[str, ...]:
-    """A non-empty list (or one-dimensional array) of finite real numbers, or of strings."""
-    items = _items(value)
-    if items and len(items) <= MAX_VALUES and all(isinstance(item, str) and item for item in items):
+def _as_items(value: Any) -> tuple[float, ...] | tuple[str, ...]:
+    _require_unmasked(value)
+    values = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
+        raise ValueError(
+            f"{show(value)} is not a list; must be a list of numbers, such as [1.0, 2.0]"
+        )
+    items = list(values)
+    if not items:
+        raise ValueError("the list of values is empty; must have at least one number")
+    if len(items) > MAX_VALUES:
+        raise ValueError(f"{len(items):,} values are too many for one axis; at most {MAX_VALUES:,}")
+    if all(isinstance(item, str) and item for item in items):
         return tuple(items)
-    return as_reals(items)
+    if {float, int}.issuperset(map(type, items)):
+        # The same as below, and much faster.
+        array = np.array(list(map(_real, items)), dtype=np.float64) + 0.0
+        if np.isfinite(array).all():
+            return tuple(array.tolist())
+    return _REALS.validate_python(items)
 
 
-def as_count(value: Any, minimum: int = 1) -> int:
-    """A whole number from `minimum` to 2⁶³ − 1; 1e5 is one, 2.5, True and "7" are not."""
-    number = _unwrapped(value)
-    if isinstance(number, str):
-        raise refusal(f"{show(number)} is text; write the whole number without quotes")
-    whole = isinstance(number, numbers.Integral) or (
-        isinstance(number, float) and number.is_integer()
-    )
-    if isinstance(number, bool) or not whole:
-        raise refusal(f"{show(number)} is not a whole number; give one of at least {minimum}")
-    count = int(number)
-    if count < minimum:
-        raise refusal(f"{count} is too small; give a whole number of at least {minimum}")
-    if count > MAX_COUNT:
-        raise refusal(f"{show(count)} is too large; give at most {MAX_COUNT} (int64)")
-    return count
+def _as_reals(value: Any) -> tuple[float, ...]:
+    items = _as_items(value)
+    return _REALS.validate_python(items) if isinstance(items[0], str) else items
 
 
-def as_seed(value: Any) -> int:
-    """A whole number of at least 0."""
-    return as_count(value, minimum=0)
-
-
-def as_mapping(value: Any) -> dict[str, Any]:
-    """A mapping whose keys are strings."""
-    if not isinstance(value, Mapping):
-        raise refusal(f"{show(value)} is no table of names and values; write {{NAME: value, ...}}")
-    for key in value:
-        if not isinstance(key, str):
-            raise refusal(f"the key {show(key)} is not a name; use strings as keys")
-    return dict(value)
-
-
-def as_list(what: str) -> Callable[[Any], list[Any]]:
-    """A validator for a list of `what`, anything but one item or a string."""
-
-    def validate(value: Any) -> list[Any]:
-        if isinstance(value, (str, bytes, Mapping, BaseModel)) or not isinstance(value, Iterable):
-            raise refusal(f"{show(value)} is not a list; give a list of {what}")
-        return list(value)
-
-    return validate
-
-
-def one_of(*options: str) -> BeforeValidator:
-    """A validator for a word out of `options`."""
-
-    def validate(value: Any) -> str:
-        if not isinstance(value, str) or value not in options:
-            raise refusal(f"{show(value)} is unknown; {advice(value, options)}")
-        return value
-
-    return BeforeValidator(validate)
-
-
-Real = Annotated[float, BeforeValidator(as_real)]
-Reals = Annotated[tuple[float, ...], BeforeValidator(as_reals)]
 Item = Annotated[float | str, BeforeValidator(as_item)]
-Items = Annotated[tuple[float, ...] | tuple[str, ...], BeforeValidator(as_items)]
-Count = Annotated[int, BeforeValidator(as_count)]
-Seed = Annotated[int, BeforeValidator(as_seed)]
+"""A finite number, or a string: the value of a coordinate."""
+
+Items = Annotated[tuple[float, ...] | tuple[str, ...], BeforeValidator(_as_items)]
+"""A list of finite numbers, or of strings, that is not empty; also a one-dimensional array."""
+
+Reals = Annotated[tuple[float, ...], BeforeValidator(_as_reals)]
+"""A list of finite numbers that is not empty."""
 
 
 def faults_of(
     error: ValidationError,
-    known_keys: Callable[[Sequence[str | int]], Iterable[str]],
-    tags: Iterable[str] = (),
+    model: type[BaseModel] | None = None,
+    tagged: Mapping[str, type[BaseModel]] | None = None,
 ) -> list[Fault]:
-    """Pydantic's errors in this package's words.
+    """Return pydantic's errors as faults.
 
     Args:
-        error: what pydantic raised.
-        known_keys: the keys that are known where an unknown one stands (given its location).
-        tags: the kinds of a discriminated union, which pydantic puts into its locations.
-
-    Returns:
-        One fault per error.
+        error: the exception raised by pydantic.
+        model: the model that was validated.
+        tagged: the members of a discriminated union by their tags, which pydantic puts into the
+            locations of errors.
     """
-    union = frozenset(tags)
+    union = tagged or {}
+    faults: list[Fault] = []
+    more: Counter[str] = Counter()
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "default_factory_not_called":
+            continue  # the field on which the default depends is at fault
+        *parents, last = _untagged(detail["loc"], union) or [""]
+        siblings = path_of(parents)
+        if isinstance(last, int):
+            more[siblings] += 1
+            if more[siblings] > _MAX_FAULTS:
+                continue
+        faults.append(_fault(detail, union, model))
     return [
-        Fault(
-            path_of(_untagged(detail["loc"], union)),
-            _words(
-                detail["type"], detail["msg"], detail["loc"], detail.get("input"), known_keys, union
-            ),
-        )
-        for detail in error.errors(include_url=False)
+        *faults,
+        *(
+            Fault(path, f"{count - _MAX_FAULTS} more of these values are not valid")
+            for path, count in more.items()
+            if count > _MAX_FAULTS
+        ),
     ]
 
 
+def _fault(
+    detail: Any, union: Mapping[str, type[BaseModel]], model: type[BaseModel] | None
+) -> Fault:
+    kind, location, value = detail["type"], detail["loc"], detail.get("input")
+    path = path_of(_untagged(location, union))
+    if kind in (_OWN, "value_error"):
+        return Fault(path, detail["msg"].removeprefix("Value error, "))
+    if kind == "missing":
+        return Fault(path, "is missing; it must be given")
+    if kind == "extra_forbidden":
+        owner = next((union[part] for part in reversed(location[:-1]) if part in union), model)
+        known = advice(location[-1], owner.model_fields if owner else ())
+        return Fault(path, f"unknown key; {known}", show(value))
+    if kind == "union_tag_invalid":
+        tag = detail["ctx"]["tag"]
+        return Fault(path, f"{tag!r} is not a kind of axis; {advice(tag, sorted(union))}")
+    if location and location[-1] == "[key]":
+        path, message = path_of(location[:-2]), f"the key {show(value)} is not a name"
+        return Fault(path, f"{message}; use strings as keys, such as 'w0'")
+    if kind == "literal_error":
+        options = re.findall("'([^']*)'", detail["ctx"]["expected"])
+        return Fault(path, f"unknown; {advice(value, options)}", show(value))
+    message = _MESSAGES.get(kind, detail["msg"]).format(**detail.get("ctx", {}))
+    text = isinstance(value, str) and kind in ("float_type", "int_type")
+    return Fault(path, message + ", written without quotes" * text, show(value))
+
+
+_MESSAGES = {
+    "union_tag_not_found": "an axis must have a kind: add one, such as kind = 'linspace'",
+    "model_attributes_type": "not an axis; write one as linspace(...) or {{kind = ..., ...}}",
+    "float_type": "must be a finite number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le:,}",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table of names and values, such as {{NAME: value}}",
+}
+"""Messages by pydantic's types of errors."""
+
+
 def path_of(location: Sequence[str | int]) -> str:
-    """A location as one writes it: `("axes", 0, "num")` is `axes[0].num`."""
+    """Return a location as users write it: `("axes", 0, "num")` is `axes[0].num`."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).removeprefix(".")
 
 
-def _words(
-    kind: str,
-    message: str,
-    location: Sequence[str | int],
-    value: object,
-    known_keys: Callable[[Sequence[str | int]], Iterable[str]],
-    tags: frozenset[str],
-) -> str:
-    if kind == "plateaumap":
-        return message
-    if kind == "missing":
-        return "is missing; it must be given"
-    if kind == "extra_forbidden":
-        return (
-            f"unknown key (its value: {show(value)}); {advice(location[-1], known_keys(location))}"
-        )
-    if kind == "union_tag_not_found":
-        return f"{show(value)} has no kind; add one: {', '.join(sorted(tags))}"
-    if kind == "union_tag_invalid":
-        tag = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", value)
-        return f"{show(tag)} is no kind of axis; {advice(tag, sorted(tags))}"
-    if kind == "model_attributes_type":
-        return f"{show(value)} is no axis; write one as linspace(...) or {{kind = ..., ...}}"
-    return f"{message} (not {show(value)})"
-
-
-def _untagged(location: Sequence[str | int], tags: frozenset[str]) -> list[str | int]:
+def _untagged(location: Sequence[str | int], tags: Container[Any]) -> list[str | int]:
     return [
         part
         for index, part in enumerate(location)
         if not (index and part in tags and isinstance(location[index - 1], int))
     ]
-
-
-def _unwrapped(value: Any) -> Any:
-    _require_unmasked(value)
-    return value.item() if getattr(value, "ndim", None) == 0 else value
-
-
-def _require_unmasked(value: Any) -> None:
-    if isinstance(value, np.ma.MaskedArray):
-        raise refusal(
-            f"{' '.join(show(value).split())} is a masked array, and a masked value is no number; "
-            "give the numbers themselves, such as array.compressed()"
-        )
-
-
-def _items(value: Any) -> list[Any]:
-    _require_unmasked(value)
-    items = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(items, (str, bytes, Mapping, Set)) or not isinstance(items, Iterable):
-        raise refusal(f"{show(value)} is not a list; give a list of numbers, such as [1.0, 2.0]")
-    return list(items)
-
-
-def _reals_one_by_one(items: list[Any]) -> tuple[float, ...]:
-    reals: list[float] = []
-    faults: list[tuple[tuple[str | int, ...], str]] = []
-    for index, item in enumerate(items):
-        try:
-            reals.append(as_real(item))
-        except PydanticCustomError as error:
-            faults.append(((index,), error.message()))
-    if faults:
-        told, rest = faults[:_TOLD_VALUES], len(faults) - _TOLD_VALUES
-        if rest > 0:
-            told.append(((), f"{rest} more of these values are no finite numbers"))
-        raise refusals(told, items)
-    return tuple(reals)
