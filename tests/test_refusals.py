@@ -115,7 +115,7 @@ def test_what_is_no_measure_is_refused_at_its_place(measure):
     [
         ((final("one"),), "are missing"),
         ((), "are missing"),
-        ([], "no tuple"),
+        ([], "not a tuple"),
         (lambda self: (), "is a method"),
         (property(lambda self: 1 // 0), "ZeroDivisionError"),
     ],
@@ -130,10 +130,10 @@ def test_measures_are_a_tuple_that_holds_the_standard_ones(measures, told):
     ("coordinates", "told"),
     [
         ((), "no coordinate"),
-        ([pm.Coordinate("w0")], "no tuple"),
-        (None, "no tuple"),
+        ([pm.Coordinate("w0")], "not a tuple"),
+        (None, "not a tuple"),
         (lambda self: (), "is a method"),
-        (("w0",), "no Coordinate"),
+        (("w0",), "not a Coordinate"),
         (property(lambda self: 1 // 0), "ZeroDivisionError"),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_changed_copy_is_the_sweep_that_was_written_so(change):
         sweep.model_copy(update=change),
         sweep.copy(update=change),
         sweep.with_settings(change),
-        pm.Sweep.model_construct(**sweep.given() | change),
+        pm.Sweep.model_construct(**dict(sweep) | change),
     ]
     for changed in copies:
         assert changed == expected
@@ -270,7 +270,7 @@ def test_a_copy_that_is_no_sweep_is_refused(change):
     for made in (
         lambda: small().model_copy(update=change),
         lambda: small().copy(update=change),
-        lambda: pm.Sweep.model_construct(**small().given() | change),
+        lambda: pm.Sweep.model_construct(**dict(small()) | change),
         lambda: pm.Sweep.model_validate(small().to_dict() | change),
     ):
         with pytest.raises(ValueError, match=next(iter(change))):

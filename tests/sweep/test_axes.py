@@ -203,7 +203,7 @@ REFUSED = [
     (lambda: pm.linspace(3, 0, 1, 3), "name", "= 3", "must be a string"),
     (lambda: pm.geomspace("lr", 0, 1, 3), "start", "0.0", "contains 0"),
     (lambda: pm.geomspace("lr", -1, 0, 3), "stop", "0.0", "contains 0"),
-    (lambda: pm.geomspace("lr", -1, 2, 3), "stop", "-1.0 to 2.0", "one sign"),
+    (lambda: pm.geomspace("lr", -1, 2, 3), "stop", "-1.0 to 2.0", "the same sign"),
     (lambda: pm.geomspace("lr", 3, 2, 3), "stop", "start = 3.0", "start < stop"),
     (lambda: pm.values("lr", []), "values", "empty", "at least one"),
     (lambda: pm.values("lr", 3), "values", "3 is not a list", "must be a list"),

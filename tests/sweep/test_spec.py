@@ -314,7 +314,7 @@ FAULTS = [
         {"axes": [{"kind": "geomspace", "name": "w0", "start": -1, "stop": 1, "num": 3}]},
         "axes[0].stop",
         "-1.0 to 1.0",
-        "one sign",
+        "the same sign",
     ),
     (
         {"axes": [{"kind": "normal", "name": "w0", "mean": 0, "sd": 0, "num": 3, "seed": 0}]},
@@ -458,8 +458,8 @@ def test_faults_of_all_fields_are_told_together_in_the_order_of_the_fields():
         "experiment",
         "losses[1]",
         "losses[0]",
-        "axes[0].num",
         "axes[0].stop",
+        "axes[0].num",
         "axes[0]",
         "axes[1].values[0]",
         "fixed.z",

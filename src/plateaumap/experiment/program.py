@@ -21,7 +21,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
 from jax.interpreters import partial_eval
 
-from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError, first_line
 from plateaumap.numerics.compiler import double_precision
 
 PyTree = Any
@@ -125,9 +125,7 @@ def named_errors(name: str) -> Iterator[None]:
     except PlateaumapError:
         raise
     except Exception as error:
-        lines = [*str(error).strip().splitlines(), ""]
-        kind = type(error).__name__
-        raise PlateaumapError(f"tracing {name} raised {kind}: {lines[0]}") from error
+        raise PlateaumapError(f"tracing {name} raised {first_line(error)}") from error
 
 
 _UNCOVERED = ("callback", "debug_print", "ffi_call", "custom_call", "infeed", "outfeed")

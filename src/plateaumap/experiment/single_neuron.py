@@ -14,7 +14,7 @@ from jax import Array
 
 from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.experiment.protocol import Experiment, LossLike, Point, PyTree
-from plateaumap.inputs.errors import PlateaumapError
+from plateaumap.inputs.errors import PlateaumapError, first_line
 from plateaumap.neuron import activations, losses
 from plateaumap.neuron.formulas import Parameters, pre_activation
 from plateaumap.neuron.losses import Loss
@@ -190,8 +190,7 @@ def _why_not_differentiable(function: Callable) -> str | None:
             with jax.enable_x64(bits):
                 value, _ = jax.eval_shape(jax.value_and_grad(loss.value), number, number)
         except Exception as error:  # whatever a user's function raises
-            lines = [*str(error).strip().splitlines(), ""]
-            return f"calling it as loss(z, y) raised {type(error).__name__}: {lines[0]}"
+            return f"calling it as loss(z, y) raised {first_line(error)}"
         if value.dtype != dtype:
             return (
                 f"of a z of {number.dtype} it returned {value.dtype}; compute in the precision of z"

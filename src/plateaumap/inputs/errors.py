@@ -91,3 +91,14 @@ def advice(word: object, known: Iterable[str]) -> str:
     listed = f"known: {', '.join(names)}" if names else "none is known"
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}? ({listed})" if close else listed
+
+
+def first_line(error: Exception) -> str:
+    """Return the type of an exception and the first line of its message.
+
+    Example:
+        >>> first_line(ValueError("a\nb"))
+        'ValueError: a'
+    """
+    lines = [*str(error).strip().splitlines(), ""]
+    return f"{type(error).__name__}: {lines[0]}"

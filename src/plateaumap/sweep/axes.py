@@ -7,7 +7,6 @@ a range of points from their row numbers, so that 10⁹ points need as little me
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -72,12 +71,12 @@ class AxisModel(FrozenModel):
     @property
     def names(self) -> tuple[str, ...]:
         """Return the coordinates on this axis."""
-        return tuple(self.columns)
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
         """Return the number of positions."""
-        return len(next(iter(self.columns.values())))
+        raise NotImplementedError
 
     def location(self, name: str, index: int | None = None) -> Location:
         """Return where this axis names a coordinate, or lists its value at `index`."""
@@ -101,7 +100,17 @@ class _OneName(AxisModel):
     name: Text
     values: Items | None = None
 
-    @cached_property
+    @property
+    @override
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    @override
+    def size(self) -> int:
+        return len(self.values or ())
+
+    @property
     @override
     def columns(self) -> dict[str, Column]:
         assert self.values is not None  # required, or filled in by a validator
@@ -276,7 +285,17 @@ class Points(AxisModel):
         _require_equal([(name, len(column)) for name, column in values.items()], "coordinate")
         return FrozenDict(values)
 
-    @cached_property
+    @property
+    @override
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    @property
+    @override
+    def size(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    @property
     @override
     def columns(self) -> dict[str, Column]:
         return {name: _column(values) for name, values in self.values.items()}
@@ -318,6 +337,11 @@ class Zip(AxisModel):
     @override
     def names(self) -> tuple[str, ...]:
         return tuple(name for axis in self.axes for name in axis.names)
+
+    @property
+    @override
+    def size(self) -> int:
+        return self.axes[0].size
 
     @property
     @override
