@@ -26,9 +26,9 @@ HORIZON = 100_000
 
 WAYS = {
     "local, 1 thread": {"threads": 1},
-    "dask, 1 worker": {"name": "dask", "workers": 1},
+    "dask, 1 worker": {"backend": "dask", "workers": 1},
     "local, 2 threads": {"threads": 2},
-    "dask, 2 workers": {"name": "dask", "workers": 2},
+    "dask, 2 workers": {"backend": "dask", "workers": 2},
 }
 
 
@@ -37,8 +37,7 @@ def work(options: dict, out: str, num: int) -> None:
     import jax
 
     import plateaumap as pm
-    from plateaumap.execution.backend import Backend
-    from plateaumap.runner import run as runner
+    from plateaumap.execution.backend import select_backend
 
     jax.config.update("jax_compilation_cache_dir", os.environ["CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -52,15 +51,16 @@ def work(options: dict, out: str, num: int) -> None:
         horizon=HORIZON,
     )
     begun: list[float] = []
-    evaluated = runner._evaluated
+    backend = select_backend(**options)
+    evaluate = backend.evaluate
 
     def timed(*arguments):
         begun.append(time.perf_counter())
-        return evaluated(*arguments)
+        return evaluate(*arguments)
 
-    runner._evaluated = timed
+    backend.evaluate = timed
     started = time.perf_counter()
-    pm.run(sweep, out=out, backend=Backend(**options), progress=False)
+    pm.run(sweep, out=out, backend=backend, progress=False)
     ended = time.perf_counter()
     print(json.dumps({"run": ended - started, "rows": sweep.rows, "evaluation": ended - begun[0]}))
 

@@ -32,9 +32,9 @@ from benchmarks.engine.programs import jax_while_loop, submitted
 
 import plateaumap as pm
 from plateaumap.execution.cuda.device import gpu
-from plateaumap.execution.local import UNROLL, LocalExecutor
+from plateaumap.execution.simulator import UNROLL, Simulator
 from plateaumap.experiment.evaluation import Limits
-from plateaumap.runner.rows import Rows
+from plateaumap.runner.sweep_table import SweepTable
 
 INTEGERS = ("plateau_epochs", "half_epochs", "tenth_epochs", "steepest_epoch", "epochs_run")
 CODES = ("status", "path", "shape")
@@ -108,7 +108,7 @@ def told(answers: Answers) -> Answers:
 
 def on_this_device(arguments: argparse.Namespace, folder: Path) -> None:
     """Do every job here, and leave times and answers in a folder."""
-    executor, on_cores = LocalExecutor(), jax.default_backend() == "cpu"
+    simulator, on_cores = Simulator(), jax.default_backend() == "cpu"
     kernels = clocked_kernels()
     for number, job in enumerate(jobs(arguments.quick, arguments.largest)):
         if on_cores and job.sweep.size > 2**20:
@@ -116,7 +116,7 @@ def on_this_device(arguments: argparse.Namespace, folder: Path) -> None:
         # What is large has been compiled for a small job before: once is enough.
         again = job.sweep.size < 2**20 or (job.sweep.size == 2**20 and not on_cores)
         rounds = arguments.rounds if again else 0
-        answers, seconds = timed(submitted(job.sweep, executor), rounds)
+        answers, seconds = timed(submitted(job.sweep, simulator), rounds)
         if job.sweep.size <= 2**20:
             np.savez(folder / f"{number}.npz", **told(answers))
         seconds["kernel"] = kernels[-1] if kernels else float("nan")
@@ -171,8 +171,8 @@ def golden_departures() -> tuple[int, int]:
 
 def stages(job: Job) -> Iterator[str]:
     """Yield rows with what the time of a job is spent on."""
-    executor, rows = LocalExecutor(), Rows(job.sweep)
-    evaluation = rows.tasks[0].evaluation
+    simulator, evaluator = Simulator(), SweepTable(job.sweep).evaluators[0]
+    evaluation = evaluator.evaluation
     limits = Limits(np.asarray(job.horizon, evaluation.counter), np.asarray(0.0, evaluation.dtype))
     points = job.sweep.grid.coordinates_at(np.arange(job.sweep.size))
 
@@ -187,13 +187,13 @@ def stages(job: Job) -> Iterator[str]:
         "coordinates of the grid": lambda: job.sweep.grid.coordinates_at(np.arange(job.sweep.size)),
         "theory's prediction of one length": predicted,
         "to order by it": lambda: np.argsort(-np.nan_to_num(length), kind="stable"),
-        "to order and simulate, copies included": lambda: executor.simulate(
+        "to order and simulate, copies included": lambda: simulator.simulate(
             evaluation, points, limits, length
         )(),
-        "to simulate in the order of the grid": lambda: executor.simulate(
+        "to simulate in the order of the grid": lambda: simulator.simulate(
             evaluation, points, limits
         )(),
-        "all, from points to columns": submitted(job.sweep, executor),
+        "all, from points to columns": submitted(job.sweep, simulator),
         "`pm.run`, to a DataFrame": lambda: pm.run(job.sweep),
     }
     for name, part in parts.items():
@@ -202,13 +202,13 @@ def stages(job: Job) -> Iterator[str]:
 
 def same_bits(job: Job) -> bool:
     """Return whether runs have the same bits in the order of the grid and in another one."""
-    executor, rows = LocalExecutor(), Rows(job.sweep)
-    evaluation = rows.tasks[0].evaluation
+    simulator, evaluator = Simulator(), SweepTable(job.sweep).evaluators[0]
+    evaluation = evaluator.evaluation
     limits = Limits(np.asarray(job.horizon, evaluation.counter), np.asarray(0.0, evaluation.dtype))
     points = job.sweep.grid.coordinates_at(np.arange(job.sweep.size))
-    one = executor.simulate(evaluation, points, limits)()
+    one = simulator.simulate(evaluation, points, limits)
     length = np.random.default_rng(0).uniform(size=job.sweep.size)
-    other = executor.simulate(evaluation, points, limits, length)()
+    other = simulator.simulate(evaluation, points, limits, length)
     return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
 
 
@@ -216,8 +216,8 @@ def by_xla(rounds: int) -> Iterator[str]:
     """Yield rows of the same runs as XLA compiles them for this device."""
     job = five_decades("quadratic", "float64", "T10", quick=False)
     programs = {
-        "one thread a run": submitted(job.sweep, LocalExecutor()),
-        "rounds, compiled by XLA": submitted(job.sweep, LocalExecutor(unroll=UNROLL)),
+        "one thread a run": submitted(job.sweep, Simulator()),
+        "rounds, compiled by XLA": submitted(job.sweep, Simulator(unroll=UNROLL)),
         "`vmap(while_loop)`, T10 only": jax_while_loop(job, 1),
     }
     useful = 0

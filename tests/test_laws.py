@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.execution.local import LocalExecutor
-from plateaumap.runner.rows import Rows
+from plateaumap.execution.local import LocalBackend
 from tests import reference
 from tests.marks import slow
 
@@ -131,19 +130,10 @@ def test_rows_do_not_depend_on_the_size_of_blocks_their_order_or_the_threads(los
         fixed={"lr": 0.3, "x": 1.1, "y": 0.0},
         horizon=2000,
     )
-    rows = Rows(sweep)
     expected = pm.run(sweep, threads=1)
     for lanes, threads in ((64, 1), (64, 2), (128, 2), (192, 1), (4096, 2)):
-        with LocalExecutor(threads, lanes) as executor:
-            arrays = rows.submit(executor, 0, 0, sweep.size)()
-        for column in rows.columns:
-            found = np.ma.filled(arrays[column.name], -1)
-            wanted = expected[column.name]
-            if column.dtype == "category":
-                wanted = wanted.cat.codes
-            elif column.dtype == "Int64":
-                wanted = wanted.fillna(-1)
-            np.testing.assert_array_equal(found, wanted.to_numpy(found.dtype))
+        frame = pm.run(sweep, backend=LocalBackend(threads, lanes))
+        pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 
 
 def test_any_slice_of_a_huge_sweep_can_be_evaluated_alone() -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import plateaumap as pm
-from plateaumap.runner.rows import Rows
+from plateaumap.runner.sweep_table import SweepTable
 from plateaumap.training.measures import STATUSES
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -15,7 +15,7 @@ def test_every_column_of_the_table_is_explained_and_no_other() -> None:
     cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     sweep = pm.Sweep(axes=[pm.values("w0", [1])], fixed={"b0": 1, "lr": 1})
-    columns = {column.name for column in Rows(sweep).columns}
+    columns = {column.name for column in SweepTable(sweep).columns}
     assert explained == (columns - {"w0_index"}) | {"<name>_index"}
     for status in STATUSES:
         assert f"`{status}`" in section

@@ -20,8 +20,9 @@ from benchmarks.engine import compiled
 from benchmarks.engine.jobs import Job
 
 import plateaumap as pm
-from plateaumap.execution.local import LocalExecutor
-from plateaumap.runner.rows import Rows
+from plateaumap.execution.simulator import Simulator
+from plateaumap.runner.sweep_table import SweepTable
+from plateaumap.sweep.chunks import Chunk
 from plateaumap.theory.single_neuron import NeuronTheory
 
 Answers = Mapping[str, np.ndarray]
@@ -86,15 +87,18 @@ def _ours(job: Job, threads: int, experiment: pm.SingleNeuron | None = None) -> 
     sweep = job.sweep
     if experiment is not None:
         sweep = sweep.model_copy(update={"experiment": experiment})
-    return submitted(sweep, LocalExecutor(threads))
+    return submitted(sweep, Simulator(threads))
 
 
-def submitted(sweep: pm.Sweep, executor: LocalExecutor) -> Run:
+def submitted(sweep: pm.Sweep, simulator: Simulator) -> Run:
     """Return a sweep as a program, from points to the arrays of all columns."""
-    rows = Rows(sweep)
+    sweep_table = SweepTable(sweep)
+    chunk = Chunk(0, 0, 0, sweep.size, 0)
 
     def run() -> Answers:
-        arrays = rows.submit(executor, 0, 0, sweep.size)()
+        points = sweep_table.points(chunk)
+        measured = sweep_table.evaluators[0].evaluate(simulator, points)
+        arrays = sweep_table.rows(chunk, points, measured)
         return {
             name: np.ma.filled(array, -1) if np.ma.isMaskedArray(array) else array
             for name, array in arrays.items()
@@ -118,10 +122,10 @@ def c_loop_plain(job: Job, threads: int) -> Run:
 def c_loop_ordered(job: Job, threads: int) -> Run:
     """Return the C loop, given its starts in the order in which our engine takes them."""
     points = job.points()
-    rows = Rows(job.sweep)
+    sweep = job.sweep
     everything = {**points, "x": np.ones_like(points["w0"]), "y": np.zeros_like(points["w0"])}
     drop = 0.1 if job.measures == "T10" else 0.9
-    length = rows.sweep.experiment.theory(job.loss).predict(everything, drop)
+    length = sweep.experiment.theory(job.loss).predict(everything, drop)
     assert length is not None
     order = np.argsort(-np.nan_to_num(length), kind="stable")
     loop = compiled.loop(job.loss, job.precision, job.measures)

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from benchmarks.engine.jobs import Job
 
 import plateaumap as pm
-from plateaumap.execution import local
-from plateaumap.runner.rows import Rows
+from plateaumap.execution.simulator import Simulator
+from plateaumap.runner.sweep_table import SweepTable
 
 _EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
@@ -48,11 +48,11 @@ def wasted_share(job: Job) -> dict[str, float]:
     Counted from the epochs that each run has and the blocks in which the executor puts them.
     """
     sweep = job.sweep
-    arrays = Rows(sweep)
-    with local.LocalExecutor() as executor:
-        epochs = np.ma.getdata(arrays.submit(executor, 0, 0, sweep.size)()["epochs_run"])
-        lanes = executor.block_lanes(arrays.tasks[0].evaluation, sweep.size)
+    evaluator = SweepTable(sweep).evaluators[0]
     points = sweep.grid.coordinates_at(np.arange(sweep.size, dtype=np.int64))
+    with Simulator() as simulator:
+        epochs = np.ma.getdata(evaluator.evaluate(simulator, points)["epochs_run"])
+        lanes = simulator.block_lanes(evaluator.evaluation, sweep.size)
     drop = 0.1 if job.measures == "T10" else 0.9
     length = sweep.experiment.theory(job.loss).predict(points, drop)
     in_order = np.argsort(-np.nan_to_num(length), kind="stable")

@@ -269,7 +269,7 @@ def extend(
     sweep = None if file is None else load_spec(file)
     extension = Extension(folder, changes, out, sweep, mix_versions)
     results = extension.run(_backend(**options))
-    typer.echo(f"{extension.taken:,} rows were reused from {folder}")
+    typer.echo(f"{extension.reused:,} rows were reused from {folder}")
     typer.echo(_summary(results))
 
 

@@ -21,11 +21,11 @@ from tests.program import heed_interrupts
 
 import plateaumap as pm
 from plateaumap.execution import dask
-from plateaumap.execution.dask import DaskExecutor, dask_executor
+from plateaumap.execution.dask import DaskBackend
 from plateaumap.execution.errors import ExecutionError
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.runner.rows import Rows
 from plateaumap.runner.run import RunError
+from plateaumap.runner.sweep_table import SweepTable
 
 pytest.importorskip("distributed")
 
@@ -61,24 +61,25 @@ def wanted() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def cluster(wanted: pd.DataFrame) -> Iterator[DaskExecutor]:
+def cluster(wanted: pd.DataFrame) -> Iterator[DaskBackend]:
     """Two workers of this machine, shared by the tests of this file."""
-    with dask_executor(None, 2) as executor:
-        yield executor
+    backend = DaskBackend(workers=2)
+    announced: list[str] = []
+    backend.announce = announced.append
+    with backend:
+        (line,) = announced
+        assert line.startswith(f"Dask: 2 workers at {backend.address}, dashboard http://127.0.0.1:")
+        yield backend
 
 
-def address(cluster: DaskExecutor) -> str:
-    return cluster._address
-
-
-def kept_by_scheduler(cluster: DaskExecutor) -> int:
-    return cluster._client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+def kept_by_scheduler(cluster: DaskBackend) -> int:
+    return cluster.client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
 def test_rows_are_those_of_the_local_backend_and_nothing_is_kept(
-    cluster: DaskExecutor, wanted: pd.DataFrame, tmp_path: Path
+    cluster: DaskBackend, wanted: pd.DataFrame, tmp_path: Path
 ) -> None:
-    results = pm.run(SWEEP, out=tmp_path, scheduler=address(cluster))
+    results = pm.run(SWEEP, out=tmp_path, scheduler=cluster.address)
     assert results.verify() == []
     assert len(results.manifest["parts"]) > 5
     pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
@@ -88,7 +89,7 @@ def test_rows_are_those_of_the_local_backend_and_nothing_is_kept(
     assert kept_by_scheduler(cluster) == 0
 
 
-def test_functions_that_workers_cannot_import_are_sent(cluster: DaskExecutor) -> None:
+def test_functions_that_workers_cannot_import_are_sent(cluster: DaskBackend) -> None:
     half = 0.5
 
     def captured(z: Any, y: Any) -> Any:
@@ -96,36 +97,31 @@ def test_functions_that_workers_cannot_import_are_sent(cluster: DaskExecutor) ->
 
     sweep = pm.Sweep(losses=captured, axes=[pm.linspace("w0", -1, 1, 9)],
                      fixed={"b0": 1, "lr": 1}, horizon=40)  # fmt: skip
-    frame = pm.run(sweep, scheduler=address(cluster))
+    frame = pm.run(sweep, scheduler=cluster.address)
     pd.testing.assert_frame_equal(frame, pm.run(sweep), check_exact=True)
 
 
 def test_workers_of_other_versions_are_refused(
-    cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+    cluster: DaskBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = {"plateaumap": "0.1.0", "jax": "0.9.0", "jaxlib": "0.9.0", "numpy": "2.4.0"}
-    monkeypatch.setattr(dask, "_versions", lambda: others)
-    with pytest.raises(ExecutionError, match=r"the driver .*'jax': '0.9.0'"):
-        pm.run(SWEEP, scheduler=address(cluster))
+    monkeypatch.setattr(dask, "package_versions", lambda: others)
+    with pytest.raises(ExecutionError, match=r"the driver has .*'jax': '0.9.0'"):
+        pm.run(SWEEP, scheduler=cluster.address)
 
 
-def test_what_is_told_names_workers_scheduler_and_dashboard(cluster: DaskExecutor) -> None:
-    told = cluster.told
-    assert told.startswith(f"Dask: 2 workers at {address(cluster)}, dashboard http://127.0.0.1:")
-    assert address(cluster).startswith("tcp://127.0.0.1:")
-
-
-def test_workers_are_processes_with_one_thread_each(cluster: DaskExecutor) -> None:
-    threads = cluster._client.nthreads()
+def test_workers_are_processes_with_one_thread_each(cluster: DaskBackend) -> None:
+    assert cluster.address.startswith("tcp://127.0.0.1:")
+    threads = cluster.client.nthreads()
     assert sorted(threads.values()) == [1, 1]
-    pids = set(cluster._client.run(os.getpid).values())
+    pids = set(cluster.client.run(os.getpid).values())
     assert len(pids) == 2
     assert os.getpid() not in pids
     assert cluster.points_in_flight() == 2 * 2 * dask.PIECE
 
 
 def test_a_poisoned_chunk_takes_no_other_down(
-    cluster: DaskExecutor,
+    cluster: DaskBackend,
     wanted: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -140,12 +136,12 @@ def test_a_poisoned_chunk_takes_no_other_down(
     with monkeypatch.context() as patch:
         patch.setattr(dask, "evaluate_piece", poisoned)
         with pytest.raises(RunError) as caught:
-            pm.run(SWEEP, out=tmp_path, scheduler=address(cluster))
+            pm.run(SWEEP, out=tmp_path, scheduler=cluster.address)
     missing = pm.open(tmp_path).missing
     assert set(caught.value.failures.values()) == {"ValueError: the well is poisoned"}
     assert list(caught.value.failures) == missing
     assert missing == [7]
-    results = pm.run(SWEEP, out=tmp_path, scheduler=address(cluster))
+    results = pm.run(SWEEP, out=tmp_path, scheduler=cluster.address)
     pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
 
 
@@ -162,7 +158,7 @@ def test_a_piece_that_kills_its_workers_takes_no_other_down(
 
     with monkeypatch.context() as patch:
         patch.setattr(dask, "evaluate_piece", deadly)
-        patch.setattr(dask, "_DEATHS_ALLOWED", 0)
+        patch.setattr(dask, "DEATHS_ALLOWED", 0)
         patch.setattr("plateaumap.runner.run.ATTEMPTS", 2)
         with pytest.raises(RunError, match="KilledWorker"):
             pm.run(SWEEP, out=tmp_path, backend="dask", workers=2)
@@ -184,20 +180,20 @@ def test_killing_workers_costs_nothing_but_time(
 
     monkeypatch.setattr(dask, "evaluate_piece", slow)
     killed: list[int] = []
-    with dask_executor(None, 2) as executor:
+    with DaskBackend(workers=2) as backend:
 
         def kill() -> None:
             while len(killed) < 3:
                 time.sleep(0.5)
-                busy = executor._client.processing()
+                busy = backend.client.processing()
                 if len(busy) == 2 and all(busy.values()):
-                    pid = executor._client.run(os.getpid, workers=[next(iter(busy))])
+                    pid = backend.client.run(os.getpid, workers=[next(iter(busy))])
                     killed.extend(pid.values())
                     os.kill(killed[-1], signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
-        results = pm.run(SWEEP, out=tmp_path, scheduler=address(executor))
+        results = pm.run(SWEEP, out=tmp_path, scheduler=backend.address)
         killer.join(timeout=1)
     assert len(set(killed)) == 3
     assert results.verify() == []
@@ -212,10 +208,10 @@ def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask, "_SECONDS_TO_REACH", "500ms")
-    with pytest.raises(ExecutionError, match="no Dask scheduler at tcp://127"):
+    monkeypatch.setattr(dask, "TIMEOUT", "500ms")
+    with pytest.raises(ExecutionError, match=r"tcp://127.*no Dask scheduler answers"):
         pm.run(SWEEP, scheduler="tcp://127.0.0.1:9")
-    with pytest.raises(ExecutionError, match="no Dask scheduler at nonsense"):
+    with pytest.raises(ExecutionError, match=r"nonsense.*no Dask scheduler answers"):
         pm.run(SWEEP, scheduler="nonsense")
 
 
@@ -326,31 +322,34 @@ def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
 
 
 def test_devices_are_given_to_one_worker_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask, "_accelerators", lambda: ["2", "5"])
-    visible = [environment["CUDA_VISIBLE_DEVICES"] for environment in dask._environments(None)]
+    monkeypatch.setattr(dask, "accelerators", lambda: ["2", "5"])
+    visible = [
+        environment["CUDA_VISIBLE_DEVICES"] for environment in dask.worker_environments(None)
+    ]
     assert visible == ["2", "5"]
-    assert len(dask._environments(1)) == 1
-    with pytest.raises(PlateaumapError, match="workers is 3, but JAX finds 2 accelerators"):
-        dask._environments(3)
+    assert len(dask.worker_environments(1)) == 1
+    with pytest.raises(PlateaumapError, match="workers = 3: must be at most 2"):
+        dask.worker_environments(3)
 
 
 def test_pieces_come_back_in_the_order_of_their_points(
-    cluster: DaskExecutor, wanted: pd.DataFrame
+    cluster: DaskBackend, wanted: pd.DataFrame
 ) -> None:
     order = np.random.default_rng(0).permutation(SWEEP.size)
     points = SWEEP.grid.coordinates_at(np.arange(SWEEP.size))
-    wait = cluster.begin(Rows(SWEEP).tasks[0], {k: v[order] for k, v in points.items()})
-    assert (wait()["epochs_run"] == wanted["epochs_run"].to_numpy()[order]).all()
+    evaluator = SweepTable(SWEEP).evaluators[0]
+    pending = cluster.evaluate(evaluator, {k: v[order] for k, v in points.items()})
+    assert (pending.result()["epochs_run"] == wanted["epochs_run"].to_numpy()[order]).all()
 
 
 def test_a_cluster_whose_workers_all_died_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dask, "_SECONDS_BETWEEN_LOOKS", 0.1)
-    monkeypatch.setattr(dask, "_SECONDS_WITHOUT_WORKERS", 0.5)
-    monkeypatch.setattr(dask, "_environments", lambda workers: [])
+    monkeypatch.setattr(dask, "SECONDS_BETWEEN_CHECKS", 0.1)
+    monkeypatch.setattr(dask, "SECONDS_WITHOUT_WORKERS", 0.5)
+    monkeypatch.setattr(dask, "worker_environments", lambda workers: [])
     with (
-        dask_executor(None, None) as executor,
-        pytest.raises(ExecutionError, match="have died and do not come back"),
+        DaskBackend() as backend,
+        pytest.raises(ExecutionError, match="have died and none was restarted"),
     ):
-        executor.ask(os.getpid)
+        backend.call(os.getpid)

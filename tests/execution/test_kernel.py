@@ -17,10 +17,10 @@ from tests.execution.host_gpu import COMPILER, HostGpu
 from tests.marks import slow
 
 import plateaumap as pm
-from plateaumap.execution import compiled, local
+from plateaumap.execution import simulator
 from plateaumap.execution.cuda import device as cuda
 from plateaumap.execution.cuda.kernel import Source, UntranslatableError, translate
-from plateaumap.execution.local import LocalExecutor
+from plateaumap.execution.simulator import Simulator
 from plateaumap.experiment.evaluation import Evaluation, Limits
 from plateaumap.numerics.compiler import double_precision
 
@@ -44,11 +44,10 @@ def nvrtc_or_none() -> ctypes.CDLL | None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HostGpu:
-    """Let the next executors find a GPU on this machine."""
+    """Let the next simulators find a GPU on this machine."""
     require_compiler(COMPILER is not None, "no C++ compiler is here")
     stand_in = HostGpu(tmp_path)
-    monkeypatch.setattr(local, "gpu", lambda: stand_in)
-    monkeypatch.setattr(compiled, "_kernels", compiled._Kept())
+    monkeypatch.setattr(simulator, "gpu", lambda: stand_in)
     return stand_in
 
 
@@ -57,7 +56,7 @@ def both(gpu: HostGpu, sweep: pm.Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
     ours = pm.run(sweep)
     assert gpu.launches > 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "gpu", lambda: None)
+        patch.setattr(simulator, "gpu", lambda: None)
         return ours, pm.run(sweep)
 
 
@@ -128,9 +127,9 @@ def test_the_order_of_the_runs_changes_no_bit(gpu: HostGpu) -> None:
     points["y"] = np.zeros(100)
     evaluation = Evaluation(pm.SingleNeuron(), "quadratic")
     limits = Limits(np.int32(500), np.float64(0.01))
-    with LocalExecutor(1) as executor:
-        one = executor.simulate(evaluation, points, limits)()
-        other = executor.simulate(evaluation, points, limits, rng.uniform(size=100))()
+    with Simulator(1) as here:
+        one = here.simulate(evaluation, points, limits)
+        other = here.simulate(evaluation, points, limits, rng.uniform(size=100))
     assert gpu.launches == 2
     for name, values in one.items():
         np.testing.assert_array_equal(values, other[name])
@@ -152,7 +151,7 @@ def test_what_has_no_kernel_is_left_to_xla(gpu: HostGpu, caplog: pytest.LogCaptu
         frame = pm.run(sweep)
     assert gpu.launches == 0
     assert frame["plateau_epochs"].notna().any()
-    assert "left to XLA" in caplog.text
+    assert "XLA compiles this model" in caplog.text
 
 
 def kernel_of(function: Any) -> Source:

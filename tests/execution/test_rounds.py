@@ -16,10 +16,11 @@ from tests.marks import slow
 
 import plateaumap as pm
 from plateaumap.execution import rounds
-from plateaumap.execution.local import LocalExecutor
+from plateaumap.execution.local import LocalBackend
+from plateaumap.execution.simulator import Simulator
 from plateaumap.experiment.protocol import Experiment
 from plateaumap.experiment.single_neuron import SingleNeuron
-from plateaumap.runner.rows import Rows
+from plateaumap.runner.sweep_table import SweepTable
 from plateaumap.sweep.axes import Coordinate
 from plateaumap.theory.single_neuron import NeuronTheory
 
@@ -75,33 +76,23 @@ def test_rounds_make_the_same_rows_as_one_go(chosen: dict[str, Any]) -> None:
     )
 
 
-def arrays(executor: LocalExecutor, some: pm.Sweep) -> dict[str, np.ndarray]:
-    with executor:
-        found = Rows(some).submit(executor, 0, 0, some.size)()
-    return {name: np.ma.filled(array, -1) for name, array in found.items()}
-
-
 def test_rows_do_not_depend_on_blocks_groups_or_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     some = sweep(Unpredicted(), losses="quadratic")
-    expected = arrays(LocalExecutor(1), some)
+    expected = pm.run(some, threads=1)
     monkeypatch.setattr(rounds, "FIRST_ROUND", 7)
     monkeypatch.setattr(rounds, "COST", 30)
     for share, pooled in ((0.0, 1), (1.0, rounds.POOL_BYTES)):  # packs as late as it can; always
-        monkeypatch.setattr(rounds, "_WORTH_PACKING", share)
+        monkeypatch.setattr(rounds, "WORTH_PACKING", share)
         monkeypatch.setattr(rounds, "POOL_BYTES", pooled)
-        for name, array in arrays(LocalExecutor(2, 64), some).items():
-            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+        frame = pm.run(some, backend=LocalBackend(2, 64))
+        pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 
 
 def test_wide_blocks_and_unrolled_epochs_of_accelerators_make_the_same_rows() -> None:
     """Another program, so last bits may differ, but no epoch and no status."""
     some = sweep(SingleNeuron(), losses="quadratic", fixed={"y": 0.3})
-    expected = arrays(LocalExecutor(1), some)
-    for name, array in arrays(LocalExecutor(1, 4096, unroll=3), some).items():
-        if array.dtype == np.float64:
-            np.testing.assert_allclose(array, expected[name], rtol=1e-12, err_msg=name)
-        else:
-            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    frame = pm.run(some, backend=LocalBackend(1, 4096, unroll=3))
+    pd.testing.assert_frame_equal(frame, pm.run(some, threads=1), rtol=1e-12, atol=0)
 
 
 class Counted(Experiment):
@@ -129,7 +120,7 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
         horizon=100_000,
     )
     calls: list[int] = []
-    real = rounds.in_rounds
+    real = rounds.simulate_in_rounds
 
     def noted(advance: Any, *arguments: Any) -> Any:
         def counting(numbers: np.ndarray, *rest: Any) -> Any:
@@ -142,12 +133,13 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, _, **__: compiled.append(event)
     )
-    with pytest.MonkeyPatch.context() as patch, LocalExecutor(1, 64) as executor:
-        patch.setattr("plateaumap.execution.local.in_rounds", noted)
-        rows = Rows(some)
-        found = rows.submit(executor, 0, 0, some.size)()
+    evaluator = SweepTable(some).evaluators[0]
+    points = some.grid.coordinates_at(np.arange(some.size))
+    with pytest.MonkeyPatch.context() as patch, Simulator(1, 64) as simulator:
+        patch.setattr("plateaumap.execution.simulator.simulate_in_rounds", noted)
+        found = evaluator.evaluate(simulator, points)
         traced = len(Counted.traces)
-        rows.submit(executor, 0, 0, some.size)()
+        evaluator.evaluate(simulator, points)
     lr = np.repeat(np.geomspace(1e-3, 1, 32)[None], 16, 0).ravel()
     drop = np.ceil(np.log(0.1) / (2 * np.log1p(-lr[lr < 1])))
     np.testing.assert_array_equal(found["tenth_epochs"][lr < 1], drop)
@@ -185,8 +177,8 @@ class Clocks:
 def make(clocks: Clocks, lanes: int, threads: int) -> np.ndarray:
     blank = (np.zeros((2, lanes), np.int64),)
     with ThreadPoolExecutor(threads) as pool:
-        future = rounds.in_rounds(clocks.advance, blank, len(clocks.ends), 2**62, pool, threads)
-        return future.result()["end"]
+        count = len(clocks.ends)
+        return rounds.simulate_in_rounds(clocks.advance, blank, count, 2**62, pool, threads)["end"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -246,9 +238,10 @@ def test_a_pool_that_is_shut_down_ends_all() -> None:
 
     pool = ThreadPoolExecutor(1)
     blank = (np.zeros((2, 4), np.int64),)
-    future = rounds.in_rounds(waits, blank, 100, 2**62, pool, 2)
-    begun.wait(10)
-    pool.shutdown(wait=False, cancel_futures=True)
-    go_on.set()
-    with pytest.raises((CancelledError, RuntimeError)):
-        future.result(10)
+    with ThreadPoolExecutor(1) as caller:
+        future = caller.submit(rounds.simulate_in_rounds, waits, blank, 100, 2**62, pool, 2)
+        begun.wait(10)
+        pool.shutdown(wait=False, cancel_futures=True)
+        go_on.set()
+        with pytest.raises((CancelledError, RuntimeError)):
+            future.result(10)

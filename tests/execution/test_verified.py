@@ -18,10 +18,10 @@ import pytest
 
 import plateaumap as pm
 from plateaumap.execution.verified import COMPUTES, unverified
+from plateaumap.experiment.evaluation import Evaluation, Limits
 from plateaumap.neuron import activations, losses
 from plateaumap.numerics.compiler import compiler_options
 from plateaumap.numerics.equations import equations
-from plateaumap.runner.rows import Rows
 
 DTYPES = (np.float64, np.float32)
 ULPS = 4
@@ -280,38 +280,19 @@ def test_a_usual_network_is_compiled_with_options(caplog: pytest.LogCaptureFixtu
     assert options_used(sweep, caplog) == []
 
 
-class Tracing:
-    """Stands where runs are simulated, and only notes which operations would stop the options."""
-
-    waits = False
-
-    def __init__(self) -> None:
-        self.unverified: set[str] = set()
-
-    def simulate(self, evaluation: Any, points: Any, limits: Any, length: Any = None) -> Any:
-        points = {name: np.resize(array, 64) for name, array in evaluation.cast(points).items()}
-        whole = jax.jit(jax.vmap(evaluation.evaluate, (0, None, None)))
-        with jax.enable_x64(True):
-            self.unverified |= unverified(whole.trace(points, limits, evaluation.data()).jaxpr)
-        return dict
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", "float32", "float32_plain"])
 def test_every_neuron_is_compiled_with_options(precision: str) -> None:
-    traced = Tracing()
     for name in activations.ACTIVATIONS:
-        sweep = pm.Sweep(
-            experiment=pm.SingleNeuron(activation=name),
-            losses=tuple(losses.known_losses(name)),
-            fixed={"w0": 0.3, "b0": 0.2, "lr": 0.1, "y": 0.5},
-            horizon=7,
-            precision=precision,
-        )
-        point = {name: np.array([value]) for name, value in {"x": 1.0, **sweep.fixed}.items()}
-        for task in Rows(sweep).tasks:
-            task.begin(traced, point)
-    assert traced.unverified == set()
+        for loss in losses.known_losses(name):
+            evaluation = Evaluation(pm.SingleNeuron(activation=name), loss, precision)
+            limits = Limits(np.int32(700), np.zeros((), evaluation.dtype))
+            coordinates = {"w0": 0.3, "b0": 0.2, "lr": 0.1, "x": 1.0, "y": 0.5}
+            points = evaluation.cast({n: np.full(64, value) for n, value in coordinates.items()})
+            block = jax.jit(jax.vmap(evaluation.evaluate, (0, None, None)))
+            with jax.enable_x64(True):
+                traced = block.trace(points, limits, evaluation.data())
+            assert unverified(traced.jaxpr) == frozenset(), (name, loss)
 
 
 SHORT_LOOPS = """

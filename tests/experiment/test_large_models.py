@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.execution import local
+from plateaumap.execution import simulator
 from plateaumap.experiment.protocol import Experiment
-from plateaumap.runner.rows import Rows
+from plateaumap.runner.sweep_table import SweepTable
 from plateaumap.sweep.axes import Coordinate
 from plateaumap.sweep.chunks import block_chunk
 from plateaumap.table.columns import Column
@@ -99,7 +99,7 @@ def test_an_experiment_bounds_the_runs_in_a_block(
     plain: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    real = local.in_rounds
+    real = simulator.simulate_in_rounds
 
     def noted(advance: Any, *arguments: Any) -> Any:
         def counting(numbers: np.ndarray, *rest: Any) -> Any:
@@ -108,13 +108,13 @@ def test_an_experiment_bounds_the_runs_in_a_block(
 
         return real(counting, *arguments)
 
-    monkeypatch.setattr(local, "in_rounds", noted)
+    monkeypatch.setattr(simulator, "simulate_in_rounds", noted)
     pd.testing.assert_frame_equal(pm.run(sweep(lanes=64), threads=1), plain)
     assert seen == {(64, 64), (64, 16)}
 
 
 def test_chunks_of_a_large_model_are_a_few_whole_blocks() -> None:
-    assert Rows(sweep(lanes=64)).plan.chunk_points == 80
+    assert SweepTable(sweep(lanes=64)).plan.chunk_points == 80
     assert block_chunk(1800, 64) == 4 * 64
     assert block_chunk(65_536, 64) == 65_536 // 8
     assert block_chunk(10**9, 64) == 131_072

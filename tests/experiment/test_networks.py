@@ -11,11 +11,10 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.execution.local import LocalExecutor
+from plateaumap.execution.local import LocalBackend
 from plateaumap.experiment.data import arrays_of, with_arrays
 from plateaumap.experiment.evaluation import Evaluation
 from plateaumap.report.lattice import read
-from plateaumap.runner.rows import Rows
 
 HORIZON = 60
 SOURCE = np.random.default_rng(1)
@@ -130,13 +129,13 @@ def test_one_compilation_for_a_sweep_and_none_for_the_next() -> None:
             compiled.append(event)
 
     wider = sweep(TwoLayers(INPUTS, TARGETS, width=6))
-    rows = Rows(wider)
+    backend = LocalBackend(threads=2, lanes=64)
+    assert wider.identify()  # which traces the model, and compiles nothing of a run
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        with LocalExecutor(threads=2, lanes=64) as executor:
-            rows.submit(executor, 0, 0, 40)()
-            assert len(compiled) == 1
-            rows.submit(executor, 0, 0, 23)()
+        pm.run(wider, rows=range(40), backend=backend)
+        assert len(compiled) == 1
+        pm.run(wider, rows=range(23), backend=backend)
         again = sweep(TwoLayers(INPUTS.copy(), TARGETS.copy(), width=6), horizon=70)
         pm.run(again, threads=1)
         assert len(compiled) == 1

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plateaumap.storage.manifest import Manifest
 from plateaumap.storage.store import Store
 from plateaumap.sweep.chunks import Plan
 from plateaumap.table.columns import Arrays, Column
@@ -36,7 +37,7 @@ def fill(path: Path, frame: pd.DataFrame, skip: int = 0, spec: Any = None) -> Pa
     losses = tuple(frame["loss"].cat.categories)
     plan = Plan(len(frame) // len(losses), losses, 64)
     spec = spec or {"name": "made up", "axes": [], "losses": list(losses), "fixed": {}}
-    store = Store.create_or_resume(path, spec, "0" * 64, columns(frame), plan, {})
+    store = Store.create_or_resume(path, Manifest(spec, "0" * 64, plan, columns(frame), {}))
     arrays: Arrays = {name: _array(frame[name]) for name in frame.columns}
     with store.lock():
         for index in store.missing()[: len(plan) - skip]:

@@ -11,10 +11,10 @@ import pytest
 from tests.program import plateaumap, settings_restored
 
 import plateaumap as pm
-from plateaumap.execution.backend import Backend
+from plateaumap.execution.evaluator import Evaluator
+from plateaumap.execution.local import LocalBackend
 from plateaumap.inputs.errors import PlateaumapError
-from plateaumap.runner.evaluator import Task
-from plateaumap.runner.extend import Extension, _is_right, extend
+from plateaumap.runner.extend import Extension, extend
 
 W0 = (-9.0, -3.0, -1.0, 0.0, 1.0, 2.5, 5.0, 6.0, 30.0)
 
@@ -46,7 +46,7 @@ def grown(old: Path, out: Path, settings: dict[str, Any], **more: Any) -> int:
     """Return how many rows an extension takes over, its table being that of a fresh run."""
     before = snapshot(old)
     extension = Extension(old, settings, out, **more)
-    results = extension.run(Backend())
+    results = extension.run(LocalBackend())
     assert snapshot(old) == before
     assert results.verify() == []
     fresh = pm.run(extension.sweep)
@@ -55,7 +55,7 @@ def grown(old: Path, out: Path, settings: dict[str, Any], **more: Any) -> int:
         if column.dtype == np.float64:
             bits = results.frame()[name].to_numpy().view(np.int64)
             assert (bits == column.to_numpy().view(np.int64)).all(), name
-    return extension.taken
+    return extension.reused
 
 
 def test_a_longer_horizon_computes_only_the_rows_that_the_old_one_cut_off(
@@ -162,7 +162,7 @@ def test_an_interrupted_extension_goes_on(
     monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 9)
     out = tmp_path / "new"
     settings = {"horizon": 900}
-    real = Task.begin
+    real = Evaluator.evaluate
     calls = []
 
     def interrupted(*arguments: Any) -> Any:
@@ -171,12 +171,12 @@ def test_an_interrupted_extension_goes_on(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(Task, "begin", interrupted)
+    monkeypatch.setattr(Evaluator, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extend(old, settings, out)
     there = len(list((out / "parts").iterdir()))
     assert 0 < there < 6
-    monkeypatch.setattr(Task, "begin", real)
+    monkeypatch.setattr(Evaluator, "evaluate", real)
     results = extend(old, settings, out)
     pd.testing.assert_frame_equal(results.frame(), pm.run(results.sweep), check_exact=True)
 
@@ -185,10 +185,10 @@ def test_the_folder_is_beside_the_old_one_and_found_again(tmp_path: Path) -> Non
     pm.run(SWEEP, out=tmp_path / "old")
     first = Extension(tmp_path / "old", {"horizon": 70})
     assert first.path == tmp_path / f"old-{first.sweep.fingerprint[:8]}"
-    first.run(Backend())
+    first.run(LocalBackend())
     again = Extension(tmp_path / "old", {"horizon": 70})
-    results = again.run(Backend())
-    assert (again.path, again.taken) == (first.path, 0)
+    results = again.run(LocalBackend())
+    assert (again.path, again.reused) == (first.path, 0)
     origin = results.manifest["provenance"]["extends"]
     assert origin["fingerprint"] == SWEEP.fingerprint
     # And it is a sweep like any other: running it by itself finds it finished.
@@ -208,7 +208,7 @@ def mine_changed(z: Any, y: Any) -> Any:
 def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> None:
     sweep = SWEEP.with_settings({"losses": ["quadratic", mine]})
     pm.run(sweep, out=tmp_path / "mine")
-    with pytest.raises(PlateaumapError, match=r"not at hand: 'mine' .*--file SCRIPT"):
+    with pytest.raises(PlateaumapError, match=r"are unknown: 'mine' .*--file SCRIPT"):
         extend(tmp_path / "mine", {"horizon": 90})
     longer = grown(tmp_path / "mine", tmp_path / "new", {"horizon": 90}, sweep=sweep)
     assert longer == (pm.load(tmp_path / "mine")["epochs_run"] < 60).sum()
@@ -221,8 +221,8 @@ def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, "holds this very sweep"),
-        ({"name": "renamed"}, "holds this very sweep"),
+        ({}, "holds this same sweep"),
+        ({"name": "renamed"}, "holds this same sweep"),
         ({"tolerance": 0.02}, "tolerance: 0.01 there, 0.02 here"),
         ({"until": "plateau"}, 'until: "tenth" there, "plateau" here'),
         ({"precision": "float32", "horizon": 90}, 'precision: "float64" there, "float32" here'),
@@ -241,7 +241,7 @@ def test_what_cannot_be_an_extension_is_refused(
 
 
 def test_the_old_folder_is_refused_as_the_new_one(old: Path) -> None:
-    with pytest.raises(PlateaumapError, match="is the folder to start from"):
+    with pytest.raises(PlateaumapError, match="is the old folder"):
         extend(old, {"horizon": 90}, old / "parts" / "..")
 
 
@@ -262,9 +262,9 @@ def test_rows_of_other_versions_are_mixed_only_on_demand(tmp_path: Path) -> None
 
 def test_rows_counted_by_another_integer_are_computed_anew(old: Path, tmp_path: Path) -> None:
     extension = Extension(old, {"horizon": 2**31})
-    part = extension._part(0)
-    assert part is not None
-    assert not _is_right(part, SWEEP.to_dict(), extension.sweep).any()
+    points = extension.sweep.grid.coordinates_at(np.arange(extension.sweep.size))
+    known, _ = extension.known(0, points)
+    assert not known.any()
 
 
 SCRIPT = """
@@ -294,7 +294,7 @@ def test_the_command_line_extends(tmp_path: Path) -> None:
         assert plateaumap("run", script, "--out", "fresh", *longer[2:]).code == 0
         again = plateaumap("extend", "old", "--file", script)
         assert again.code == 2
-        assert "holds this very sweep" in again.output
+        assert "holds this same sweep" in again.output
     (new,) = tmp_path.glob("old-*")
     assert str(new.name) in done.output
     pd.testing.assert_frame_equal(pm.load(new), pm.load(tmp_path / "fresh"), check_exact=True)

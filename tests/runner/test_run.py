@@ -1,4 +1,4 @@
-"""Runs that fail in part: what is retried, what is kept, what is told, what is tried again."""
+"""Runs that fail in part: failed chunks are retried, reported, and tried again by the next run."""
 
 import errno
 import os
@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 
 import plateaumap as pm
-from plateaumap.execution.backend import Backend, Session
+from plateaumap.execution.backend import Backend, Pending, select_backend
 from plateaumap.execution.errors import ExecutionError
+from plateaumap.execution.evaluator import Evaluator
+from plateaumap.execution.local import LocalBackend
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.queries.overview import overview
 from plateaumap.runner import run as runner
-from plateaumap.runner.evaluator import Task
 from plateaumap.runner.run import RunError
 from plateaumap.storage.errors import WriteError
-from plateaumap.sweep.chunks import Plan
 
 AXES = [pm.linspace("w0", -4, 4, 8), pm.values("b0", [0.0, 2.0])]
 SETTINGS: dict[str, Any] = {"axes": AXES, "fixed": {"lr": 0.5}, "horizon": 50}
@@ -48,13 +48,13 @@ class Fate:
 @pytest.fixture
 def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
     """Let the test decide what happens; chunks are of four points, two values of w0."""
-    fresh, begin = Fate(), Task.begin
+    fresh, real = Fate(), Evaluator.evaluate
 
-    def begins(self: Task, lanes: Any, points: Any) -> Any:
+    def evaluate(self: Evaluator, simulator: Any, points: Any) -> Any:
         fresh.meet(points)
-        return begin(self, lanes, points)
+        return real(self, simulator, points)
 
-    monkeypatch.setattr(Task, "begin", begins)
+    monkeypatch.setattr(Evaluator, "evaluate", evaluate)
     monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 4)
     return fresh
 
@@ -68,8 +68,8 @@ def test_a_chunk_that_fails_is_retried_recorded_and_tried_again(fate: Fate, tmp_
     with pytest.raises(RunError) as caught:
         pm.run(fragile(), out=tmp_path / "out")
     assert str(caught.value).splitlines() == [
-        f"2 chunks of 8 failed, all else is stored in {tmp_path / 'out'}: run the same command "
-        "again to try only these",
+        f"2 chunks of 8 failed, all others are stored in {tmp_path / 'out'}: run the same command "
+        "again to retry them",
         "  chunks 3, 7 (quadratic and cross_entropy): ValueError: the well is",
     ]
     assert caught.value.exit_code == 1
@@ -185,55 +185,82 @@ def test_a_sweep_larger_than_the_disk_is_refused_up_front(
     assert not (tmp_path / "out").exists()
 
 
+class Counting(LocalBackend):
+    """Counts the evaluations that are under way, and says how many points keep it busy."""
+
+    def __init__(self, busy: int) -> None:
+        super().__init__(threads=1)
+        self.busy, self.under_way, self.most = busy, 0, 0
+
+    def points_in_flight(self) -> int:
+        return self.busy
+
+    def evaluate(self, evaluator: Evaluator, points: Any) -> Pending:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        inner, counting = super().evaluate(evaluator, points), self
+
+        class Counted:
+            def result(self) -> Any:
+                counting.under_way -= 1
+                return inner.result()
+
+        return Counted()
+
+
+@pytest.mark.parametrize(("busy", "most"), [(0, runner.CHUNKS_IN_FLIGHT), (14, 5)])
 def test_no_more_chunks_are_in_flight_than_keep_the_workers_busy(
-    monkeypatch: pytest.MonkeyPatch,
+    fate: Fate, busy: int, most: int
 ) -> None:
-    plan = Plan(100, ("quadratic",), 10)
-    begun: list[int] = []
+    backend = Counting(busy)
+    pm.run(fragile(), backend=backend)
+    assert (backend.most, backend.under_way) == (most, 0)
 
-    def submit(executor: Any, loss_index: int, start: int, stop: int) -> Any:
-        begun.append(start)
-        return dict
 
-    for points, most in ((0, runner.CHUNKS_IN_FLIGHT), (35, 5)):
-        begun.clear()
-        session = Session(None, lambda: None, lambda points=points: points)
-        outcomes = runner._evaluated(submit, session, plan, plan.chunk_points)
-        for done, _ in enumerate(outcomes):
-            assert len(begun) <= done + most
-        assert begun == list(range(0, 100, 10))
+class Faulty(Backend):
+    """Cannot even start an evaluation."""
+
+    def evaluate(self, evaluator: Evaluator, points: Any) -> Pending:
+        raise ValueError("cannot be sent")
+
+
+def test_an_evaluation_that_cannot_start_is_a_failure_like_others(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="ValueError: cannot be sent"):
+        pm.run(fragile(), out=tmp_path, backend=Faulty())
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("options", "message"),
     [
-        ({"name": "dsk"}, "did you mean 'dask'"),
-        ({"name": "local", "scheduler": "tcp://h:1"}, "go with backend = 'dask'"),
-        ({"workers": 2}, "go with backend = 'dask'"),
-        ({"name": "dask", "workers": 0}, "workers is 0; give a whole number"),
-        ({"name": "dask", "threads": 2}, "threads is 2; a Dask worker has one thread"),
-        ({"scheduler": "tcp://h:1", "workers": 2}, "the cluster at tcp://h:1 has its own"),
+        ({"backend": "dsk"}, "did you mean 'dask'"),
+        ({"backend": "local", "scheduler": "tcp://h:1"}, "scheduler = 'tcp://h:1': not an option"),
+        ({"workers": 2}, "workers = 2: not an option of backend = 'local', which accepts threads"),
+        ({"backend": "dask", "workers": 0}, "workers = 0: must be a whole number of at least 1"),
+        ({"backend": "dask", "threads": 2}, "threads = 2: not an option of backend = 'dask'"),
+        ({"scheduler": "tcp://h:1", "workers": 2}, "the cluster at tcp://h:1 has its own workers"),
+        ({"backend": LocalBackend(), "threads": 2}, "threads = 2: not allowed beside backend"),
+        ({"threds": 2}, "threds = 2: not an option"),
     ],
 )
-def test_backends_that_make_no_sense_are_refused(settings: dict[str, Any], told: str) -> None:
+def test_options_that_select_no_backend_are_refused(options: Any, message: str) -> None:
     with pytest.raises(PlateaumapError) as caught:
-        Backend(**settings)
-    assert told in str(caught.value)
+        select_backend(**options)
+    assert message in str(caught.value)
 
 
 SCRIPT = """
 import os
 import plateaumap as pm
-from plateaumap.runner.evaluator import Task
+from plateaumap.execution.evaluator import Evaluator
 
-begin = Task.begin
+real = Evaluator.evaluate
 
-def begins(self, lanes, points):
+def evaluate(self, simulator, points):
     if "POISON" in os.environ and self.evaluation.loss == "quadratic":
         raise ValueError("the well is poisoned")
-    return begin(self, lanes, points)
+    return real(self, simulator, points)
 
-Task.begin = begins
+Evaluator.evaluate = evaluate
 sweep = pm.Sweep(
     axes=[pm.values("w0", [0, 1])], fixed={"b0": 1, "lr": 1}, horizon=50
 )
@@ -253,8 +280,8 @@ def test_the_command_line_names_what_failed_and_exits_with_1(tmp_path: Path) -> 
     failed = run({"POISON": "1"})
     assert failed.returncode == 1
     assert failed.stderr.splitlines() == [
-        "plateaumap: 1 chunk of 2 failed, all else is stored in out: run the same command again "
-        "to try only these",
+        "plateaumap: 1 chunk of 2 failed, all others are stored in out: run the same command again "
+        "to retry them",
         "  chunk 0 (quadratic, rows 0 to 1): ValueError: the well is poisoned",
     ]
     assert run({}).returncode == 0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plateaumap.storage.manifest import Manifest
 from plateaumap.storage.store import Store
 from plateaumap.sweep.chunks import Chunk, Plan
 from plateaumap.table.columns import Arrays, Column
@@ -32,9 +33,12 @@ class Case:
     plan: Plan
     provenance: dict[str, Any]
 
-    def store(self, path: Path, **changes: Any) -> Store:
-        settings = dataclasses.asdict(self) | {"columns": self.columns, "plan": self.plan}
-        return Store.create_or_resume(path, **{**settings, **changes})
+    def manifest(self, **changes: Any) -> Manifest:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Manifest(**{**fields, **changes})
+
+    def store(self, path: Path, force: bool = False, **changes: Any) -> Store:
+        return Store.create_or_resume(path, self.manifest(**changes), force)
 
     def rows(self, chunk: Chunk) -> Arrays:
         whole = self.whole()

@@ -8,6 +8,7 @@ import pytest
 from tests.storage.small_sweep import Case
 
 from plateaumap.storage.errors import StorageError
+from plateaumap.storage.manifest import Manifest
 from plateaumap.storage.results import Results, load, open_results
 from plateaumap.storage.store import Store
 from plateaumap.sweep.axes import linspace, points
@@ -44,7 +45,7 @@ def test_an_unfinished_folder_opens_but_its_table_needs_asking(case: Case, folde
         results.frame()
     assert str(caught.value) == (
         f"{folder} is unfinished: 2 of 6 parts are missing or damaged; run the sweep again to "
-        "finish it, or read what is there with frame(partial=True)"
+        "finish it, or read the stored rows with frame(partial=True)"
     )
     there = [*range(8), *range(16, 29), *range(37, 42)]
     expected = case.frame().iloc[there].reset_index(drop=True)
@@ -126,7 +127,8 @@ def test_a_newer_format_is_told(case: Case, folder: Path) -> None:
     with pytest.raises(StorageError) as caught:
         open_results(folder)
     assert str(caught.value) == (
-        f"{path} has format version 7; this plateaumap reads up to 1: install a newer one"
+        f"{path} has format version 7, and this plateaumap reads versions up to 1; install a newer "
+        "plateaumap"
     )
 
 
@@ -135,7 +137,7 @@ def test_paths_that_hold_no_results_are_told(tmp_path: Path) -> None:
     for path, message in {
         tmp_path / "nothing": "does not exist",
         tmp_path / "file": "is a file, not a folder of results",
-        tmp_path: "is no folder of results: it holds no manifest.json",
+        tmp_path: "is not a folder of results: it holds no manifest.json",
     }.items():
         for reader in (open_results, load):
             with pytest.raises(StorageError) as caught:
@@ -165,11 +167,13 @@ def sweep() -> Sweep:
     )
 
 
+def manifest_of(case: Case, sweep: Sweep, plan: Plan) -> Manifest:
+    return Manifest(sweep.to_dict(), sweep.fingerprint, plan, case.columns, {})
+
+
 def fill(case: Case, sweep: Sweep, folder: Path) -> Results:
     plan = Plan(sweep.size, sweep.loss_names, 8)
-    store = Store.create_or_resume(
-        folder, sweep.to_dict(), sweep.fingerprint, case.columns, plan, {}
-    )
+    store = Store.create_or_resume(folder, manifest_of(case, sweep, plan))
     with store.lock():
         for chunk in plan:
             store.write(chunk, case.rows(chunk))
@@ -216,9 +220,7 @@ def test_xarray_keeps_whole_numbers_exact(
     rows = case.whole()
     rows["plateau_epochs"] = np.ma.MaskedArray([top, *range(41)], mask=[False, null, *[False] * 40])
     plan = Plan(21, sweep.loss_names, 21)
-    store = Store.create_or_resume(
-        folder, sweep.to_dict(), sweep.fingerprint, case.columns, plan, {}
-    )
+    store = Store.create_or_resume(folder, manifest_of(case, sweep, plan))
     with store.lock():
         for chunk in plan:
             stop = chunk.first_row + chunk.rows

@@ -23,6 +23,7 @@ from plateaumap.storage import store as store_module
 from plateaumap.storage.errors import LockedError, StorageError, WriteError
 from plateaumap.storage.results import load, open_results
 from plateaumap.storage.store import Store
+from plateaumap.storage.verify import find_damages
 from plateaumap.sweep.chunks import Plan
 from plateaumap.table.columns import Column
 
@@ -141,8 +142,8 @@ def test_writing_from_many_threads(case: Case, folder: Path) -> None:
 def test_the_manifest_is_kept_up_while_parts_come_in(
     case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(store_module, "_SAVE_SHARE", 0)
+    monkeypatch.setattr(store_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(store_module, "SAVE_SHARE", 0)
     store = case.store(folder)
     with store.lock():
         for index in (0, 3):
@@ -191,16 +192,16 @@ def swap(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, empty, swap])
 def test_gross_damage_is_always_work(case: Case, folder: Path, damage: Maker) -> None:
-    store = case.fill(folder)
+    case.fill(folder)
     damage(part(folder, 3))
     assert case.store(folder).missing() == [3]
-    damages = store.verify()
+    damages = open_results(folder).verify()
     assert len(damages) == 1
     assert damages[0].startswith("parts/part-00003.parquet ")
     assert damages[0].endswith("(rows 21 to 28)")
     assert open_results(folder).missing == [3]
     case.fill(folder)
-    assert store.verify() == []
+    assert open_results(folder).verify() == []
     pd.testing.assert_frame_equal(load(folder), case.frame())
 
 
@@ -208,15 +209,15 @@ def test_gross_damage_is_always_work(case: Case, folder: Path, damage: Maker) ->
 def test_any_flipped_byte_is_found_and_recomputed(
     case: Case, folder: Path, position: float
 ) -> None:
-    store = case.fill(folder)
+    case.fill(folder)
     flip(part(folder, 3), position)
-    (damage,) = store.verify()
+    (damage,) = open_results(folder).verify()
     assert damage == ("parts/part-00003.parquet is not the file that was written (rows 21 to 28)")
     again = case.store(folder)
     with again.lock():
         assert again.missing(verify=True) == [3]
         again.write(again.plan[3], case.rows(again.plan[3]))
-    assert store.verify() == []
+    assert open_results(folder).verify() == []
 
 
 def test_rows_of_an_unlisted_part_are_checked_against_its_own_hash(
@@ -262,12 +263,12 @@ def forget(folder: Path, index: int) -> None:
 
 
 def test_verify_names_an_edited_manifest_and_stray_parts(case: Case, folder: Path) -> None:
-    store = case.fill(folder)
+    case.fill(folder)
     forget(folder, 1)
     (folder / "parts" / "part-00006.parquet").write_bytes(part(folder, 0).read_bytes())
-    assert store.verify() == [
+    assert open_results(folder).verify() == [
         "manifest.json was changed after it was written: its checksum does not match",
-        "parts/part-00006.parquet is no part of this sweep",
+        "parts/part-00006.parquet is not a part of this sweep",
     ]
 
 
@@ -277,7 +278,8 @@ def test_a_damaged_manifest_is_rebuilt_from_the_parts(
 ) -> None:
     case.fill(folder, skip=(5,))
     (folder / "manifest.json").write_bytes(content)
-    (damage,) = Store.verify(case_store := case.store(folder))
+    case_store = case.store(folder)
+    (damage,) = find_damages(folder)
     assert "manifest.json is damaged" in damage
     flip(part(folder, 2))
     assert (folder / "manifest.json").read_bytes() == content  # nothing changed as yet
@@ -298,7 +300,7 @@ def test_a_lost_manifest_is_rebuilt_with_the_plan_of_the_parts(case: Case, folde
     with store.lock():
         assert store.plan == case.plan
         assert store.missing() == []
-    assert store.verify() == []
+    assert open_results(folder).verify() == []
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"name": "a web page", "icons": []}'])
@@ -410,7 +412,7 @@ def test_a_newer_format_is_refused(case: Case, folder: Path) -> None:
     case.fill(folder)
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(StorageError, match=r"has format version 2; .* install a newer one"):
+    with pytest.raises(StorageError, match=r"has format version 2, .* install a newer plateaumap"):
         case.store(folder)
 
 
@@ -466,16 +468,16 @@ def test_an_empty_folder_and_the_rest_of_a_killed_start_are_free(case: Case, fol
 
 
 def test_find_tells_the_same_and_touches_nothing(case: Case, folder: Path) -> None:
-    asked = (case.spec, case.fingerprint, case.columns, case.plan)
-    assert Store.find(folder, *asked) is None
+    assert Store.find(folder, case.manifest()) is None
     assert not folder.parent.exists()
     case.fill(folder, skip=(2,))
     before = snapshot(folder)
-    found = Store.find(folder, *asked)
-    assert found is not None
-    assert found.missing() == [2]
+    store = Store.find(folder, case.manifest())
+    assert store is not None
+    assert store.missing() == [2]
+    other = case.manifest(spec={**case.spec, "horizon": 5}, fingerprint="0" * 64)
     with pytest.raises(StorageError, match="holds another sweep"):
-        Store.find(folder, {**case.spec, "horizon": 5}, "0" * 64, case.columns, case.plan)
+        Store.find(folder, other)
     assert snapshot(folder) == before
 
 
@@ -500,7 +502,7 @@ def test_a_second_writer_is_told_who_holds_the_folder(case: Case, folder: Path) 
 
 def test_writing_needs_the_lock(case: Case, folder: Path) -> None:
     store = case.store(folder)
-    with pytest.raises(RuntimeError, match="outside of"):
+    with pytest.raises(RuntimeError, match="inside `with"):
         store.write(case.plan[0], case.rows(case.plan[0]))
 
 
@@ -583,7 +585,7 @@ def test_a_full_disk_leaves_a_resumable_folder(
         run()
     assert str(caught.value) == (
         f"could not write {part(folder, 1)}: the disk is full. All parts written before are "
-        "whole: put it right and run the same command to go on"
+        "whole: fix the cause and run the same command to continue"
     )
     assert [path.name for path in (folder / "parts").iterdir()] == ["part-00000.parquet"]
     monkeypatch.undo()

@@ -1,1 +1,1 @@
-"""Where a sweep is evaluated: in this process (`local`)."""
+"""Evaluate points: an `Evaluator` computes rows, and a `Backend` decides where it runs."""

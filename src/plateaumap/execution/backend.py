@@ -1,133 +1,152 @@
-"""Which executor evaluates a sweep, and with what: one choice, made once."""
+"""The interface of every backend, and the choice of one by name and options."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, Self, TypedDict, Unpack
 
+import numpy as np
+
+from plateaumap.execution.evaluator import Evaluator
 from plateaumap.inputs.errors import PlateaumapError, advice
+from plateaumap.table.columns import Arrays
 
 _log = logging.getLogger(__name__)
 
+_BACKENDS = {
+    "local": "plateaumap.execution.local:LocalBackend",
+    "dask": "plateaumap.execution.dask:DaskBackend",
+}
+"""Where each named backend is defined. A backend is imported when it is first used."""
 
-class Session(NamedTuple):
-    """An executor that is ready.
+
+class Pending(Protocol):
+    """Rows that are being computed, such as a `concurrent.futures.Future`."""
+
+    def result(self) -> Arrays:
+        """Wait for the evaluation and return its arrays, or raise its error."""
+        ...
+
+
+class Backend(ABC):
+    """Evaluates points somewhere: in this process, on a GPU, in a cluster.
+
+    A backend is a context manager. It acquires what it needs when it is entered, and releases it
+    when it is left; it can be entered again. A subclass must define `evaluate`.
 
     Attributes:
-        executor: evaluates points (`plateaumap.runner.rows.Executor`).
-        ask: calls a function with arguments where the points are evaluated, and returns its result.
-        points_in_flight: returns how many points keep every worker busy at the moment.
+        name: the name by which `pm.run(..., backend=name)` selects this backend.
+        options: the keyword arguments of `pm.run` that the constructor accepts.
+        announce: a function of a line of text that says where the work can be watched.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> from concurrent.futures import Future
+        >>> from plateaumap.execution.backend import Backend
+        >>> from plateaumap.execution.simulator import Simulator
+        >>> class Serial(Backend):
+        ...     def evaluate(self, evaluator, points):
+        ...         pending = Future()
+        ...         with Simulator(threads=1) as simulator:
+        ...             pending.set_result(evaluator.evaluate(simulator, points))
+        ...         return pending
+        >>> sweep = pm.Sweep(losses="quadratic", fixed={"w0": 2, "b0": 2, "lr": 0.15})
+        >>> int(pm.run(sweep, backend=Serial())["plateau_epochs"][0])
+        152
     """
 
-    executor: Any
-    ask: Callable[..., Any]
-    points_in_flight: Callable[[], int]
+    name: ClassVar[str] = ""
+    options: ClassVar[tuple[str, ...]] = ()
+    announce: Callable[[str], object] = staticmethod(_log.info)
 
+    @abstractmethod
+    def evaluate(self, evaluator: Evaluator, points: Mapping[str, np.ndarray]) -> Pending:
+        """Start to evaluate points, and return their rows as a future.
 
-@dataclass(frozen=True)
-class Backend:
-    """Where a sweep is evaluated.
-
-    Attributes:
-        name: "local", this process; "dask", a cluster of processes. None for "dask" if a
-            scheduler is given, else "local".
-        threads: of the local backend; None for one for each core.
-        scheduler: the address of a Dask cluster to join; None to start one on this machine.
-        workers: processes of the cluster that is started; None for one for each accelerator, or
-            for each core where there is none.
-        announce: is told, in a line of text, where the work can be watched.
-
-    Raises:
-        PlateaumapError: an unknown backend, or a setting that does not go with it.
-    """
-
-    name: str | None = None
-    threads: int | None = None
-    scheduler: str | None = None
-    workers: int | None = None
-    announce: Callable[[str], object] = _log.info
-
-    def __post_init__(self) -> None:
-        """Choose the backend that a scheduler implies, and refuse what does not fit."""
-        implied = "local" if self.scheduler is None else "dask"
-        name = implied if self.name is None else self.name
-        object.__setattr__(self, "name", name)
-        if not isinstance(name, str) or name not in _OPENERS:
-            raise PlateaumapError(f"backend is {name!r}; {advice(name, _OPENERS)}")
-        for setting in ("threads", "workers"):
-            count = getattr(self, setting)
-            if count is not None and (type(count) is not int or count < 1):
-                raise PlateaumapError(f"{setting} is {count!r}; give a whole number of at least 1")
-        if self.scheduler is not None and not (isinstance(self.scheduler, str) and self.scheduler):
-            raise PlateaumapError(
-                f"scheduler is {self.scheduler!r}; give an address, such as tcp://host:8786"
-            )
-        if name == "local" and (self.scheduler, self.workers) != (None, None):
-            raise PlateaumapError("scheduler and workers go with backend = 'dask'; leave them away")
-        if name == "dask" and self.threads is not None:
-            raise PlateaumapError(
-                f"threads is {self.threads}; a Dask worker has one thread: give `workers` instead"
-            )
-        if self.scheduler is not None and self.workers is not None:
-            raise PlateaumapError(
-                f"workers is {self.workers}, but the cluster at {self.scheduler} has its own; "
-                "leave one of the two away"
-            )
-
-    def open(self) -> AbstractContextManager[Session]:
-        """Return a context in which points can be evaluated.
+        Args:
+            evaluator: computes rows with `evaluator.evaluate(simulator, points)`. It can be
+                pickled, so that the evaluation can run in another process.
+            points: arrays of shape (n,), one for each coordinate.
 
         Raises:
-            PlateaumapError: the backend is not installed.
-            ExecutionError: it cannot be started or reached.
+            ExecutionError: the backend is lost. Any other error, here or from the future's
+                `result()`, is a failure of these points alone, and they are tried again.
         """
-        assert self.name is not None
-        return _OPENERS[self.name](self)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function where the points are evaluated, and return its result."""
+        return function(*arguments)
+
+    def points_in_flight(self) -> int:
+        """Return the number of points that keep every worker busy at the moment."""
+        return 0
+
+    def __enter__(self) -> Self:
+        """Acquire what the evaluation needs."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:  # noqa: B027 - optional, unlike `evaluate`
+        """Release what was acquired, and cancel every evaluation that has not started."""
 
 
-def chosen_backend(backend: str | Backend | None = None, **settings: Any) -> Backend:
-    """Return the backend of a name and its settings, or the one that was given ready-made.
+class BackendOptions(TypedDict, total=False):
+    """The options that select a backend; an option that is None counts as not given.
 
-    Args:
-        backend: a name, a `Backend`, or None for the one that the settings imply.
-        settings: `threads`, `scheduler` and `workers`; None where not given.
+    Attributes:
+        backend: "local" for this process, "dask" for a cluster of processes, or a `Backend`. By
+            default "dask" if `scheduler` is given, otherwise "local".
+        threads: the number of blocks that the local backend computes at the same time; by default
+            one for each core.
+        scheduler: the address of a Dask cluster to join, such as "tcp://host:8786"; by default a
+            cluster is started on this machine.
+        workers: the number of processes of the Dask cluster that is started; by default one for
+            each accelerator, or one for each core if there are no accelerators.
+    """
+
+    backend: str | Backend | None
+    threads: int | None
+    scheduler: str | None
+    workers: int | None
+
+
+def select_backend(**options: Unpack[BackendOptions]) -> Backend:
+    """Return the backend that the options select.
 
     Raises:
-        PlateaumapError: see `Backend`; or settings stand beside a `Backend`, which has its own.
+        PlateaumapError: the backend is unknown, or does not accept one of the options.
     """
-    if not isinstance(backend, Backend):
-        return Backend(backend, **settings)
-    for name, value in settings.items():
-        if value is not None:
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    backend = given.pop("backend", "dask" if "scheduler" in given else "local")
+    if isinstance(backend, Backend):
+        for name, value in given.items():
             raise PlateaumapError(
-                f"{name} = {value!r} stands beside a Backend, which has its own settings; give it "
-                f"there: Backend(..., {name}={value!r})"
+                f"{name} = {value!r}: not allowed beside backend = {type(backend).__name__}(...); "
+                "pass it to the backend's constructor"
             )
-    return backend
+        return backend
+    if not isinstance(backend, str) or backend not in _BACKENDS:
+        raise PlateaumapError(
+            f"backend = {backend!r}: unknown backend; {advice(backend, _BACKENDS)}"
+        )
+    module, _, attribute = _BACKENDS[backend].partition(":")
+    kind: type[Backend] = getattr(import_module(module), attribute)
+    for name, value in given.items():
+        if name not in kind.options:
+            raise PlateaumapError(
+                f"{name} = {value!r}: not an option of backend = {backend!r}, which accepts "
+                f"{' and '.join(kind.options)}; omit it, or choose another backend"
+            )
+    return kind(**given)
 
 
-@contextmanager
-def _local(backend: Backend) -> Iterator[Session]:
-    from plateaumap.execution.local import LocalExecutor
+def require_count(name: str, value: int | None) -> None:
+    """Raise unless an option is None or a positive whole number.
 
-    with LocalExecutor(backend.threads) as executor:
-        yield Session(executor, lambda function, *arguments: function(*arguments), lambda: 0)
-
-
-@contextmanager
-def _dask(backend: Backend) -> Iterator[Session]:
-    from plateaumap.execution.dask import dask_executor
-
-    with dask_executor(backend.scheduler, backend.workers) as executor:
-        backend.announce(executor.told)
-        yield Session(executor, executor.ask, executor.points_in_flight)
-
-
-_OPENERS: dict[str, Callable[[Backend], AbstractContextManager[Session]]] = {
-    "local": _local,
-    "dask": _dask,
-}
-"""How each backend is opened. A backend is imported when it is first used."""
+    Raises:
+        PlateaumapError: names the option and its value.
+    """
+    if value is not None and (type(value) is not int or value < 1):
+        raise PlateaumapError(f"{name} = {value!r}: must be a whole number of at least 1")

@@ -1,11 +1,11 @@
-"""Evaluates points in the processes of a Dask cluster, on this machine or on many.
+"""The Dask backend: evaluates points in the processes of a cluster, on this machine or on many.
 
-The points of a task are dealt out like cards into pieces that are small beside a sweep and about
-equally long, so that workers finish together and a worker that dies costs the piece that it was
-at. Results come back to the caller at once and their futures are released: nothing is kept by the
-cluster, the truth is what the caller stores. Each worker is one process with one thread, or with
-one accelerator, and does all that is to be done for its points, as the local backend would: the
-caller only hands out coordinates and stores rows.
+The points of an evaluation are dealt like cards into pieces that are small beside a sweep and take
+about equally long, so that workers finish together and a worker that dies costs only its current
+piece. The caller fetches each result and releases it: the cluster keeps nothing, and the truth is
+what the caller stores. Each worker is one process with one thread, or with one accelerator, and
+computes complete rows, as the local backend does. The caller only sends coordinates and stores
+rows.
 
 Dask's wire format is pickle: join only clusters, and networks, that you trust.
 """
@@ -25,100 +25,142 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from plateaumap.execution.backend import Backend, Pending, require_count
 from plateaumap.execution.errors import ExecutionError
+from plateaumap.execution.evaluator import Evaluator
+from plateaumap.execution.simulator import Simulator
 from plateaumap.inputs.errors import PlateaumapError
 from plateaumap.table import columns as table
+from plateaumap.table.columns import Arrays
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 Points = Mapping[str, np.ndarray]
-Records = dict[str, np.ndarray]
 
 PIECE = 65_536
-"""Points that a worker gets at once: blocks of lanes enough that those of one block are of like
-length, and some 12 MB of results."""
+"""Points that a worker receives at once: enough blocks that the runs of one block have similar
+lengths, and about 12 MB of results."""
+
+DEATHS_ALLOWED = 2
+"""Workers that may die of one piece before it counts as failed."""
+
+TIMEOUT = "10s"
+"""The time in which a scheduler must answer."""
+
+SECONDS_BETWEEN_CHECKS = 5
+"""Seconds between two checks that the cluster still has workers."""
+
+SECONDS_WITHOUT_WORKERS = 60
+"""Seconds without a worker after which a cluster that was started here counts as lost."""
 
 _LOOPBACK = "127.0.0.1"
-_SECONDS_TO_REACH = "10s"
-_SECONDS_BETWEEN_LOOKS = 5
-_SECONDS_WITHOUT_WORKERS = 60
 _CACHE_SETTINGS = {
     "jax_compilation_cache_dir": str,
     "jax_persistent_cache_min_compile_time_secs": float,
 }
-"""What workers of one's own are told of the driver's compilation cache, and as what."""
+"""Settings of the driver's compilation cache that its workers receive, with their types."""
 
 _ONE_THREAD = {"PJRT_NPROC": "1"}
-"""Keeps JAX from handing pieces of one thread's work from core to core, at a third of its time."""
+"""Keeps JAX from moving the work of one thread from core to core, at a third of its time."""
 
 _STARTS = 3
 """How often a cluster is started whose processes die as they start."""
 
-_DEATHS_ALLOWED = 2
-"""Workers that may die of one piece before it counts as failed."""
 
-
-class DaskExecutor:
+class DaskBackend(Backend):
     """Evaluates points in the workers of a cluster."""
 
-    def __init__(self, client: Client, address: str, own: bool = False) -> None:
-        """Use a connected client, which stays the caller's to close.
+    name = "dask"
+    options = ("scheduler", "workers")
 
-        Args:
-            client: connected to the cluster.
-            address: the scheduler's, for messages.
-            own: whether the cluster was started for this executor, and nobody adds to it.
-        """
-        self._client = client
-        self._own = own
-        self._address = address
-        self._payloads: dict[Any, bytes] = {}
-        self._guard = threading.Lock()
-
-    @property
-    def told(self) -> str:
-        """Where the work is done and can be watched, in words."""
-        count = self._workers()
-        workers = "1 worker" if count == 1 else f"{count} workers"
-        return f"Dask: {workers} at {self._address}, dashboard {self._client.dashboard_link}"
-
-    def points_in_flight(self) -> int:
-        """Return how many points keep every worker busy: two pieces for each."""
-        return 2 * PIECE * self._workers()
-
-    def _workers(self) -> int:
-        with self._lost_told():
-            return len(self._client.nthreads())
-
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function in some worker, as soon as there is one, and return its result."""
-        future = self._client.submit(function, *arguments, pure=False)
-        return self._result(future)
-
-    def begin(self, task: Any, points: Points) -> Callable[[], Records]:
-        """Begin what a task does for points; see `plateaumap.execution.local.LocalExecutor.begin`.
+    def __init__(self, scheduler: str | None = None, workers: int | None = None) -> None:
+        """Set the options, see `BackendOptions`; nothing is started yet.
 
         Raises:
-            ExecutionError: here, or from the function returned: the cluster is lost.
+            PlateaumapError: an option has no valid value, or both are given.
         """
+        require_count("workers", workers)
+        if scheduler is not None and not (isinstance(scheduler, str) and scheduler):
+            raise PlateaumapError(
+                f"scheduler = {scheduler!r}: must be an address, such as tcp://host:8786"
+            )
+        if scheduler is not None and workers is not None:
+            raise PlateaumapError(
+                f"workers = {workers}: the cluster at {scheduler} has its own workers; omit workers"
+            )
+        self._scheduler, self._workers = scheduler, workers
+
+    def __enter__(self) -> Self:
+        """Connect to the cluster, or start one on this machine that ends with the context.
+
+        Raises:
+            PlateaumapError: distributed is not installed.
+            ExecutionError: no scheduler answers at the address, or no workers could be started.
+        """
+        try:
+            import distributed
+        except ImportError as error:
+            raise PlateaumapError(
+                "backend = 'dask': needs the package distributed, which is not installed; run "
+                "pip install 'plateaumap[dask]'"
+            ) from error
+        self._packed = functools.lru_cache(maxsize=32)(_pack)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_quiet("distributed", "tornado", "asyncio"))
+            self.address = self._scheduler or stack.enter_context(_local_cluster(self._workers))
+            try:
+                self.client: Client = distributed.Client(
+                    self.address,
+                    timeout=TIMEOUT,
+                    set_as_default=False,
+                    # Workers behind another scheduler may be out of reach.
+                    direct_to_workers=self._scheduler is None,
+                )
+            except (OSError, TimeoutError, ValueError) as error:
+                raise ExecutionError(
+                    f"scheduler = {self.address!r}: no Dask scheduler answers there "
+                    f"({type(error).__name__}); use the address that the scheduler prints as it "
+                    "starts, such as tcp://host:8786"
+                ) from error
+            stack.callback(_close, self.client, 2)
+            count = self._count_workers()
+            workers = "1 worker" if count == 1 else f"{count} workers"
+            dashboard = self.client.dashboard_link
+            self.announce(f"Dask: {workers} at {self.address}, dashboard {dashboard}")
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Disconnect, and end the cluster if it was started here."""
+        self._open.close()
+
+    def points_in_flight(self) -> int:
+        """Return the number of points that keep every worker busy: two pieces for each."""
+        return 2 * PIECE * self._count_workers()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in one of the workers, and return its result."""
+        return self.wait_for(self.client.submit(function, *arguments, pure=False))
+
+    def evaluate(self, evaluator: Evaluator, points: Points) -> Pending:
+        """Start to evaluate points, see `Backend.evaluate`."""
         count = len(next(iter(points.values())))
         pieces = math.ceil(count / PIECE)
-        payload = self._payload(task)
-        with self._lost_told():
+        payload = self._packed(evaluator)
+        with self._detect_loss():
             futures = [
-                self._client.submit(
+                self.client.submit(
                     evaluate_piece,
                     payload,
                     {name: array[at::pieces] for name, array in points.items()},
@@ -126,64 +168,76 @@ class DaskExecutor:
                 )
                 for at in range(pieces)
             ]
-        return lambda: self._gathered(table.allocate(task.columns, count), futures)
+        return _Pieces(self, evaluator, count, futures)
 
-    def _gathered(self, arrays: Records, futures: list[Future]) -> Records:
-        try:
-            for at, future in enumerate(futures):
-                part = self._result(future)
-                future.release()
-                table.put(arrays, slice(at, None, len(futures)), part)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self._client.cancel(futures)
-            raise
-        return arrays
+    def wait_for(self, future: Future) -> Any:
+        """Return a future's result; wait without limit only if somebody may add workers.
 
-    def _result(self, future: Future) -> Any:
-        """Wait for a result; for ever only where somebody else may still send workers."""
+        Raises:
+            ExecutionError: the scheduler or all workers are lost.
+        """
         idle_since = time.monotonic()
         while True:
-            with self._lost_told():
+            with self._detect_loss():
                 try:
-                    return future.result(timeout=_SECONDS_BETWEEN_LOOKS)
+                    return future.result(timeout=SECONDS_BETWEEN_CHECKS)
                 except TimeoutError:
                     if future.done():
                         raise
-            if self._workers():
+            if self._count_workers() or self._scheduler is not None:
                 idle_since = time.monotonic()
-            elif self._own and time.monotonic() - idle_since > _SECONDS_WITHOUT_WORKERS:
+            elif time.monotonic() - idle_since > SECONDS_WITHOUT_WORKERS:
                 raise ExecutionError(
-                    "all workers of the Dask cluster have died and do not come back; what is "
-                    "stored is whole: run the same command again to go on"
+                    "all workers of the Dask cluster have died and none was restarted; every part "
+                    "stored so far is complete: run the same command again to continue"
                 )
 
+    def _count_workers(self) -> int:
+        with self._detect_loss():
+            return len(self.client.nthreads())
+
     @contextlib.contextmanager
-    def _lost_told(self) -> Iterator[None]:
-        """Tell a lost cluster from a piece that failed."""
+    def _detect_loss(self) -> Iterator[None]:
+        """Distinguish a lost cluster from a piece that failed."""
         try:
             yield
         except (CancelledError, OSError, TimeoutError) as error:
-            if self._client.status == "running":
+            if self.client.status == "running":
                 raise
             raise ExecutionError(
-                f"the Dask scheduler at {self._address} is gone "
-                f"({type(error).__name__}); what is stored is whole: start a cluster and run the "
-                "same command again to go on"
+                f"the Dask scheduler at {self.address} is gone ({type(error).__name__}); every "
+                "part stored so far is complete: start a cluster and run the same command again "
+                "to continue"
             ) from error
 
-    def _payload(self, task: Any) -> bytes:
-        """Return what a worker needs to know of a task, the same bytes each time."""
-        with self._guard:
-            if task not in self._payloads:
-                self._payloads[task] = _packed(task)
-            return self._payloads[task]
+
+class _Pieces:
+    """The pieces of one evaluation; `result` fetches them into the driver's memory."""
+
+    def __init__(
+        self, backend: DaskBackend, evaluator: Evaluator, count: int, futures: list[Future]
+    ) -> None:
+        self._backend, self._evaluator = backend, evaluator
+        self._count, self._futures = count, futures
+
+    def result(self) -> Arrays:
+        arrays = table.allocate(self._evaluator.columns, self._count)
+        try:
+            for at, future in enumerate(self._futures):
+                piece = self._backend.wait_for(future)
+                future.release()
+                table.put(arrays, slice(at, None, len(self._futures)), piece)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._backend.client.cancel(self._futures)
+            raise
+        return arrays
 
 
 def dask_setup(worker: Any) -> None:
-    """Prepare a worker of one's own; Dask calls this as it starts."""
+    """Prepare a worker that this backend started; Dask calls this function as it starts."""
     del worker
-    # Ctrl-C is for the driver, which ends its workers.
+    # The driver handles Ctrl-C, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import jax
 
@@ -193,53 +247,55 @@ def dask_setup(worker: Any) -> None:
             jax.config.update(name, kind(os.environ[name.upper()]))
 
 
-def evaluate_piece(payload: bytes, points: Points) -> Records:
-    """Do a task for some points; runs in a worker."""
-    return _worker_executor().begin(_unpacked(payload), points)()
+def evaluate_piece(payload: bytes, points: Points) -> Arrays:
+    """Evaluate points in a worker, and return their measured columns."""
+    return _unpack(payload).evaluate(_simulator(), points)
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_executor() -> Any:
-    from plateaumap.execution.local import LocalExecutor
+def _simulator() -> Simulator:
+    """Return the simulator of a worker, which lives as long as the worker."""
+    return Simulator(threads=1)
 
-    return LocalExecutor(threads=1)
 
-
-# Unpacked once, so that the functions in it stay the same objects and are compiled once.
+# Each evaluator is unpacked once, so that its functions stay the same objects and are compiled
+# once.
 @functools.lru_cache(maxsize=32)
-def _unpacked(payload: bytes) -> Any:
+def _unpack(payload: bytes) -> Evaluator:
     versions, folders, packed = pickle.loads(payload)
-    if versions != _versions():
+    if versions != package_versions():
         raise ExecutionError(
-            f"a worker on {socket.gethostname()} has {_versions()}, the driver {versions}; rows "
-            "would differ in their last bits: install the same versions everywhere"
+            f"a worker on {socket.gethostname()} has {package_versions()}, the driver has "
+            f"{versions}; the last bits of rows would differ: install the same versions everywhere"
         )
     sys.path += [folder for folder in folders if folder not in sys.path]
-    return pickle.loads(packed)
+    evaluator: Evaluator = pickle.loads(packed)
+    return evaluator
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions that decide the last bits of rows."""
     return {package: version(package) for package in ("plateaumap", "jax", "jaxlib", "numpy")}
 
 
-def _packed(task: Any) -> bytes:
-    """Pickle a task, with the source of those modules that no worker can import."""
+def _pack(evaluator: Evaluator) -> bytes:
+    """Pickle an evaluator, with the code of those modules that no worker can import."""
     import cloudpickle
 
-    own = _scripts()
-    for module in own:
+    scripts = _scripts()
+    for module in scripts:
         cloudpickle.register_pickle_by_value(module)
     try:
-        packed = cloudpickle.dumps(task)
+        packed = cloudpickle.dumps(evaluator)
     finally:
-        for module in own:
+        for module in scripts:
             cloudpickle.unregister_pickle_by_value(module)
-    folders = sorted({str(Path(str(module.__file__)).parent.resolve()) for module in own})
-    return pickle.dumps((_versions(), folders, packed))
+    folders = sorted({str(Path(str(module.__file__)).parent.resolve()) for module in scripts})
+    return pickle.dumps((package_versions(), folders, packed))
 
 
 def _scripts() -> list[ModuleType]:
-    """Return the modules that were loaded from a file by its path, such as a sweep's script."""
+    """Return the modules that were loaded by the path of a file, such as the script of a sweep."""
     return [
         module
         for name, module in list(sys.modules.items())
@@ -254,59 +310,18 @@ def _scripts() -> list[ModuleType]:
 def _is_importable(name: str, module: ModuleType) -> bool:
     # Not importlib.util.find_spec, which asks sys.modules first.
     specs = (finder.find_spec(name, None) for finder in sys.meta_path)
-    found = next((spec for spec in specs if spec is not None), None)
-    return found is not None and found.origin == module.__file__
+    spec = next((spec for spec in specs if spec is not None), None)
+    return spec is not None and spec.origin == module.__file__
 
 
-@contextlib.contextmanager
-def dask_executor(scheduler: str | None, workers: int | None) -> Iterator[DaskExecutor]:
-    """Connect to a cluster, or start one on this machine that ends with the context.
-
-    Args:
-        scheduler: the address of a cluster; None to start one.
-        workers: how many processes to start; None for one for each accelerator or core.
-
-    Raises:
-        PlateaumapError: distributed is not installed.
-        ExecutionError: there is no scheduler at the address, or no workers could be started.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise PlateaumapError(
-            "the dask backend needs distributed, which is not installed: "
-            "pip install 'plateaumap[dask]'"
-        ) from error
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_quiet("distributed", "tornado", "asyncio"))
-        own = scheduler is None
-        if scheduler is None:
-            scheduler = stack.enter_context(_local_cluster(workers))
-        try:
-            # Workers of one's own are in reach; those behind another scheduler may not be.
-            client = distributed.Client(
-                scheduler,
-                timeout=_SECONDS_TO_REACH,
-                set_as_default=False,
-                direct_to_workers=own,
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ExecutionError(
-                f"there is no Dask scheduler at {scheduler} ({type(error).__name__}); give the "
-                "address that it tells as it starts, such as tcp://host:8786"
-            ) from error
-        stack.callback(_close, client)
-        yield DaskExecutor(client, scheduler, own)
-
-
-def _close(client: Client) -> None:
+def _close(connection: Any, timeout: float) -> None:
     with contextlib.suppress(Exception):
-        client.close(timeout=2)
+        connection.close(timeout=timeout)
 
 
 @contextlib.contextmanager
 def _quiet(*packages: str) -> Iterator[None]:
-    """Keep the loggers of packages silent: what a user must know, our own errors tell."""
+    """Silence the loggers of packages; the errors of this module report what a user must know."""
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in packages]
     levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     for logger in levels:
@@ -320,29 +335,29 @@ def _quiet(*packages: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _local_cluster(workers: int | None) -> Iterator[str]:
-    """Start a scheduler and workers on this machine's loopback, and yield its address."""
+    """Start a scheduler and workers on this machine's loopback, and yield the address."""
     _require_guarded_main()
-    environments = _environments(workers)
+    environments = worker_environments(workers)
     with tempfile.TemporaryDirectory(
         prefix="plateaumap-dask-", ignore_cleanup_errors=True
     ) as scratch:
-        cluster = _started(environments, scratch)
+        cluster = _start_cluster(environments, scratch)
         try:
             yield cluster.scheduler_address
         finally:
-            _close_cluster(cluster)
+            _close(cluster, 5)
 
 
-def _started(environments: list[dict[str, str]], scratch: str) -> Any:
-    """Start a cluster, once more if one of its processes dies on the way."""
+def _start_cluster(environments: list[dict[str, str]], scratch: str) -> Any:
+    """Start a cluster, again if one of its processes dies as it starts."""
     for attempts_left in reversed(range(_STARTS)):
         try:
             return _cluster(environments, scratch)
         except (RuntimeError, OSError, TimeoutError) as error:
             if not attempts_left:
                 raise ExecutionError(
-                    f"the processes of the Dask cluster could not be started ({error}); a script "
-                    'must guard what it runs by if __name__ == "__main__":'
+                    f"the processes of the Dask cluster could not be started ({error}); in a "
+                    'script, guard the call by if __name__ == "__main__":'
                 ) from error
     raise AssertionError
 
@@ -367,9 +382,9 @@ def _cluster(environments: list[dict[str, str]], scratch: str) -> Any:
         "dashboard_address": f"{_LOOPBACK}:0",
     }
     settings = {
-        # A worker holds no piece but the one that it is at, so that its death costs only that.
+        # A worker holds only its current piece, so that its death costs only that piece.
         "distributed.scheduler.worker-saturation": 1.0,
-        "distributed.scheduler.allowed-failures": _DEATHS_ALLOWED,
+        "distributed.scheduler.allowed-failures": DEATHS_ALLOWED,
         "distributed.worker.multiprocessing-method": "spawn",
     }
     with dask.config.set(settings):
@@ -383,21 +398,16 @@ def _cluster(environments: list[dict[str, str]], scratch: str) -> Any:
         )
 
 
-def _close_cluster(cluster: Any) -> None:
-    with contextlib.suppress(Exception):
-        cluster.close(timeout=5)
-
-
 def _require_guarded_main() -> None:
-    """Refuse to start a cluster from a process that is itself just being spawned for one."""
+    """Raise if this process is itself being spawned for a cluster."""
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         raise PlateaumapError(
-            "a worker of the Dask cluster runs the script anew as it starts; guard what the "
-            'script runs by if __name__ == "__main__":'
+            "a worker of the Dask cluster runs the script again as it starts; guard the call by "
+            'if __name__ == "__main__":'
         )
 
 
-def _environments(workers: int | None) -> list[dict[str, str]]:
+def worker_environments(workers: int | None) -> list[dict[str, str]]:
     """Return the environment variables of each worker: one process for each accelerator."""
     import jax
 
@@ -406,31 +416,32 @@ def _environments(workers: int | None) -> list[dict[str, str]]:
         for name in _CACHE_SETTINGS
         if getattr(jax.config, name) is not None
     }
-    devices = _accelerators()
+    devices = accelerators()
     if not devices:
         shared |= _ONE_THREAD
         return [shared] * (workers or len(os.sched_getaffinity(0)))
     if workers is not None and workers > len(devices):
         raise PlateaumapError(
-            f"workers is {workers}, but JAX finds {len(devices)} accelerators here and each "
-            "takes one process; give fewer, or set JAX_PLATFORMS=cpu"
+            f"workers = {workers}: must be at most {len(devices)}, one process for each "
+            "accelerator of this machine; use fewer, or set JAX_PLATFORMS=cpu"
         )
     return [{**shared, "CUDA_VISIBLE_DEVICES": device} for device in devices[:workers]]
 
 
-def _accelerators() -> list[str]:
+def accelerators() -> list[str]:
     """Return the CUDA devices that JAX would use, as CUDA_VISIBLE_DEVICES names them.
 
-    A process of its own is asked, since a process that asks takes hold of their memory.
+    A separate process asks JAX, because the process that asks reserves the devices' memory.
     """
     if not any(map(importlib.util.find_spec, ("jax_cuda12_plugin", "jax_cuda13_plugin"))):
         return []
     question = "import jax; print(jax.default_backend(), jax.local_device_count())"
-    told = subprocess.run(
+    answer = subprocess.run(
         [sys.executable, "-c", question], capture_output=True, text=True, check=False
     ).stdout.split()
-    if len(told) != 2 or told[0] != "gpu":
+    if len(answer) != 2 or answer[0] != "gpu":
         return []
+    count = int(answer[1])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else list(map(str, range(int(told[1]))))
-    return names[: int(told[1])]
+    names = visible.split(",") if visible else list(map(str, range(count)))
+    return names[:count]

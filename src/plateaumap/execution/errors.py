@@ -1,12 +1,12 @@
-"""What can go wrong while points are evaluated."""
+"""The error of an evaluation that could not be completed."""
 
 from plateaumap.inputs.errors import PlateaumapError
 
 
 class ExecutionError(PlateaumapError):
-    """A sweep could not be evaluated to its end; what is stored by then is whole.
+    """A sweep could not be evaluated to its end; every part stored so far is complete.
 
-    Unlike other errors of this package it is no fault of the input.
+    The input is not at fault, so the exit code is 1.
     """
 
     exit_code = 1

@@ -1,76 +1,76 @@
-"""Advances runs of which nobody knows how long they are: in rounds, the survivors put together.
+"""Simulates runs of unknown lengths: in rounds, after each of which the survivors are packed.
 
-A block of lanes goes on until its longest run has stopped, so runs of unlike length waste each
-other's time. Here a block is followed to an epoch only. Its runs that are still under way wait
-for those of other blocks that have come as far, and those of them that have about as much before
-them make a block that goes on to a later epoch.
+A block of lanes advances until its longest run has stopped, so runs of different lengths waste
+each other's time. Here a block advances to a given epoch only. Its runs that are still under way
+then wait for the runs of other blocks that have reached the same epoch. Of these, the runs that
+have about as much left form a new block, which advances to a later epoch.
 
-No round waits for all blocks of the round before. Runs that have come furthest go first, so that
-few are under way at any time, however many there are.
+A round does not wait for all blocks of the round before. The runs that have come furthest go
+first, so that few runs are under way at any time, however many there are in total.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-Records = dict[str, np.ndarray]
+from plateaumap.table.columns import Arrays
+
 Runs = tuple[Any, ...]
-Advance = Callable[[np.ndarray, Runs, bool, int], tuple[Runs, Any, Any, Records]]
+Advance = Callable[[np.ndarray, Runs, bool, int], tuple[Runs, Any, Any, Arrays]]
 
 FIRST_ROUND = 256
 """Epochs of the first round."""
 
 COST = 16384
-"""What a round costs, in epochs, times what makes rounds of that length best.
+"""Epochs that cost as much as a round does, times the factor that makes that length the best.
 
-With rounds longer by a share s, finished lanes idle for about a share s/2 of all epochs; with
-rounds of n epochs, what a round itself costs is a share c/n. Their sum is least where n grows as
-the square root of the epochs made so far. From 8,192 to 32,768 it makes no difference.
+If rounds are longer by a share s, finished lanes idle for about a share s/2 of all epochs. The
+cost of the rounds themselves is a share c/n in rounds of n epochs. The sum is least if n grows as
+the square root of the epochs so far. Values from 8,192 to 32,768 make no difference.
 """
 
 POOL_BYTES = 16_000_000
-"""Memory of the runs that wait in one round, among which those of like length are found."""
+"""Memory of the runs that wait in one round, in bytes. Runs of similar lengths are found there."""
 
-_WORTH_PACKING = 7 / 8
-"""Share of a block's lanes in use up to which its survivors are put elsewhere."""
+WORTH_PACKING = 7 / 8
+"""The share of a block's lanes in use up to which its survivors move to other blocks."""
 
 _ENDED = math.inf
 """The round of runs that are no longer under way."""
 
 
 class _Block(NamedTuple):
-    """Some runs: their numbers, of shape (n,), and arrays of shape (…, lanes) that hold them."""
+    """The numbers of some runs, of shape (n,), and arrays of shape (…, lanes) that hold them."""
 
     numbers: np.ndarray
     runs: Runs
 
 
 class _Advanced(NamedTuple):
-    """A block one round later.
+    """A block after one more round.
 
     Attributes:
-        block: its runs.
-        under_way: which of them are, of shape (n,).
-        left: what each has still before it, of shape (n,): the more, the longer it will take.
-        records: arrays of shape (n,), of any content as long as a run is under way.
+        block: the runs.
+        under_way: which runs are still under way, of shape (n,).
+        left: how much each run has left, of shape (n,): the more, the longer it will take.
+        records: arrays of shape (n,), of arbitrary content while a run is under way.
     """
 
     block: _Block
     under_way: np.ndarray
     left: np.ndarray
-    records: Records
+    records: Arrays
 
 
 class _Pool:
-    """Runs that have come to the same round, and wait to be put into blocks."""
+    """Runs that have reached the same round and wait to form blocks."""
 
     def __init__(self, like: Runs, lanes: int, blocks: int) -> None:
         room = lanes * blocks
@@ -83,16 +83,16 @@ class _Pool:
 
     @property
     def room(self) -> int:
-        """How many runs can be added."""
+        """Return the number of runs that can be added."""
         return len(self._numbers) - self._filled
 
     @property
     def waiting(self) -> int:
-        """How many runs are in here."""
+        """Return the number of runs that wait."""
         return len(self._waiting)
 
     def add(self, advanced: _Advanced, places: np.ndarray) -> None:
-        """Copy the runs at some places of a block."""
+        """Copy the runs at the given places of a block."""
         here = slice(self._filled, self._filled + len(places))
         self._numbers[here] = advanced.block.numbers[places]
         self._left[here] = advanced.left[places]
@@ -102,10 +102,10 @@ class _Pool:
         self._waiting = np.concatenate([self._waiting, np.arange(here.start, here.stop)])
 
     def drain(self, whole: bool) -> list[_Block]:
-        """Take out blocks of runs that have about as much before them, those with least first.
+        """Remove and return blocks of runs that have about as much left, the shortest first.
 
         Args:
-            whole: to leave in here what does not fill a block, those with least before them.
+            whole: whether to keep the runs that do not fill a block, which have the least left.
         """
         ordered = self._waiting[np.argsort(-self._left[self._waiting], kind="stable")]
         end = len(ordered) // self._lanes * self._lanes if whole else len(ordered)
@@ -114,39 +114,52 @@ class _Pool:
         return [self._block(places) for places in reversed(cuts)]
 
     def _block(self, places: np.ndarray) -> _Block:
-        padded = filled_up(places, self._lanes)
+        padded = fill_block(places, self._lanes)
         runs = tuple(np.take(array, padded, -1, mode="clip") for array in self._runs)
         return _Block(self._numbers[places], runs)
 
 
-def in_rounds(
+def simulate_in_rounds(
     advance: Advance, blank: Runs, count: int, last: int, pool: Executor, at_once: int
-) -> Future[Records]:
-    """Begin to make runs 0 … count − 1, and return the future of their records.
+) -> Arrays:
+    """Simulate runs 0 to count − 1 in rounds, and return their records.
 
     Args:
-        advance: from the numbers of a block's runs, the runs so far, whether they have yet to
-            begin, and an epoch to these runs at that epoch, whether each is still under way, what
-            each has still before it (the more, the longer it will take) and, if none is under way
-            any more, their records.
-        blank: what stands for a block of runs that has not begun, arrays of shape (…, lanes);
-            blocks that are not full repeat their last run.
-        count: how many runs.
-        last: the largest epoch that can be given to `advance`.
-        pool: threads that do the work.
-        at_once: how many blocks are worked on at the same time.
+        advance: a function that advances one block to an epoch. Its arguments are the numbers of
+            the block's runs, the runs as arrays of shape (…, lanes), whether the runs are new, and
+            the epoch. It returns the advanced runs, whether each is still under way, how much each
+            has left (the more, the longer it will take) and, if no run is under way any more, their
+            records.
+        blank: arrays of shape (…, lanes) that stand for a block of new runs. A block that is not
+            full repeats its last run.
+        count: the number of runs.
+        last: the largest epoch that `advance` accepts.
+        pool: the threads that call `advance`.
+        at_once: the number of blocks that are advanced at the same time.
 
     Returns:
-        A future of arrays of shape (count,).
+        Arrays of shape (count,).
     """
     rounds = _Rounds(advance, blank, count, last)
-    return _Driver(rounds, pool, at_once).begin()
+    working: set[Future[tuple[float, _Advanced]]] = set()
+    try:
+        while True:
+            while len(working) < at_once and (block := rounds.take()) is not None:
+                working.add(pool.submit(rounds.advance, *block))
+            if not working:
+                return rounds.records
+            done, working = wait(working, return_when=FIRST_COMPLETED)
+            for future in done:
+                rounds.put(*future.result())
+    finally:
+        for future in working:
+            future.cancel()
 
 
 class _Rounds:
-    """Which block is to be advanced next; not to be used by two threads at once.
+    """Decides which block advances next.
 
-    `advance` alone may be called by several.
+    One thread calls its methods; only `advance` may be called by several threads.
     """
 
     def __init__(self, advance: Advance, blank: Runs, count: int, last: int) -> None:
@@ -157,42 +170,42 @@ class _Rounds:
         self._pools: dict[float, _Pool] = {}
         self._pooled = max(1, POOL_BYTES // sum(array.nbytes for array in blank))
         self._working: Counter[float] = Counter()
-        self.records: Records = {}
+        self.records: Arrays = {}
 
     def take(self) -> tuple[float, _Block] | None:
-        """Return a round and a block to be advanced in it; None if others must end first."""
-        taken = self._furthest() or self._fresh() or self._drained()
-        if taken is not None:
-            self._working[taken[0]] += 1
-        return taken
+        """Return a round and a block to advance in it, or None if others must end first."""
+        selected = self._furthest() or self._fresh() or self._drained()
+        if selected is not None:
+            self._working[selected[0]] += 1
+        return selected
 
-    def advance(self, number: float, block: _Block) -> _Advanced:
-        """Return a block one round later."""
+    def advance(self, number: float, block: _Block) -> tuple[float, _Advanced]:
+        """Advance a block by one round, and return the round and the block."""
         until = 0 if number == _ENDED else _last_epoch(int(number), FIRST_ROUND, COST)
-        known, numbers = len(block.numbers), filled_up(block.numbers, self._lanes)
+        count, numbers = len(block.numbers), fill_block(block.numbers, self._lanes)
         runs, under_way, left, records = self._advance(
             numbers, block.runs, number == 0, min(until, self._last)
         )
-        return _Advanced(
+        return number, _Advanced(
             _Block(block.numbers, tuple(np.asarray(array) for array in runs)),
-            np.asarray(under_way)[:known],
-            np.asarray(left)[:known],
-            {name: np.asarray(values)[:known] for name, values in records.items()},
+            np.asarray(under_way)[:count],
+            np.asarray(left)[:count],
+            {name: np.asarray(values)[:count] for name, values in records.items()},
         )
 
     def put(self, number: float, advanced: _Advanced) -> None:
-        """Take note of a block that has been advanced."""
+        """Record a block that has advanced."""
         self._working[number] -= 1
         if not advanced.under_way.any():
             self._keep(advanced.block.numbers, advanced.records)
-        elif number and advanced.under_way.sum() > _WORTH_PACKING * self._lanes:
+        elif number and advanced.under_way.sum() > WORTH_PACKING * self._lanes:
             self._ready[number + 1].append(advanced.block)
         else:
             self._add(number + 1, advanced, np.flatnonzero(advanced.under_way))
             self._add(_ENDED, advanced, np.flatnonzero(~advanced.under_way))
 
     def _furthest(self) -> tuple[float, _Block] | None:
-        """Return a block of the latest round; those that have ended come last."""
+        """Return a block of the latest round; blocks of ended runs come last."""
         rounds = [number for number, blocks in self._ready.items() if blocks]
         if not rounds:
             return None
@@ -200,7 +213,7 @@ class _Rounds:
         return number, self._ready[number].pop()
 
     def _fresh(self) -> tuple[float, _Block] | None:
-        """Return a block that has not begun."""
+        """Return a block of new runs."""
         first = self._begun
         if first == self._count:
             return None
@@ -208,7 +221,7 @@ class _Rounds:
         return 0, _Block(np.arange(first, self._begun), self._blank)
 
     def _drained(self) -> tuple[float, _Block] | None:
-        """Return a block of a round to which no run comes any more, or else a full one."""
+        """Return a block of a round that no more runs will reach, or else a full block."""
         first = min(self._pools, default=_ENDED)
         if first in self._pools and not any(n < first for n in self._working.elements()):
             self._drain(first, whole=False)
@@ -231,12 +244,12 @@ class _Rounds:
                 blocks = 1 if number == _ENDED else self._pooled
                 self._pools[number] = _Pool(advanced.block.runs, self._lanes, blocks)
             pool = self._pools[number]
-            some, places = places[: pool.room], places[pool.room :]
-            pool.add(advanced, some)
+            now, places = places[: pool.room], places[pool.room :]
+            pool.add(advanced, now)
             if not pool.room:
                 self._drain(number, whole=False)
 
-    def _keep(self, numbers: np.ndarray, records: Records) -> None:
+    def _keep(self, numbers: np.ndarray, records: Arrays) -> None:
         for name, values in records.items():
             if name not in self.records:
                 self.records[name] = np.empty(self._count, values.dtype)
@@ -245,54 +258,18 @@ class _Rounds:
 
 @cache
 def _last_epoch(number: int, first: int, cost: int) -> int:
-    """Return the epoch to which a round goes."""
+    """Return the last epoch of a round."""
     if number == 0:
         return first
     before = _last_epoch(number - 1, first, cost)
     return before + math.isqrt(cost * before)
 
 
-class _Driver:
-    """Has a pool's threads advance blocks until all runs have ended."""
+def fill_block(array: np.ndarray, lanes: int) -> np.ndarray:
+    """Return an array of one entry per lane, filled up with copies of the last run.
 
-    def __init__(self, rounds: _Rounds, pool: Executor, at_once: int) -> None:
-        self._rounds, self._pool, self._at_once = rounds, pool, at_once
-        self._guard = threading.Lock()
-        self._working = 0
-        self._records: Future[Records] = Future()
-
-    def begin(self) -> Future[Records]:
-        """Submit the first blocks, and return the future of all records."""
-        with self._guard:
-            self._submit()
-        return self._records
-
-    def _submit(self) -> None:
-        while self._working < self._at_once and not self._records.done():
-            taken = self._rounds.take()
-            if taken is None:
-                return
-            self._working += 1
-            self._pool.submit(self._work, *taken).add_done_callback(self._ended)
-
-    def _work(self, number: float, block: _Block) -> None:
-        advanced = self._rounds.advance(number, block)
-        with self._guard:
-            self._working -= 1
-            self._rounds.put(number, advanced)
-            self._submit()
-            if not self._working and not self._records.done():
-                self._records.set_result(self._rounds.records)
-
-    def _ended(self, work: Future[None]) -> None:
-        """Pass on that a block has failed, or that the pool has been shut down."""
-        error = CancelledError() if work.cancelled() else work.exception()
-        if error is not None and not self._records.done():
-            self._records.set_exception(error)
-
-
-def filled_up(array: np.ndarray, lanes: int) -> np.ndarray:
-    """Repeat the last run of a block: one more lane that stops when that one does."""
+    A copy stops when the last run stops, so that it costs no additional epochs.
+    """
     if len(array) == lanes:
         return array
     return np.concatenate([array, np.repeat(array[-1:], lanes - len(array))])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jax import Array
 
-from plateaumap.execution.local import FEWEST_LANES
+from plateaumap.execution.simulator import FEWEST_LANES
 from plateaumap.experiment.evaluation import PRECISIONS
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.single_neuron import SingleNeuron

@@ -1,18 +1,20 @@
-"""What running a sweep would take: rows, chunks, bytes and time, from a sample of it."""
+"""Estimates the rows, chunks, bytes and time of a sweep from a sample of its points."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from plateaumap.execution.local import LocalExecutor
+from plateaumap.execution.local import LocalBackend
 from plateaumap.inputs.paths import local_path
-from plateaumap.runner.rows import Rows
-from plateaumap.runner.run import bytes_to_write, find_store
+from plateaumap.runner.run import bytes_to_write
+from plateaumap.runner.sweep_table import SweepTable
 from plateaumap.storage.space import format_bytes, free_bytes
+from plateaumap.storage.store import Store
 from plateaumap.sweep.spec import Sweep
 
 SAMPLE = 1024
@@ -21,16 +23,16 @@ SAMPLE = 1024
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do.
+    """The work that a sweep still needs.
 
     Attributes:
         points: points of the sweep, for each loss.
-        losses: their names.
-        chunks: chunks in all.
-        missing: chunks that are not there yet.
-        bytes: expected size of the missing parts.
-        free: free bytes where they would go.
-        seconds: expected time for the missing rows, without compilation.
+        losses: the names of the losses.
+        chunks: the number of chunks.
+        missing: the number of chunks that are not stored yet.
+        bytes: the expected size of the missing parts.
+        free: the free bytes on the disk of the folder.
+        seconds: the expected time for the missing rows, without compilation.
     """
 
     points: int
@@ -47,7 +49,7 @@ class Estimate:
         return "\n".join(
             [
                 f"points   {self.points:,} for each of {', '.join(self.losses)}: {rows:,} rows",
-                f"chunks   {self.chunks:,}, of which {self.chunks - self.missing:,} are there",
+                f"chunks   {self.chunks:,}, of which {self.chunks - self.missing:,} are stored",
                 f"bytes    about {format_bytes(self.bytes)} to write, "
                 f"{format_bytes(self.free)} free",
                 f"time     about {_duration(self.seconds)}, from a sample",
@@ -58,49 +60,50 @@ class Estimate:
 def estimate(
     sweep: Sweep, folder: Path, threads: int | None = None, mix_versions: bool = False
 ) -> Estimate:
-    """Return what running a sweep into a folder would take; nothing is written.
+    """Return an estimate of running a sweep into a folder; nothing is written.
 
     Args:
         sweep: the sweep.
-        folder: where it would go; what it holds of this sweep counts as done.
-        threads: as for `run`.
-        mix_versions: as for `run`.
+        folder: the folder. Rows of this sweep that it already holds count as done.
+        threads: see `run`.
+        mix_versions: see `run`.
 
     Raises:
-        PlateaumapError: the folder is not this sweep's, or the sweep cannot be run.
+        PlateaumapError: the folder holds something else, or the sweep cannot be run.
     """
     folder = local_path(folder)
-    rows = Rows(sweep)
-    store = find_store(rows, folder, mix_versions)
-    plan = rows.plan if store is None else store.plan
+    sweep_table = SweepTable(sweep)
+    store = Store.find(folder, sweep_table.manifest(), mix_versions)
+    plan = sweep_table.plan if store is None else store.plan
     missing = list(range(len(plan))) if store is None else store.missing()
-    left = sum(plan[index].rows for index in missing)
+    rows = sum(plan[index].rows for index in missing)
     return Estimate(
         points=sweep.size,
         losses=sweep.loss_names,
         chunks=len(plan),
         missing=len(missing),
-        bytes=bytes_to_write(rows, store),
+        bytes=bytes_to_write(sweep_table, store),
         free=free_bytes(folder),
-        seconds=_seconds_per_row(rows, threads) * left if left else 0.0,
+        seconds=_seconds_per_row(sweep_table, threads) * rows if rows else 0.0,
     )
 
 
-def _seconds_per_row(rows: Rows, threads: int | None) -> float:
-    """Time a sample spread evenly over the grid, once it has been compiled."""
-    size = rows.sweep.size
-    begin = 0.0
-    with LocalExecutor(threads) as executor:
-        lanes = rows.sweep.experiment.lanes
-        count = min(size, SAMPLE, SAMPLE if lanes is None else lanes * executor.threads)
-        numbers = np.unique(np.linspace(0, size - 1, count).round().astype(np.int64))
-        points = rows.sweep.grid.coordinates_at(numbers)
+def _seconds_per_row(sweep_table: SweepTable, threads: int | None) -> float:
+    """Return the time of a sample spread evenly over the grid, measured after compilation."""
+    sweep, evaluators = sweep_table.sweep, sweep_table.evaluators
+    with LocalBackend(threads) as backend:
+        lanes = sweep.experiment.lanes
+        most = SAMPLE if lanes is None else lanes * (threads or len(os.sched_getaffinity(0)))
+        count = min(sweep.size, SAMPLE, most)
+        numbers = np.unique(np.linspace(0, sweep.size - 1, count).round().astype(np.int64))
+        points = sweep.grid.coordinates_at(numbers)
+        begin = 0.0
         for _ in ("compile", "measure"):
             begin = time.perf_counter()
-            waits = [executor.begin(task, points) for task in rows.tasks]
-            for wait in waits:
-                wait()
-    return (time.perf_counter() - begin) / (len(numbers) * len(rows.tasks))
+            pending = [backend.evaluate(evaluator, points) for evaluator in evaluators]
+            for rows in pending:
+                rows.result()
+    return (time.perf_counter() - begin) / (len(numbers) * len(evaluators))
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,5 @@
 """Results on disk: a folder of Parquet parts with a manifest, written by one run at a time.
 
-What is on disk is true, what is missing is work. See `plateaumap.storage.store` for writing,
-`plateaumap.storage.results` for reading.
+The disk is the source of truth: a chunk without a sound part is computed again. See
+`plateaumap.storage.store` for writing and `plateaumap.storage.results` for reading.
 """

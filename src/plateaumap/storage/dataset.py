@@ -1,4 +1,4 @@
-"""The table as an xarray dataset. Only `Results.to_xarray` imports this module."""
+"""Converts the table to an xarray dataset; only `Results.to_xarray` imports this module."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

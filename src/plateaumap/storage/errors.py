@@ -1,4 +1,4 @@
-"""What can go wrong with a folder of results."""
+"""The errors of folders of results."""
 
 import errno
 from pathlib import Path
@@ -7,11 +7,11 @@ from plateaumap.inputs.errors import PlateaumapError
 
 
 class StorageError(PlateaumapError):
-    """A folder cannot be used as asked; the message says why and what to do."""
+    """A folder cannot be used; the message says why and what to do."""
 
 
 class DamagedManifestError(StorageError):
-    """A folder's `manifest.json` is not one that this library wrote whole."""
+    """A folder's `manifest.json` is not a whole manifest of this library."""
 
 
 class LockedError(StorageError):
@@ -19,10 +19,10 @@ class LockedError(StorageError):
 
 
 class WriteError(StorageError):
-    """The disk refused a write: it is full, read-only, out of order, or permission is denied.
+    """The disk refused a write: it is full, read-only or broken, or permission is denied.
 
-    Unlike other errors of storage it is no fault of the input. What was written before is whole,
-    and the same command goes on from there.
+    The input is not at fault, so the exit code is 1. Everything written before is whole, and the
+    same command continues from there.
     """
 
     exit_code = 1
@@ -41,7 +41,7 @@ _REASONS = {
 
 
 def reason(error: OSError) -> str:
-    """The cause of `error` in words."""
+    """Return the cause of an error in words."""
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
@@ -51,14 +51,14 @@ _STATES_OF_THE_DISK = {
 
 
 def not_writable(path: Path, error: OSError) -> StorageError:
-    """The refusal of an output folder that cannot be written to."""
+    """Return the error for an output folder that cannot be written to."""
     kind = WriteError if error.errno in _STATES_OF_THE_DISK else StorageError
     return kind(f"cannot write to {path}: {reason(error)}; choose another folder")
 
 
 def write_failed(path: Path, error: OSError) -> WriteError:
-    """The error for a write that failed half way through a run."""
+    """Return the error for a write that failed during a run."""
     return WriteError(
         f"could not write {path}: {reason(error)}. "
-        "All parts written before are whole: put it right and run the same command to go on"
+        "All parts written before are whole: fix the cause and run the same command to continue"
     )

@@ -1,4 +1,4 @@
-"""Chunks that failed, in words."""
+"""Describes failed chunks in words."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ _MOST_CHUNKS = 8
 
 
 def describe_failures(failures: Mapping[int, str], plan: Plan) -> list[str]:
-    """What failed and why, one line for each message.
+    """Return the failed chunks and their errors, one line for each message.
 
     Args:
         failures: the messages of chunks, by number.
-        plan: how the rows are cut into chunks.
+        plan: how the rows are divided into chunks.
     """
     chunks: dict[str, list[int]] = {}
     for index in sorted(failures):
@@ -30,6 +30,6 @@ def _named(indices: Sequence[int], plan: Plan) -> str:
     if len(chunks) == 1:
         first = chunks[0].first_row
         return f"chunk {indices[0]} ({losses}, rows {first} to {first + chunks[0].rows - 1})"
-    told = ", ".join(map(str, indices[:_MOST_CHUNKS]))
+    numbers = ", ".join(map(str, indices[:_MOST_CHUNKS]))
     more = len(chunks) - _MOST_CHUNKS
-    return f"chunks {told}" + (f" and {more} more" if more > 0 else "") + f" ({losses})"
+    return f"chunks {numbers}" + (f" and {more} more" if more > 0 else "") + f" ({losses})"

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ _SUFFIX = ".tmp"
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Writes `data` to a dot-file beside `path`, brings it to the disk and renames it.
+    """Write data to a dot-file beside a path, flush it to the disk, and rename it.
 
-    Whenever the process or the machine stops, `path` holds its old content or all of the new.
-    Where writing fails, the dot-file is removed.
+    Whenever the process or the machine stops, the path holds its old content or all of the new
+    content. If writing fails, the dot-file is removed.
 
     Raises:
         OSError: the disk is full, not writable, or gone.
@@ -32,8 +32,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings a folder's list of names to the disk, so that a rename survives a power cut."""
-    if os.name == "nt":  # Windows cannot open a folder, and journals renames by itself.
+    """Flush a folder's list of names to the disk, so that a rename survives a power cut."""
+    if os.name == "nt":  # Windows cannot open a folder, and journals renames itself.
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -43,12 +43,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether `path` is named like a file that `write_atomic` had not finished."""
+    """Return whether a path has the name of a file that `write_atomic` did not finish."""
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
 def remove_temporary(folder: Path) -> None:
-    """Removes the unfinished files that a killed run left in `folder`."""
+    """Remove the unfinished files that a killed run left in a folder."""
     for path in folder.iterdir():
         if is_temporary(path):
             path.unlink(missing_ok=True)

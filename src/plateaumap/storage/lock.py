@@ -1,9 +1,9 @@
-"""One writer at a time.
+"""Locks a folder for one writer at a time.
 
-The lock is an advisory lock of the operating system (`flock` on Linux and macOS) on a file in
-the folder, so it dies with its owner: after a kill -9 or a power cut nobody has to remove
-anything, and the next run simply takes it. A second file tells who holds it; it is only ever
-read by those who failed to get the lock, and means nothing by itself.
+The lock is an advisory lock of the operating system (`flock` on Linux and macOS) on a file in the
+folder. It ends with its process: after a kill -9 or a power cut nobody has to remove it, and the
+next run acquires it. A second file names the owner. Only a run that failed to acquire the lock
+reads it, and by itself it means nothing.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ OWNER = ".lock-owner.json"
 
 @contextlib.contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process, and says so to others.
+    """Lock the folder for this process, and name this process to others.
 
     Raises:
         LockedError: another run holds it; the message names its process, host and start.
@@ -45,8 +45,8 @@ def writer_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Like `writer_lock`, but without a word about the owner; survives a renamed folder."""
-    # Not thread-local: whichever thread leaves the run releases it.
+    """Lock the folder as `writer_lock` does, without naming the owner; it may be renamed."""
+    # Not thread-local, because any thread may release the lock at the end of a run.
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()

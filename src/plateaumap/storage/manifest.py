@@ -1,9 +1,9 @@
-"""The manifest of a folder of results: what was asked, how it was cut, what is there.
+"""The manifest of a folder of results: the spec, the chunk plan, and the stored parts.
 
-`manifest.json` is one JSON object, one field a line. A field's truth is, for the parts, in the
-parts: each carries the content hash of its rows in its own schema metadata, and the manifest
-repeats it, beside the hash and size of the file. A part that a killed run had written but not yet
-listed is checked against its own hash and then listed.
+`manifest.json` is one JSON object, one field a line. The parts are the source of truth: each
+carries the content hash of its rows in its own schema metadata, and the manifest repeats that hash,
+beside the hash and size of the file. A part that a killed run had written but not yet listed is
+compared with its own hash and then listed.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ FORMAT_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class PartEntry:
-    """What the manifest says about one part.
+    """The manifest's entry for one part.
 
     Attributes:
-        part: its number, which is its chunk's.
-        file: its path in the folder.
-        first_row: the row of the whole table that its first row is.
-        rows: how many rows.
-        sha256: the content hash of its rows (`plateaumap.table.columns.digest`).
-        file_sha256: the hash of the file, by which any flipped byte shows.
+        part: the number of the part and of its chunk.
+        file: the path in the folder.
+        first_row: the position of the part's first row in the whole table.
+        rows: the number of rows.
+        sha256: the content hash of the rows (`plateaumap.table.columns.digest`).
+        file_sha256: the hash of the file, which reveals any flipped byte.
         bytes: the size of the file.
     """
 
@@ -54,13 +54,14 @@ class Manifest:
     Attributes:
         spec: the sweep as data.
         fingerprint: the identity of the sweep.
-        plan: how its rows are cut into parts.
+        plan: how its rows are divided into parts.
         columns: the table's columns, with unit, meaning and categories.
-        provenance: versions, precision, platform, git commit, UTC time and what else the run
-            that made the folder told.
+        provenance: versions, precision, platform, git commit, UTC time and more of the run that
+            created the folder.
         parts: the parts known to be whole, by number.
-        resumed: provenance of later runs, where it differs from those before.
-        failures: messages of chunks that failed, by number.
+        resumed: the provenance of later runs that differ from those before.
+        failures: the messages of failed chunks, by number.
+        rebuilt: whether the manifest was damaged or lost, and was rebuilt from the parts.
     """
 
     spec: dict[str, Any]
@@ -71,26 +72,26 @@ class Manifest:
     parts: dict[int, PartEntry] = dataclasses.field(default_factory=dict)
     resumed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    rebuilt: bool = False
 
     @functools.cached_property
     def spec_text(self) -> str:
-        """The spec as one line of JSON."""
+        """Return the spec as one line of JSON."""
         return canonical(self.spec)
 
     def expected_bytes(self, chunks: Iterable[int]) -> int:
-        """About how many bytes the parts of these chunks take.
+        """Return about how many bytes the parts of some chunks take.
 
-        From the parts that are listed, if any; else by `estimate_bytes`.
+        The estimate follows the listed parts, or `estimate_bytes` if there are none.
         """
-        wanted = [self.plan[index] for index in chunks]
-        rows = sum(chunk.rows for chunk in wanted)
+        rows = [self.plan[index].rows for index in chunks]
         if not self.parts:
-            return estimate_bytes(self.columns, rows, len(wanted))
+            return estimate_bytes(self.columns, sum(rows), len(rows))
         written = sum(entry.bytes for entry in self.parts.values())
-        return -(-rows * written // sum(entry.rows for entry in self.parts.values()))
+        return -(-sum(rows) * written // sum(entry.rows for entry in self.parts.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that `manifest.json` holds, all but its checksum."""
+        """Return the JSON object of `manifest.json`, without its checksum."""
         return {
             "format_version": FORMAT_VERSION,
             "fingerprint": self.fingerprint,
@@ -108,7 +109,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Manifest":
-        """The manifest that `to_dict` described."""
+        """Return the manifest of a JSON object that `to_dict` returned."""
         plan = Plan.from_dict(data["plan"])
         parts = [PartEntry(**entry) for entry in data["parts"]]
         if not all(0 <= entry.part < len(plan) for entry in parts):
@@ -125,7 +126,7 @@ class Manifest:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes `manifest.json` into `folder`, whole or not at all.
+        """Write `manifest.json` into a folder, whole or not at all.
 
         Raises:
             OSError: the disk is full or not writable.
@@ -135,13 +136,13 @@ class Manifest:
 
 
 def checksum(data: Mapping[str, Any]) -> str:
-    """The sha256 of a manifest's fields other than `checksum`."""
+    """Return the sha256 of a manifest's fields other than `checksum`."""
     fields = {name: value for name, value in data.items() if name != "checksum"}
     return hashlib.sha256(canonical(fields).encode()).hexdigest()
 
 
 def canonical(data: Any) -> str:
-    """The one JSON text of `data`: sorted keys, no spaces."""
+    """Return the canonical JSON text of some data: sorted keys, no spaces."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -151,11 +152,11 @@ def _pretty(data: Mapping[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, dict[str, Any]]:
-    """The manifest of a folder of results, and the JSON object that it was read from.
+    """Return the manifest of a folder of results, and the JSON object that it was read from.
 
     Raises:
-        StorageError: there is no such folder, no results in it, or a newer format.
-        DamagedManifestError: the manifest is there but not whole.
+        StorageError: the folder does not exist, holds no results, or has a newer format.
+        DamagedManifestError: the manifest exists but is not whole.
     """
     path = folder / MANIFEST
     if not folder.exists():
@@ -163,14 +164,14 @@ def read_manifest(folder: Path) -> tuple[Manifest, dict[str, Any]]:
     if not folder.is_dir():
         raise StorageError(f"{folder} is a file, not a folder of results")
     if not path.exists():
-        raise StorageError(f"{folder} is no folder of results: it holds no {MANIFEST}")
+        raise StorageError(f"{folder} is not a folder of results: it holds no {MANIFEST}")
     data = _read_object(path)
     _check_version(path, data.get("format_version"))
     try:
         return Manifest.from_dict(data), data
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedManifestError(
-            f"{path} is damaged or no manifest of a sweep ({type(error).__name__}: {error})"
+            f"{path} is damaged or not the manifest of a sweep ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -180,21 +181,21 @@ def _read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedManifestError(f"{path} is damaged: it is no JSON ({error})") from error
+        raise DamagedManifestError(f"{path} is damaged: not valid JSON ({error})") from error
     if not isinstance(data, dict):
-        raise DamagedManifestError(f"{path} is damaged: it holds no JSON object")
+        raise DamagedManifestError(f"{path} is damaged: not a JSON object")
     return data
 
 
 def _check_version(path: Path, version: Any) -> None:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DamagedManifestError(
-            f"{path} is damaged or no manifest of a sweep: no format_version"
+            f"{path} is damaged or not the manifest of a sweep: no format_version"
         )
     if version > FORMAT_VERSION:
         raise StorageError(
-            f"{path} has format version {version}; this plateaumap reads up to "
-            f"{FORMAT_VERSION}: install a newer one"
+            f"{path} has format version {version}, and this plateaumap reads versions up to "
+            f"{FORMAT_VERSION}; install a newer plateaumap"
         )
 
 
@@ -202,14 +203,15 @@ _MOST_DIFFERENCES = 12
 
 
 def describe_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The fields in which two specs differ, one a line: `horizon: 100000 there, 5000 here`.
+    """Return the fields in which two specs differ, one a line.
 
-    The name is left out, since it is no part of a sweep's identity.
+    A line reads `horizon: 100000 there, 5000 here`. The name is omitted, because it is not part of
+    a sweep's identity.
     """
-    found = list(_differences({**there, "name": None}, {**here, "name": None}, ""))
-    lines = [f"  {line}" for line in found[:_MOST_DIFFERENCES]]
-    if len(found) > _MOST_DIFFERENCES:
-        lines.append(f"  and {len(found) - _MOST_DIFFERENCES} more")
+    differences = list(_differences({**there, "name": None}, {**here, "name": None}, ""))
+    lines = [f"  {line}" for line in differences[:_MOST_DIFFERENCES]]
+    if len(differences) > _MOST_DIFFERENCES:
+        lines.append(f"  and {len(differences) - _MOST_DIFFERENCES} more")
     return "\n".join(lines)
 
 
@@ -243,7 +245,7 @@ def _are_objects(value: Any) -> bool:
 
 
 def _label(there: Any, here: Any, index: int) -> str:
-    """The name that both objects bear, or their place in the list."""
+    """Return the name that both objects have, or their place in the list."""
     names = [item.get("name") for item in (there, here) if isinstance(item, Mapping)]
     return str(names[0]) if names and names[0] and len(set(names)) == 1 else str(index)
 

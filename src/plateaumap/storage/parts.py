@@ -1,8 +1,8 @@
-"""One part of a table: a chunk's rows as one Parquet file that says what it is.
+"""One part of a table: the rows of a chunk as one Parquet file that describes itself.
 
 The schema's metadata holds, beside the pandas entry, `spec` (JSON), `fingerprint`,
 `format_version`, `plan` (JSON), `part`, `first_row`, `rows` and `sha256`, the content hash
-of the rows. A file holds no time and no name of a machine: the same rows make the same bytes.
+of the rows. A file holds no time and no name of a machine: the same rows give the same bytes.
 """
 
 import contextlib
@@ -25,24 +25,27 @@ from plateaumap.table.columns import Arrays, Column
 
 PARTS = "parts"
 
-# A spec with long axes would weigh more than the rows if every part repeated it; past this many
-# characters it stands in the manifest alone, and the fingerprint still ties the part to it.
 _LONGEST_SPEC = 65_536
+"""Characters of the longest spec that every part repeats.
+
+A longer spec would take more bytes than the rows. Only the manifest holds it then, and the
+fingerprint still connects the part with it.
+"""
 
 
 def part_name(plan: Plan, index: int) -> str:
-    """The file name of a part, with digits enough that names sort like rows."""
+    """Return the file name of a part, with enough digits that names sort like rows."""
     digits = max(5, len(str(len(plan) - 1)))
     return f"part-{index:0{digits}d}.parquet"
 
 
 def part_path(folder: Path, plan: Plan, index: int) -> Path:
-    """Where the part of that number stands."""
+    """Return the path of a part."""
     return folder / PARTS / part_name(plan, index)
 
 
 def present(folder: Path, manifest: Manifest) -> set[int]:
-    """The numbers of the parts that have a file of any content; one look at the folder."""
+    """Return the numbers of the parts that have a file, whatever it contains."""
     try:
         names = {path.name for path in (folder / PARTS).iterdir()}
     except FileNotFoundError:
@@ -54,7 +57,7 @@ def present(folder: Path, manifest: Manifest) -> set[int]:
 def write_part(
     folder: Path, manifest: Manifest, chunk: Chunk, arrays: Mapping[str, np.ndarray]
 ) -> PartEntry:
-    """Writes the rows of `chunk` as a part, whole or not at all.
+    """Write the rows of a chunk as a part, whole or not at all, and return its manifest entry.
 
     Raises:
         ValueError: the arrays do not fit the columns.
@@ -102,12 +105,12 @@ def _metadata(manifest: Manifest, chunk: Chunk, sha256: str) -> dict[str, str]:
 
 
 class DamagedPartError(StorageError):
-    """A part is not what its place in the sweep asks for; the message says in what."""
+    """A part does not match its place in the sweep; the message names the difference."""
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file makes the reader raise into one error."""
+    """Turn every error that a damaged file causes into a `DamagedPartError`."""
     try:
         yield
     except DamagedPartError:
@@ -120,10 +123,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def check_part(folder: Path, manifest: Manifest, chunk: Chunk) -> str:
-    """Reads a part's footer, compares it with what belongs there, and returns its content hash.
+    """Read a part's footer, compare it with the manifest, and return its content hash.
 
     Raises:
-        DamagedPartError: the part is missing or another one, or its file is cut off.
+        DamagedPartError: the part is missing, truncated, or another part.
     """
     path = part_path(folder, manifest.plan, chunk.index)
     entry = manifest.parts.get(chunk.index)
@@ -136,10 +139,10 @@ def check_part(folder: Path, manifest: Manifest, chunk: Chunk) -> str:
 
 
 def _check_footer(name: str, file: pq.ParquetFile, manifest: Manifest, chunk: Chunk) -> str:
-    found = _texts(file.schema_arrow.metadata)
-    expected = _metadata(manifest, chunk, found.get("sha256", ""))
+    actual = _texts(file.schema_arrow.metadata)
+    expected = _metadata(manifest, chunk, actual.get("sha256", ""))
     for key, value in expected.items():
-        if found.get(key) != value:
+        if actual.get(key) != value:
             raise DamagedPartError(
                 f"{name} holds another {key.replace('_', ' ')} than the manifest"
             )
@@ -158,7 +161,7 @@ def _texts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
 
 
 def check_bytes(folder: Path, manifest: Manifest, chunk: Chunk) -> None:
-    """Compares every byte of a listed part with the hash in the manifest.
+    """Compare every byte of a listed part with the hash in the manifest.
 
     Raises:
         DamagedPartError: the part is missing, or a byte differs.
@@ -169,8 +172,8 @@ def check_bytes(folder: Path, manifest: Manifest, chunk: Chunk) -> None:
             raise DamagedPartError(f"{path.name} is not the file that was written")
 
 
-def check_rows(folder: Path, manifest: Manifest, chunk: Chunk) -> None:
-    """Decodes all of a part and compares its rows with its content hash.
+def check_rows(folder: Path, manifest: Manifest, chunk: Chunk) -> str:
+    """Decode a whole part, compare its rows with its content hash, and return the hash.
 
     Raises:
         DamagedPartError: the part is missing, unreadable, or holds other rows.
@@ -182,10 +185,11 @@ def check_rows(folder: Path, manifest: Manifest, chunk: Chunk) -> None:
         table.check(manifest.columns, arrays, chunk.rows)
         if table.digest(manifest.columns, arrays) != sha256:
             raise DamagedPartError(f"{path.name} holds rows that do not match its content hash")
+    return sha256
 
 
 def read_part(path: Path, columns: Sequence[Column]) -> Arrays:
-    """The rows of a part, of the given columns only; page checksums are verified.
+    """Return some columns of a part; page checksums are verified.
 
     Raises:
         DamagedPartError: the part is missing or unreadable.
@@ -195,9 +199,13 @@ def read_part(path: Path, columns: Sequence[Column]) -> Arrays:
 
 
 def entry_of(folder: Path, manifest: Manifest, chunk: Chunk) -> PartEntry:
-    """The manifest's entry for a part that is on disk and has passed `check_rows`."""
+    """Read a whole part that the manifest does not list, and return its manifest entry.
+
+    Raises:
+        DamagedPartError: see `check_rows`.
+    """
     path = part_path(folder, manifest.plan, chunk.index)
-    sha256 = check_part(folder, manifest, chunk)
+    sha256 = check_rows(folder, manifest, chunk)
     return _entry(path, chunk, sha256, _file_sha256(path), path.stat().st_size)
 
 
@@ -207,7 +215,7 @@ def _file_sha256(path: Path) -> str:
 
 
 class Identity(NamedTuple):
-    """What a part says it belongs to; the spec is None where it was too long for a part."""
+    """The sweep to which a part belongs; the spec is None if it was too long for a part."""
 
     fingerprint: str
     plan: Plan
@@ -215,7 +223,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(path: Path) -> Identity | None:
-    """The sweep that a part says it belongs to; None where it cannot say."""
+    """Return the sweep to which a part belongs, or None if the part cannot be read."""
     try:
         with pq.ParquetFile(path) as file:
             texts = _texts(file.schema_arrow.metadata)

@@ -35,6 +35,19 @@ class Results:
     Attributes:
         path: the folder.
         manifest: the content of its `manifest.json`.
+
+    Example:
+        >>> import tempfile
+        >>> import plateaumap as pm
+        >>> axes = [pm.linspace("w0", 0, 2, 3)]
+        >>> sweep = pm.Sweep(losses="quadratic", axes=axes, fixed={"b0": 2, "lr": 0.15})
+        >>> results = pm.run(sweep, out=tempfile.mkdtemp())
+        >>> results.is_complete
+        True
+        >>> results.counts()["escaped"]
+        3
+        >>> results.frame(["w0", "plateau_epochs"])["plateau_epochs"].tolist()
+        [28, 58, 152]
     """
 
     def __init__(
@@ -43,54 +56,44 @@ class Results:
         experiment: Any = None,
         losses: Sequence[Callable[..., Any]] = (),
     ) -> None:
-        """Opens a folder.
-
-        Args:
-            path: the folder.
-            experiment: the experiment of its sweep, where you wrote that: a folder holds no code.
-            losses: likewise those losses of its sweep that are functions.
-
-        Raises:
-            StorageError: there is no such folder, no results in it, a damaged manifest, a newer
-                format, or an experiment or losses that did not make these results.
-        """
+        """Open a folder; see `open_results` for the arguments and errors."""
         self.path = local_path(path)
         self._manifest, self.manifest = read_manifest(self.path)
-        self._own = {"experiment": experiment} if experiment is not None else {}
+        self._code = {"experiment": experiment} if experiment is not None else {}
         if losses:
-            self._own["losses"] = _matched(self._manifest.spec["losses"], losses)
-        if self._own:
-            self._require_own()
+            self._code["losses"] = _matched(self._manifest.spec["losses"], losses)
+        if self._code:
+            self._require_code()
 
-    def _require_own(self) -> None:
-        """Refuse what a user gave if it is not what made the folder."""
+    def _require_code(self) -> None:
+        """Raise unless the experiment and losses that were passed computed the folder."""
         sweep = self.sweep
         if sweep.fingerprint != self._manifest.fingerprint:
             there, here = self._manifest.spec, sweep.to_dict()
             if "versions" not in there:
                 raise StorageError(
-                    f"{self.path} was made by a release of plateaumap that knew models by their "
-                    "source text, so that they cannot be compared with what is given here; open "
-                    "it without them to read its rows"
+                    f"{self.path} was computed by a release of plateaumap that identified models "
+                    "by their source text, so that they cannot be compared with the code passed "
+                    "here; open it without the code to read its rows"
                 )
-            other = environment_differences(there, here)
-            if other and comparable(there, False) == comparable(here, False):
-                told = "%s cannot be compared with the model given here: %s"
-                _log.warning(told, self.path, "; ".join(other))
+            environment = environment_differences(there, here)
+            if environment and comparable(there, False) == comparable(here, False):
+                differences = "; ".join(environment)
+                _log.warning("%s cannot be compared with your code: %s", self.path, differences)
                 return
             difference = describe_difference(there, here)
             raise StorageError(
-                f"{self.path} was not made by what is given here; give the code and settings that "
-                f"made it, or open it without them to read its rows.\n{difference}"
+                f"{self.path} was not computed by the code passed here; pass the code and settings "
+                f"that computed it, or open it without them to read its rows.\n{difference}"
             )
 
     def __repr__(self) -> str:
-        """The path and how much is there."""
+        """Return the path and the size of the table."""
         plan = self.plan
         return f"Results({str(self.path)!r}: {plan.rows:,} rows in {len(plan):,} parts)"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: how much is there, and the rows by status."""
+        """Return a summary for notebooks: size, progress, and rows by status."""
         spec, plan, missing = self.manifest["spec"], self.plan, len(self.missing)
         parts = f"{len(plan) - missing} of {len(plan)}" + (": unfinished" if missing else "")
         counts = ((name, f"{number:,}") for name, number in self.counts().items() if number)
@@ -99,28 +102,28 @@ class Results:
 
     @property
     def sweep(self) -> "Sweep":
-        """The sweep; running it gives the same rows.
+        """Return the sweep; running it gives the same rows.
 
         Raises:
-            SpecError: it has an experiment of somebody's own; see `open_results`.
+            SpecError: the sweep has a custom experiment; see `open_results`.
         """
         from plateaumap.sweep.spec import Sweep
 
-        return Sweep.from_dict({"versions": {}, **self._manifest.spec, **self._own})
+        return Sweep.from_dict({"versions": {}, **self._manifest.spec, **self._code})
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The table's columns, with units, meanings and categories."""
+        """Return the table's columns, with units, meanings and categories."""
         return self._manifest.columns
 
     @property
     def plan(self) -> Plan:
-        """How rows are cut into parts."""
+        """Return how rows are divided into parts."""
         return self._manifest.plan
 
     @property
     def failures(self) -> dict[int, str]:
-        """The messages of chunks that failed and were not written since, by number."""
+        """Return the messages of failed chunks that are not stored yet, by number."""
         return dict(self._manifest.failures)
 
     def expected_bytes(self, chunks: Iterable[int]) -> int:
@@ -129,13 +132,13 @@ class Results:
 
     @property
     def missing(self) -> list[int]:
-        """The chunks without a part, or with one whose size, footer or sweep is not right."""
+        """Return the numbers of the chunks whose part is missing or has a wrong size or footer."""
         present = {chunk.index for chunk in self._present()}
         return [index for index in range(len(self.plan)) if index not in present]
 
     @property
     def is_complete(self) -> bool:
-        """Whether no chunk is missing."""
+        """Return whether no chunk is missing."""
         return not self.missing
 
     def _present(self) -> list[Chunk]:
@@ -151,15 +154,15 @@ class Results:
         return True
 
     def frame(self, columns: Sequence[str] | None = None, partial: bool = False) -> pd.DataFrame:
-        """The table.
+        """Return the table.
 
         Args:
-            columns: the names of the columns to read, in this order; all by default.
-            partial: of an unfinished folder, return the rows that are there.
+            columns: the names of the columns to read, in this order; by default all columns.
+            partial: whether to return the stored rows of an unfinished folder.
 
         Returns:
-            One row per loss and point, ordered by loss and then axes in C order, with a
-            RangeIndex and each column's dtype.
+            A table with one row per loss and point, ordered by loss and then by axes in C order,
+            with a RangeIndex.
 
         Raises:
             StorageError: a column is unknown, the folder is unfinished, or a part is damaged.
@@ -171,14 +174,14 @@ class Results:
         if names is None:
             return self.columns
         known = {column.name: column for column in self.columns}
-        wanted = dict.fromkeys([names] if isinstance(names, str) else names)
-        unknown = [name for name in wanted if name not in known]
+        distinct = dict.fromkeys([names] if isinstance(names, str) else names)
+        unknown = [name for name in distinct if name not in known]
         if unknown:
             raise StorageError(
                 f"{self.path} has no column {', '.join(map(repr, unknown))}; "
                 f"it has {', '.join(known)}"
             )
-        return tuple(known[name] for name in wanted)
+        return tuple(known[name] for name in distinct)
 
     def _arrays(self, columns: Sequence[Column], partial: bool) -> Arrays:
         chunks = self._present()
@@ -187,7 +190,7 @@ class Results:
             raise StorageError(
                 f"{self.path} is unfinished: {lacking} of {len(self.plan)} parts are "
                 "missing or damaged; run the sweep again to finish it, "
-                "or read what is there with frame(partial=True)"
+                "or read the stored rows with frame(partial=True)"
             )
         arrays = table.allocate(columns, sum(chunk.rows for chunk in chunks))
         row = 0
@@ -204,7 +207,7 @@ class Results:
         return arrays
 
     def part(self, index: int) -> Arrays | None:
-        """The rows of one chunk, compared with their content hash; None if they are not there.
+        """Return the rows of one chunk, or None if its part is missing or damaged.
 
         Args:
             index: the chunk's number in the plan.
@@ -218,19 +221,19 @@ class Results:
         return arrays if table.digest(self.columns, arrays) == sha256 else None
 
     def counts(self) -> dict[str, int]:
-        """How many of the rows that are there have each status, in the statuses' order."""
+        """Return the number of stored rows with each status, in the order of the statuses."""
         statuses = self.frame(["status"], partial=True)["status"]
         counted = statuses.value_counts(sort=False)
         return {str(status): int(counted[status]) for status in statuses.cat.categories}
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The table as a labelled array with one dimension for the loss and one for each axis.
+        """Return the table as a dataset with one dimension for the loss and one for each axis.
 
-        The dimension of an axis bears its coordinate's name; that of a `points` or `zip` axis
-        joins its names by "_" and carries each of them as a coordinate. Fixed coordinates are
-        scalars. Categories are strings, None where null. Whole numbers stay int64 where none is
-        null; with nulls they are float64 and NaN, or, beyond 2⁵³ where float64 would round them,
-        Python integers and None.
+        The dimension of an axis has the name of its coordinate. The dimension of a `points` or
+        `zip` axis joins its names by "_", and has each of them as a coordinate. Fixed coordinates
+        are scalars. Categories are strings, and None for a null. Integers without nulls are int64.
+        Integers with nulls are float64 with NaN or, if one is above 2⁵³ where float64 would round
+        it, Python integers with None.
 
         Raises:
             StorageError: the folder is unfinished or damaged, or xarray is not installed.
@@ -247,38 +250,54 @@ class Results:
         return dataset(self._manifest.spec, self._manifest.fingerprint, self.columns, arrays)
 
     def verify(self) -> list[str]:
-        """Reads everything and says what is damaged, one line each; empty if nothing is."""
+        """Read everything, and return a description of each damage; empty if nothing is damaged."""
         return find_damages(self.path)
 
 
-def _matched(words: Sequence[Any], given: Sequence[Callable[..., Any]]) -> list[Any]:
-    """The losses of a spec, functions in the place of references to functions of their names."""
-    by_name = {name_of(function): function for function in given}
-    return [word if isinstance(word, str) else by_name.get(word["name"], word) for word in words]
+def _matched(losses: Sequence[Any], functions: Sequence[Callable[..., Any]]) -> list[Any]:
+    """Return the losses of a spec, with functions in place of references to their names."""
+    by_name = {name_of(function): function for function in functions}
+    return [loss if isinstance(loss, str) else by_name.get(loss["name"], loss) for loss in losses]
 
 
 def open_results(
     path: str | PathLike[str], experiment: Any = None, losses: Sequence[Callable[..., Any]] = ()
 ) -> Results:
-    """Opens a folder of results, finished or not.
+    """Open a folder of results, finished or not.
 
     Args:
         path: the folder.
-        experiment: the experiment that made it, where that is your own; with it, `.sweep` is
-            complete. It is compared with what the folder holds of it: description and digest.
-        losses: likewise those losses that are functions of yours.
+        experiment: your own experiment that computed the folder; with it, `.sweep` is complete. It
+            is compared with the description and the digest that the folder holds.
+        losses: your own functions among the losses of the sweep, for the same purpose.
 
     Raises:
-        StorageError: there is no such folder, no results in it, a damaged manifest, a newer
-            format, or an experiment or losses that did not make these results.
+        StorageError: the folder does not exist, holds no results, a damaged manifest or a newer
+            format, or the experiment or losses did not compute these results.
+
+    Example:
+        >>> import tempfile
+        >>> import plateaumap as pm
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out=folder)
+        >>> pm.open(folder).plan.rows
+        2
     """
     return Results(path, experiment, losses)
 
 
 def load(path: str | PathLike[str]) -> pd.DataFrame:
-    """The table of a finished folder of results: `open_results(path).frame()`.
+    """Return the table of a finished folder of results, `pm.open(path).frame()`.
 
     Raises:
         StorageError: see `open_results` and `Results.frame`.
+
+    Example:
+        >>> import tempfile
+        >>> import plateaumap as pm
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out=folder)
+        >>> pm.load(folder)["plateau_epochs"].tolist()
+        [152, 6]
     """
     return open_results(path).frame()

@@ -1,4 +1,4 @@
-"""How much disk a table takes, and whether there is as much."""
+"""Estimates the size of a table on disk, and compares it with the free space."""
 
 import shutil
 from collections.abc import Sequence
@@ -8,28 +8,29 @@ from plateaumap.storage.errors import StorageError
 from plateaumap.table.columns import Column
 
 # Bytes per value and per file, measured on the parts of single-neuron sweeps of 300,000 rows whose
-# starts w0 and b0 are 129 normal draws each: 45 bytes for a row of the 30 columns. Evenly spaced
-# starts repeat the sums w0 + b0, hence the results, and took 9; 60,000 random points took 116.
+# initial w0 and b0 are 129 normal draws each: 45 bytes for a row of the 30 columns. Evenly spaced
+# initial points repeat the sums w0 + b0, hence the results, and take 9 bytes a row; 60,000 random
+# points take 116.
 _BYTES = {"float64": 2.3, "Int64": 0.76, "int32": 0.02, "category": 0.05, "bool": 0.05}
 _BYTES_PER_PART = 24_000
 
 
 def estimate_bytes(columns: Sequence[Column], rows: int, parts: int = 1) -> int:
-    """About how many bytes a table takes on disk, compressed.
+    """Return about how many bytes a table takes on disk, compressed.
 
-    How well rows compress hangs on how often their values repeat, so this may be up to ten times
-    too high for evenly spaced axes, and three times too low for a list of random points.
+    Compression depends on how often values repeat, so the estimate may be up to ten times too high
+    for evenly spaced axes, and three times too low for a list of random points.
 
     Args:
         columns: the table's columns.
-        rows: its number of rows.
-        parts: the number of files they are spread over.
+        rows: the number of rows.
+        parts: the number of files.
     """
     return round(rows * sum(_BYTES[column.dtype] for column in columns)) + parts * _BYTES_PER_PART
 
 
 def free_bytes(path: Path) -> int:
-    """Free bytes on the disk that holds `path`, which need not exist yet."""
+    """Return the free bytes on the disk of a path, which need not exist yet."""
     place = path.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -37,10 +38,10 @@ def free_bytes(path: Path) -> int:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raises unless the disk that is to hold `path` has `needed` bytes free.
+    """Raise unless the disk of a path has enough free bytes.
 
     Raises:
-        StorageError: names both numbers.
+        StorageError: names the needed and the free bytes.
     """
     free = free_bytes(path)
     if needed > free:
@@ -51,7 +52,7 @@ def check_space(path: Path, needed: int) -> None:
 
 
 def format_bytes(count: float) -> str:
-    """A number of bytes in the largest decimal unit that leaves it at 1 or more."""
+    """Return a number of bytes as text, in the largest decimal unit that leaves 1 or more."""
     for unit in ("B", "kB", "MB", "GB", "TB", "PB", "EB"):
         if count < 999.95 or unit == "EB":
             break

@@ -1,4 +1,4 @@
-"""Reads all of a folder of results and says what is damaged."""
+"""Finds the damages in a folder of results, by reading all of it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,14 +12,15 @@ from plateaumap.sweep.chunks import Chunk
 
 
 def find_damages(folder: Path) -> list[str]:
-    """What is damaged in a folder of results, one line each; empty if nothing is.
+    """Return a description of each damage in a folder of results; empty if nothing is damaged.
 
-    Compares the manifest with its checksum; every part's bytes with the manifest; its footer
-    with its place in the sweep (rows, sweep, plan, columns); its decoded rows with their content
-    hash. A part that was never written is work to do, no damage; one that was, and is gone, is.
+    The manifest is compared with its checksum. The bytes of every part are compared with the
+    manifest, its footer with its place in the sweep (rows, sweep, plan, columns), and its decoded
+    rows with their content hash. A part that was written and is gone is a damage; a part that was
+    never written is not.
 
     Raises:
-        StorageError: there is no such folder, no results in it, or a newer format.
+        StorageError: the folder does not exist, holds no results, or has a newer format.
     """
     try:
         manifest, data = read_manifest(folder)
@@ -56,8 +57,8 @@ def _damage(folder: Path, manifest: Manifest, chunk: Chunk) -> str | None:
 
 
 def _foreign_files(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Files that a reader of all of `parts/` would take for rows of this sweep."""
-    own = {parts.part_name(manifest.plan, chunk.index) for chunk in manifest.plan}
+    """Yield the files that a reader of all of `parts/` would take for rows of this sweep."""
+    names = {parts.part_name(manifest.plan, chunk.index) for chunk in manifest.plan}
     for path in sorted((folder / PARTS).glob("[!.]*")):
-        if path.name not in own:
-            yield f"{PARTS}/{path.name} is no part of this sweep"
+        if path.name not in names:
+            yield f"{PARTS}/{path.name} is not a part of this sweep"
