@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left, on a terminal or in a notebook; nothing elsewhere."""
+"""Shows a progress bar with rate and remaining time, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -9,78 +9,65 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
-_BETWEEN = 0.2
-"""Seconds between two pictures of a notebook's bar."""
+_SECONDS_BETWEEN_UPDATES = 0.2
+"""Seconds between two updates of a notebook's bar."""
 
 
 @contextmanager
 def progress_bar(
     title: str, total: int, done: int, show: bool | None
 ) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` rows are there.
+    """Show how many of `total` rows are done.
 
     Args:
-        title: what is being done.
-        total: rows in all.
-        done: rows that are there already; they do not count for the rate.
-        show: None to show it only if standard error is a terminal, or in a notebook.
+        title: the title of the bar.
+        total: the number of rows.
+        done: the number of rows that are done at the start; they do not count for the rate.
+        show: whether to show the bar; None to show it in a notebook, or if standard error is a
+            terminal.
 
     Yields:
-        A function that is told how many more rows are there.
+        A function that adds a number of rows to those that are done.
     """
     display = _notebook_display()
     if show is None:
         show = display is not None or sys.stderr.isatty()
     if not show:
         yield lambda rows: None
-        return
-    if display is not None:
-        drawn = _NotebookBar(display, title, total, done)
+    elif display is not None:
+        notebook_bar = _NotebookBar(display, title, total, done)
         try:
-            yield drawn.advance
+            yield notebook_bar.advance
         finally:
-            drawn.draw()
-        return
+            notebook_bar.draw()
+    else:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+        rate = "{task.fields[rate]:,.0f} rows/s"
+        columns = (BarColumn(), MofNCompleteColumn(), rate)
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress("{task.description}", *columns, *times, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total, completed=done, rate=0)
 
-    class Rate(TextColumn):
-        """Rows per second."""
+            def advance(rows: int) -> None:
+                bar.advance(task, rows)
+                bar.update(task, rate=bar.tasks[task].speed or 0)
 
-        def __init__(self) -> None:
-            super().__init__("")
-
-        def render(self, task):  # type: ignore[no-untyped-def]
-            from rich.text import Text
-
-            return Text(f"{task.speed or 0:,.0f} rows/s")
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, completed=done)
-        yield lambda rows: bar.advance(task, rows)
+            yield advance
 
 
 def _notebook_display() -> Callable[..., Any] | None:
-    """IPython's `display` where a notebook's kernel runs this, else None; imports nothing."""
-    shell = sys.modules.get("IPython")
-    current = None if shell is None else shell.get_ipython()
-    if current is None or getattr(current, "kernel", None) is None:
+    """Return IPython's `display` in a notebook, otherwise None; IPython is not imported."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None or getattr(shell, "kernel", None) is None:
         return None
     from IPython.display import display  # type: ignore[import-not-found]
 
@@ -88,7 +75,7 @@ def _notebook_display() -> Callable[..., Any] | None:
 
 
 class _Html:
-    """Markup that a notebook shows."""
+    """Markup that a notebook displays."""
 
     def __init__(self, markup: str) -> None:
         self._markup = markup
@@ -98,31 +85,32 @@ class _Html:
 
 
 class _NotebookBar:
-    """A bar in the output of a cell, drawn anew in its place. It needs no widgets."""
+    """A bar in the output of a notebook's cell, which needs no widgets."""
 
     def __init__(self, display: Callable[..., Any], title: str, total: int, done: int) -> None:
         self._title, self._total, self._done, self._first = title, total, done, done
-        self._begin = self._drawn = time.monotonic()
+        self._start = self._drawn = time.monotonic()
         self._handle = display(_Html(self.markup()), display_id=True)
 
     def advance(self, rows: int) -> None:
-        """Count more rows, and draw if it is some time since it was done last."""
+        """Add rows to those that are done, and redraw the bar if it is time to."""
         self._done += rows
-        if time.monotonic() - self._drawn >= _BETWEEN:
+        if time.monotonic() - self._drawn >= _SECONDS_BETWEEN_UPDATES:
             self.draw()
 
     def draw(self) -> None:
-        """Draw the bar as it stands."""
+        """Redraw the bar."""
         self._drawn = time.monotonic()
         self._handle.update(_Html(self.markup()))
 
     def markup(self) -> str:
-        """The bar with rows, rate, and time gone and left."""
-        gone = max(time.monotonic() - self._begin, 1e-9)
-        rate = (self._done - self._first) / gone
+        """Return the bar with rows, rate, elapsed and remaining time."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        rate = (self._done - self._first) / elapsed
         left = f", {(self._total - self._done) / rate:.0f} s left" if rate else ""
         return (
             f"<div>{escape(self._title)} "
             f'<progress value="{self._done}" max="{self._total}"></progress> '
-            f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {gone:.0f} s{left}</div>"
+            f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {elapsed:.0f} s{left}"
+            "</div>"
         )

@@ -1,4 +1,4 @@
-"""Where results come from: command, versions, platform, compiler and commit, for the manifest."""
+"""Collects the provenance of results: command, versions, platform, compiler and commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "plateaumap")
 
 
 def provenance(precision: str) -> dict[str, Any]:
-    """Return what a manifest tells about how its rows were made, asked where they are made.
+    """Return the provenance of rows that this process computes.
 
     Args:
         precision: the sweep's arithmetic.
@@ -23,8 +23,7 @@ def provenance(precision: str) -> dict[str, Any]:
 
     from plateaumap.numerics.compiler import compiler_options, prepare_compiler
 
-    told = prepare_compiler()  # before the first question to JAX, after which XLA does not listen
-
+    flags = prepare_compiler()  # First, because JAX reads the flags when it starts.
     return {
         "versions": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -36,18 +35,18 @@ def provenance(precision: str) -> dict[str, Any]:
             "device": jax.devices()[0].device_kind,
             "cpu": _cpu(),
         },
-        "compiler": {"options": compiler_options(), "XLA_FLAGS": told},
+        "compiler": {"options": compiler_options(), "XLA_FLAGS": flags},
         "git_commit": _commit(),
     }
 
 
 def command() -> str:
-    """Return the command line of this process, as one would type it."""
+    """Return the command line of this process, quoted for a shell."""
     return shlex.join(sys.orig_argv)
 
 
 def _cpu() -> str:
-    """Return the model of the processor, as the system names it."""
+    """Return the model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -57,14 +56,14 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, if it runs from one."""
+    """Return the commit of the checkout that contains this package, if there is one."""
     source = Path(__file__).resolve().parent
     command = ["git", "-C", str(source), "rev-parse", "HEAD"]
     try:
-        # A package that is installed inside somebody else's repository is not of its commit.
+        # A package that is installed inside another repository does not belong to its commit.
         tracked = ["git", "-C", str(source), "ls-files", "--error-unmatch", "provenance.py"]
         subprocess.run(tracked, check=True, capture_output=True, timeout=5)
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=5)
+        answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return answer.stdout.strip()

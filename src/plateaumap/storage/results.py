@@ -2,7 +2,7 @@
 
 import importlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +125,6 @@ class Results:
     def failures(self) -> dict[int, str]:
         """Return the messages of failed chunks that are not stored yet, by number."""
         return dict(self._manifest.failures)
-
-    def expected_bytes(self, chunks: Iterable[int]) -> int:
-        """About how many bytes the parts of these chunks take, judged by those that are there."""
-        return self._manifest.expected_bytes(chunks)
 
     @property
     def missing(self) -> list[int]:

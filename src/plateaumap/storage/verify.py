@@ -1,14 +1,11 @@
 """Finds the damages in a folder of results, by reading all of it."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from plateaumap.storage import parts
 from plateaumap.storage.errors import DamagedManifestError
-from plateaumap.storage.manifest import MANIFEST, Manifest, checksum, read_manifest
+from plateaumap.storage.manifest import MANIFEST, checksum, read_manifest
 from plateaumap.storage.parts import PARTS, DamagedPartError
-from plateaumap.sweep.chunks import Chunk
 
 
 def find_damages(folder: Path) -> list[str]:
@@ -26,39 +23,21 @@ def find_damages(folder: Path) -> list[str]:
         manifest, data = read_manifest(folder)
     except DamagedManifestError as error:
         return [str(error)]
-    return [
-        *_manifest_damages(data),
-        *_part_damages(folder, manifest),
-        *_foreign_files(folder, manifest),
-    ]
-
-
-def _manifest_damages(data: Mapping[str, Any]) -> Iterator[str]:
+    damages = []
     if data.get("checksum") != checksum(data):
-        yield f"{MANIFEST} was changed after it was written: its checksum does not match"
-
-
-def _part_damages(folder: Path, manifest: Manifest) -> Iterator[str]:
+        damages.append(f"{MANIFEST} was changed after it was written: its checksum does not match")
     for index in sorted(parts.present(folder, manifest) | manifest.parts.keys()):
         chunk = manifest.plan[index]
-        damage = _damage(folder, manifest, chunk)
-        if damage:
-            yield f"{PARTS}/{damage} (rows {chunk.first_row} to {chunk.first_row + chunk.rows - 1})"
-
-
-def _damage(folder: Path, manifest: Manifest, chunk: Chunk) -> str | None:
-    try:
-        if chunk.index in manifest.parts:
-            parts.check_bytes(folder, manifest, chunk)
-        parts.check_rows(folder, manifest, chunk)
-    except DamagedPartError as error:
-        return str(error)
-    return None
-
-
-def _foreign_files(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield the files that a reader of all of `parts/` would take for rows of this sweep."""
+        try:
+            if index in manifest.parts:
+                parts.check_bytes(folder, manifest, chunk)
+            parts.check_rows(folder, manifest, chunk)
+        except DamagedPartError as error:
+            last_row = chunk.first_row + chunk.rows - 1
+            damages.append(f"{PARTS}/{error} (rows {chunk.first_row} to {last_row})")
+    # A reader of all of `parts/` would take any other file for rows of this sweep.
     names = {parts.part_name(manifest.plan, chunk.index) for chunk in manifest.plan}
     for path in sorted((folder / PARTS).glob("[!.]*")):
         if path.name not in names:
-            yield f"{PARTS}/{path.name} is not a part of this sweep"
+            damages.append(f"{PARTS}/{path.name} is not a part of this sweep")
+    return damages

@@ -1,7 +1,7 @@
 """Runs kernels written in C++ on an NVIDIA GPU, through the driver and NVIDIA's run-time compiler.
 
-Both are there wherever JAX has a CUDA backend. They are called by `ctypes`, so that nothing has to
-be built when this package is installed.
+Both are installed with JAX's CUDA backend. They are called through `ctypes`, so that installing
+this package builds nothing.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _log = logging.getLogger(__name__)
 
 _ALIGNMENT = 256
 _MAJOR, _MINOR = 75, 76
-"""The driver's numbers for the parts of a GPU's compute capability."""
+"""The driver's attribute numbers of the two parts of a GPU's compute capability."""
 
 _OWN_STREAM = c_void_p(2)
-"""The driver's name for the queue of the calling thread."""
+"""The driver's handle of the calling thread's stream."""
 
 _OPTIONS = ("--std=c++17", "--diag-suppress=177")
-"""Of NVIDIA's compiler. Variables that nobody needs (177) are no fault in generated code."""
+"""Options of NVIDIA's compiler. Unused variables (177) are normal in generated code."""
 
 
 class Kernel:
-    """A compiled kernel, to be called from any thread."""
+    """A compiled kernel, which any thread may call."""
 
     def __init__(self, gpu: Gpu, source: Source) -> None:
         """Compile and load it.
@@ -48,12 +48,12 @@ class Kernel:
     def __call__(
         self, points: Mapping[str, np.ndarray], limits: Sequence[Any], order: np.ndarray | None
     ) -> dict[str, np.ndarray]:
-        """Return what the kernel makes of some points.
+        """Run the kernel for some points, and return its outputs.
 
         Args:
-            points: for each input an array of shape (n,).
+            points: an array of shape (n,) for each input.
             limits: the scalars.
-            order: numbers of the points in the order in which they begin, or None for theirs.
+            order: the numbers of the points in the order in which their runs start, or None.
 
         Raises:
             ExecutionError: the driver reports a fault.
@@ -81,7 +81,7 @@ class Kernel:
 
 
 class _Memory:
-    """Some of a GPU's memory, from entering to leaving a context."""
+    """Memory of a GPU that is allocated while a context is entered."""
 
     def __init__(self, gpu: Gpu, size: int) -> None:
         self._gpu, self._size = gpu, size
@@ -99,14 +99,14 @@ class _Memory:
 
 
 class Gpu:
-    """The GPU that JAX uses first, in the context in which JAX uses it."""
+    """The first GPU of JAX, in the context in which JAX uses it."""
 
     def __init__(self) -> None:
-        """Find it.
+        """Connect to the device.
 
         Raises:
             OSError: a library is missing.
-            ExecutionError: a library does not work.
+            ExecutionError: a library reports an error.
         """
         self._libcuda = ctypes.CDLL("libcuda.so.1")
         self.driver("cuInit", c_uint(0))
@@ -120,11 +120,11 @@ class Gpu:
         self._nvrtc = nvrtc()
 
     def enter(self) -> None:
-        """Let the calling thread use this GPU."""
+        """Select this GPU for the calling thread."""
         self.driver("cuCtxSetCurrent", self._context)
 
     def load(self, text: str) -> c_void_p:
-        """Return the function that a source defines, compiled for this GPU."""
+        """Compile a source for this GPU, and return its function."""
         binary = compiled(self._nvrtc, text, self._architecture)
         self.enter()
         module, function = c_void_p(), c_void_p()
@@ -133,7 +133,7 @@ class Gpu:
         return function
 
     def memory(self, size: int) -> _Memory:
-        """Return a context that gives the address of so many bytes."""
+        """Return a context manager that allocates bytes and returns their address."""
         return _Memory(self, size)
 
     def send(self, place: int, array: np.ndarray) -> None:
@@ -143,33 +143,35 @@ class Gpu:
         self.driver("cuMemcpyHtoDAsync_v2", c_uint64(place), where, size, _OWN_STREAM)
 
     def fetch(self, array: np.ndarray, place: int) -> None:
-        """Copy from the GPU into an array, which is whole once the memory has been left."""
+        """Copy from the GPU into an array, which is complete when the memory is released."""
         where = array.ctypes.data_as(c_void_p)
         size = c_size_t(array.nbytes)
         self.driver("cuMemcpyDtoHAsync_v2", where, c_uint64(place), size, _OWN_STREAM)
 
     def launch(self, function: c_void_p, count: int, arguments: Sequence[Any]) -> None:
-        """Begin a thread for each of `count` runs."""
+        """Start one thread for each of `count` runs."""
         pointers = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         grid = map(c_uint, (-(-count // THREADS), 1, 1, THREADS, 1, 1, 0))
         self.driver("cuLaunchKernel", function, *grid, _OWN_STREAM, pointers, None)
 
     def wait(self) -> None:
-        """Wait for all that the calling thread has begun."""
+        """Wait for everything that the calling thread has started."""
         self.driver("cuStreamSynchronize", _OWN_STREAM)
 
     def driver(self, name: str, *arguments: Any) -> None:
         """Call a function of the driver.
 
         Raises:
-            ExecutionError: it reports a fault.
+            ExecutionError: the driver reports an error.
         """
         code = getattr(self._libcuda, name)(*arguments)
         if code:
-            told = c_char_p()
-            self._libcuda.cuGetErrorString(c_int(code), byref(told))
-            words = (told.value or b"unknown").decode()
-            raise ExecutionError(f"the GPU's driver reports in {name}: {words} ({code})")
+            message = c_char_p()
+            self._libcuda.cuGetErrorString(c_int(code), byref(message))
+            text = (message.value or b"unknown").decode()
+            raise ExecutionError(
+                f"the driver of the GPU reports an error in {name}: {text} ({code})"
+            )
 
     def _attribute(self, attribute: int, device: c_int) -> int:
         value = c_int()
@@ -178,21 +180,21 @@ class Gpu:
 
 
 def compiled(nvrtc: ctypes.CDLL, text: str, architecture: str) -> bytes:
-    """Return the machine code of a source; no GPU is needed for that.
+    """Compile a source to machine code, which needs no GPU.
 
     Args:
         nvrtc: NVIDIA's run-time compiler.
         text: the source.
-        architecture: what to compile for, such as "sm_90".
+        architecture: the target, such as "sm_90".
 
     Raises:
-        ExecutionError: the compiler refuses the source.
+        ExecutionError: the compiler rejects the source.
     """
 
     def call(name: str, *arguments: Any) -> int:
         return int(getattr(nvrtc, f"nvrtc{name}")(*arguments))
 
-    def told(what: str) -> bytes:
+    def output(what: str) -> bytes:
         size = c_size_t()
         call(f"Get{what}Size", program, byref(size))
         buffer = ctypes.create_string_buffer(size.value)
@@ -205,38 +207,38 @@ def compiled(nvrtc: ctypes.CDLL, text: str, architecture: str) -> bytes:
         options = [o.encode() for o in (*_OPTIONS, f"--gpu-architecture={architecture}")]
         count = len(options)
         if code := call("CompileProgram", program, count, (c_char_p * count)(*options)):
-            log = told("ProgramLog").decode(errors="replace")
+            log = output("ProgramLog").decode(errors="replace")
             raise ExecutionError(f"NVIDIA's run-time compiler reports {code}: {log}")
-        return told("CUBIN")
+        return output("CUBIN")
     finally:
         call("DestroyProgram", byref(program))
 
 
 @cache
 def gpu() -> Gpu | None:
-    """Return the NVIDIA GPU that JAX uses by default, or None where it uses another device."""
+    """Return the NVIDIA GPU that JAX uses by default, or None if it uses another device."""
     if jax.default_backend() != "gpu":
         return None
     try:
         return Gpu()
     except (OSError, ExecutionError) as error:
-        _log.warning("kernels of our own cannot be used, XLA's are: %s", error)
+        _log.warning("XLA compiles all models, because the GPU's driver cannot be used: %s", error)
         return None
 
 
 def nvrtc() -> ctypes.CDLL:
-    """Return NVIDIA's run-time compiler: the one that came with JAX, or else the system's.
+    """Return NVIDIA's run-time compiler: the one installed with JAX, or else the system's.
 
     Raises:
-        OSError: there is none.
+        OSError: the compiler is not installed.
     """
-    found = [*_beside_jax("libnvrtc.so.*"), "libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]
-    for name in found[:-1]:
+    names = [*_beside_jax("libnvrtc.so.*"), "libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]
+    for name in names[:-1]:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    return ctypes.CDLL(found[-1])
+    return ctypes.CDLL(names[-1])
 
 
 def _beside_jax(pattern: str) -> Iterable[str]:
@@ -244,5 +246,5 @@ def _beside_jax(pattern: str) -> Iterable[str]:
         import nvidia
     except ImportError:
         return []
-    found = (path for folder in nvidia.__path__ for path in Path(folder).glob(f"*/lib/{pattern}"))
-    return [str(path) for path in sorted(found, key=lambda path: path.suffix, reverse=True)]
+    paths = (path for folder in nvidia.__path__ for path in Path(folder).glob(f"*/lib/{pattern}"))
+    return [str(path) for path in sorted(paths, key=lambda path: path.suffix, reverse=True)]

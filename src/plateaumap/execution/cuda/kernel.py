@@ -1,9 +1,9 @@
-"""Writes the run of one point as a program in C: one thread of a GPU makes one run.
+"""Translates the run of one point to C++, so that each run is one thread of a GPU.
 
-XLA has a GPU advance many runs in lockstep and launches a kernel for each turn of each loop. What
-is traced for one point holds all that a thread of its own needs, loops included: here it is put
-into C++, each of JAX's primitives as an expression, so that a run stops costing when it stops.
-Functions of scalars and of small arrays can be put so; what cannot is left to XLA.
+XLA makes a GPU advance many runs in lockstep, and launches a kernel for each turn of each loop. The
+trace of one point contains everything that a single thread needs, loops included. This module
+translates it to C++, each of JAX's primitives to an expression, so that a run costs nothing after
+it has stopped. Functions of scalars and of small arrays can be translated; XLA compiles the others.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import jax
 import numpy as np
 
 MOST_ELEMENTS = 64
-"""Elements of the largest array that is written out, one variable for each."""
+"""Elements of the largest array that is translated, to one variable for each element."""
 
 ENTRY = "runs"
 """The name of the kernel."""
 
 THREADS = 64
-"""Threads that a GPU takes and releases together: few, so that a long run holds up few places."""
+"""Threads that a GPU starts and releases together: few, so that a long run blocks few of them."""
 
 BLOCKS = 16
-"""How many times `THREADS` a part of a GPU has to hold at once: thus 64 registers for each.
+"""Groups of `THREADS` that a multiprocessor must hold at once, which leaves 64 registers a thread.
 
-With more the rest of a run would be faster, but the innermost loop, which is nearly all of it,
-waits less for its own results the more threads there are.
+With more registers the outer parts of a run would be faster. But the innermost loop, which takes
+nearly all of the time, waits less for its own results if there are more threads.
 """
 
 
 class UntranslatableError(Exception):
-    """Something that has no translation here; whoever meets it lets XLA compile it."""
+    """An operation or a value has no translation; the caller lets XLA compile the function."""
 
 
 class Form(NamedTuple):
@@ -45,8 +45,8 @@ class Form(NamedTuple):
 class Source(NamedTuple):
     """A kernel in C++.
 
-    Its parameters are: how many runs; an array of int32 with the order in which threads take
-    them, or null; `inputs`, one array each; `scalars`, by value; `outputs`, one array each.
+    Its parameters are the number of runs; an array of int32 with the order in which the runs start,
+    or null; one array for each of `inputs`; `scalars` by value; one array for each of `outputs`.
     """
 
     text: str
@@ -59,17 +59,17 @@ def translate(function: Callable[..., Any], point: Any, limits: Any, data: Any) 
     """Return the kernel that calls a function once for each point.
 
     Args:
-        function: from a point, limits and data to a dictionary of scalars.
-        point: a dictionary of scalars; their dtypes count.
-        limits: a pytree of scalars that all points share; their dtypes count.
-        data: a pytree of arrays that all points share, written into the source.
+        function: a function of a point, limits and data that returns a dictionary of scalars.
+        point: a dictionary of scalars, of which only the dtypes are used.
+        limits: a pytree of scalars that all points share, of which only the dtypes are used.
+        data: a pytree of arrays that all points share; they become constants of the source.
 
     Raises:
-        UntranslatableError: JAX traces something that has no translation here.
+        UntranslatableError: the trace contains something that has no translation.
     """
     traced = jax.make_jaxpr(lambda p, shared: function(p, shared, data), return_shape=True)
     closed, form = traced(point, limits)
-    # Names in the order in which JAX takes and returns the values of a dictionary.
+    # Names are sorted, because JAX flattens dictionaries in this order.
     inputs = tuple(Form(name, np.dtype(point[name].dtype)) for name in sorted(point))
     scalars = tuple(np.dtype(leaf.dtype) for leaf in jax.tree.leaves(limits))
     outputs = tuple(Form(name, np.dtype(form[name].dtype)) for name in sorted(form))
@@ -81,7 +81,7 @@ def translate(function: Callable[..., Any], point: Any, limits: Any, data: Any) 
         for n, result in enumerate(results):
             writer.line(f"output_{n}[lane] = {result.item()};")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # Another version of JAX may trace the same things in another form.
+        # Another version of JAX may trace the same function in another form.
         raise UntranslatableError(f"something in an unknown form ({error!r})") from error
     parameters = [
         "long long count",
@@ -145,7 +145,7 @@ _CTYPES = {
 
 
 def _ctype(dtype: Any) -> str:
-    if dtype.name not in _CTYPES:  # such as JAX's keys of random numbers
+    if dtype.name not in _CTYPES:  # For example JAX's keys of random numbers.
         raise UntranslatableError(f"numbers of type {dtype.name}")
     return _CTYPES[dtype.name]
 
@@ -162,7 +162,7 @@ _SPECIAL = {"nan": "NAN", "inf": "INFINITY", "-inf": "-INFINITY"}
 
 
 def _number(value: np.generic) -> str:
-    """Return a constant in C++, to the last bit."""
+    """Return a constant in C++, exact to the last bit."""
     kind, ctype = value.dtype.kind, _ctype(value.dtype)
     if kind == "f":
         if np.isfinite(value):
@@ -178,7 +178,7 @@ def _number(value: np.generic) -> str:
 
 
 class _Writer:
-    """Writes statements; a value is an array of names or literals of the traced shape."""
+    """Writes statements. A value is an array of names or literals, in the traced shape."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -190,7 +190,7 @@ class _Writer:
         self.lines.append(text)
 
     def name(self) -> str:
-        """Return a name that is not used yet."""
+        """Return a new name."""
         self._names += 1
         return f"v{self._names}"
 
@@ -204,8 +204,8 @@ class _Writer:
     def number(self, value: np.generic) -> str:
         """Return a constant.
 
-        An instruction of a GPU can hold half a double. Of others the compiler would make the
-        halves anew in each turn of a loop, where it can name a place in the memory of constants.
+        An instruction of a GPU can contain half a double. The compiler would assemble any other
+        double from two halves in each turn of a loop, but it can also refer to constant memory.
         """
         text = _number(value)
         if value.dtype != np.float64 or int(value.view(np.uint64)) % 2**32 == 0:
@@ -213,23 +213,23 @@ class _Writer:
         return f"constants[{self.constants.setdefault(text, len(self.constants))}]"
 
     def declared(self, values: Sequence[np.ndarray], avals: Sequence[Any]) -> list[np.ndarray]:
-        """Declare variables that begin with some values, and return their names."""
-        made = []
+        """Declare variables with initial values, and return their names."""
+        variables = []
         for value, aval in zip(values, avals, strict=True):
             names = [self.name() for _ in range(value.size)]
             for name, start in zip(names, value.ravel(), strict=True):
                 self.line(f"{_ctype(aval.dtype)} {name} = {start};")
-            made.append(_array(names, value.shape))
-        return made
+            variables.append(_array(names, value.shape))
+        return variables
 
     def assign(self, places: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
-        """Give variables values."""
+        """Assign values to variables."""
         for place, value in zip(places, values, strict=True):
             for name, new in zip(place.ravel(), value.ravel(), strict=True):
                 self.line(f"{name} = {new};")
 
     def call(self, function: Any, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Write what a traced function does, and return its results."""
+        """Write the equations of a traced function, and return its results."""
         jaxpr, consts = getattr(function, "jaxpr", function), getattr(function, "consts", ())
         known: dict[Any, np.ndarray] = {}
         known.update(zip(jaxpr.constvars, map(self.literal, consts), strict=True))
@@ -272,8 +272,8 @@ class _Writer:
         element, dtype = _ELEMENTS[name], equation.invars[0].aval.dtype
         _ctype(dtype)
         rows = zip(*(np.broadcast_to(v, out.shape).ravel() for v in values), strict=True)
-        made = (element(list(row), dtype, params, out.dtype) for row in rows)
-        return [_array([self.variable(expression, out) for expression in made], out.shape)]
+        expressions = (element(list(row), dtype, params, out.dtype) for row in rows)
+        return [_array([self.variable(text, out) for text in expressions], out.shape)]
 
     def variable(self, expression: str, aval: Any) -> str:
         """Declare a constant, and return its name."""
@@ -282,21 +282,21 @@ class _Writer:
         return name
 
     def loop_while(self, equation: Any, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Write a loop that asks before each turn."""
+        """Write a loop that tests a condition before each turn."""
         params = equation.params
         at, to = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
         carry = self.declared(values[to:], [v.aval for v in equation.outvars])
         self.line("while (true) {")
-        (goes_on,) = self.call(params["cond_jaxpr"], [*values[:at], *carry])
-        self.line(f"if (!{goes_on.item()}) break;")
+        (condition,) = self.call(params["cond_jaxpr"], [*values[:at], *carry])
+        self.line(f"if (!{condition.item()}) break;")
         self.turn(params["body_jaxpr"], values[at:to], carry, equation)
         self.line("}")
         return carry
 
     def loop_counted(self, equation: Any, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Write a loop of known length that carries all it makes, as `fori_loop` does."""
+        """Write a loop of known length that carries all its results, as `fori_loop` does."""
         params = equation.params
-        if "ft_in" in params:  # from JAX 0.11 on
+        if "ft_in" in params:  # From JAX 0.11 on.
             consts, _, inputs = (len(group) for group in params["ft_in"].unpack())
         else:
             consts = params["num_consts"]
@@ -305,7 +305,7 @@ class _Writer:
             raise UntranslatableError("a scan over arrays")
         carry = self.declared(values[consts:], [v.aval for v in equation.outvars])
         turn = self.name()
-        # Unrolled, the body would be compiled many times over.
+        # If the loop were unrolled, its body would be compiled many times.
         self.line("#pragma unroll 1")
         self.line(f"for (int {turn} = 0; {turn} < {params['length']}; ++{turn}) {{")
         self.turn(params["jaxpr"], values[:consts], carry, equation)
@@ -315,50 +315,50 @@ class _Writer:
     def turn(
         self, body: Any, consts: list[np.ndarray], carry: list[np.ndarray], equation: Any
     ) -> None:
-        """Write one turn of a loop: all results first, as one may be another's old value."""
+        """Write one turn of a loop: all results first, as one may need another's old value."""
         results = self.call(body, [*consts, *carry])
         self.assign(carry, self.declared(results, [v.aval for v in equation.outvars]))
 
     def branches(self, equation: Any, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Write a choice between branches; an index beyond them means the nearest one."""
+        """Write a choice between branches; an index out of range selects the nearest branch."""
         avals = [v.aval for v in equation.outvars]
         blanks = [_array(["{}"] * int(np.prod(a.shape, dtype=int)), a.shape) for a in avals]
-        made = self.declared(blanks, avals)
-        index, rest = values[0].item(), values[1:]
+        results = self.declared(blanks, avals)
+        index, arguments = values[0].item(), values[1:]
         last = len(equation.params["branches"]) - 1
         for number, branch in enumerate(equation.params["branches"]):
             this = (
                 f"if ({index} {'<=' if number == 0 else '=='} {number}) " if number < last else ""
             )
             self.line(f"{'else ' if number else ''}{this}{{")
-            self.assign(made, self.call(branch, rest))
+            self.assign(results, self.call(branch, arguments))
             self.line("}")
-        return made
+        return results
 
     def dynamic_slice(self, values: list[np.ndarray], equation: Any, out: Any) -> np.ndarray:
-        """Write the choice of one element of a row by its number."""
+        """Write the selection of one element of a row by its number."""
         row, *indices = values
         if row.ndim != 1 or equation.params["slice_sizes"] != (1,):
-            raise UntranslatableError("a slice that begins at a computed place")
+            raise UntranslatableError("a slice that starts at a computed index")
         chosen = row[-1]
         for number in reversed(range(len(row) - 1)):
             chosen = f"({indices[0].item()} <= {number} ? {row[number]} : {chosen})"
         return _array([self.variable(chosen, out)], (1,))
 
     def reduction(self, value: np.ndarray, equation: Any, out: Any) -> np.ndarray:
-        """Write the sum, the largest, … of some elements."""
+        """Write a reduction of some elements, such as their sum or maximum."""
         axes = equation.params["axes"]
         kept = [axis for axis in range(value.ndim) if axis not in axes]
         rows = value.transpose([*kept, *axes]).reshape(*out.shape, -1)
         combine = _ELEMENTS[_REDUCTIONS[equation.primitive.name]]
         dtype = out.dtype
-        made = []
+        totals = []
         for place in np.ndindex(*out.shape):
             total, *others = rows[place]
             for other in others:
                 total = self.variable(combine([total, other], dtype, {}, dtype), out)
-            made.append(total)
-        return _array(made, out.shape)
+            totals.append(total)
+        return _array(totals, out.shape)
 
 
 _CALLS = {
@@ -372,7 +372,7 @@ _CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
-"""Calls of traced functions, and under which name they keep them."""
+"""Primitives that call traced functions, and the names of the parameters that hold these."""
 
 _REDUCTIONS = {
     "reduce_sum": "add",
@@ -410,7 +410,7 @@ _SHAPES: dict[str, Callable[[list[np.ndarray], Any, Any], Any]] = {
 }
 
 _Element = Callable[[list[str], np.dtype, Any, np.dtype], str]
-"""From operands, the dtype of the first, parameters and the dtype of the result to C."""
+"""Returns C++ for the operands, the dtype of the first, the parameters and the result's dtype."""
 
 
 def _unsigned(dtype: np.dtype) -> np.dtype:
@@ -419,7 +419,7 @@ def _unsigned(dtype: np.dtype) -> np.dtype:
 
 def _arithmetic(sign: str) -> _Element:
     def element(x: list[str], dtype: np.dtype, params: Any, out: np.dtype) -> str:
-        if dtype.kind == "i":  # unsigned numbers may overflow, as JAX's do
+        if dtype.kind == "i":  # In C++ only unsigned numbers may overflow, as JAX's do.
             unsigned = _ctype(_unsigned(dtype))
             return f"({_ctype(dtype)})(({unsigned}){x[0]} {sign} ({unsigned}){x[1]})"
         if dtype.kind not in "uf":
@@ -450,7 +450,7 @@ def _function(name: str) -> _Element:
 def _extreme(sign: str) -> _Element:
     def element(x: list[str], dtype: np.dtype, params: Any, out: np.dtype) -> str:
         a, b = x
-        return f"({a} != {a} || {a} {sign} {b}) ? {a} : {b}"  # not a number wins
+        return f"({a} != {a} || {a} {sign} {b}) ? {a} : {b}"  # A NaN is the result.
 
     return element
 
@@ -459,7 +459,7 @@ def _shift(sign: str, logical: bool = False) -> _Element:
     def element(x: list[str], dtype: np.dtype, params: Any, out: np.dtype) -> str:
         unsigned, width = _unsigned(dtype), 8 * dtype.itemsize
         within = f"({_ctype(unsigned if logical else dtype)}){x[0]} {sign} {x[1]}"
-        # Beyond the width nothing is left, or the sign.
+        # A shift by the width or more leaves nothing, or the sign.
         beyond = "0" if logical else f"{x[0]} >> {width - 1}"
         result = f"({_ctype(unsigned)}){x[1]} >= {width} ? {beyond} : {within}"
         return f"({_ctype(dtype)})({result})"
@@ -546,7 +546,7 @@ _FUNCTIONS = (
     *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "lgamma", "floor", "ceil"),
     *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "nextafter"),
 )
-"""Functions that are called alike in JAX and in C."""
+"""Functions with the same name in JAX and in C."""
 
 _ELEMENTS: dict[str, _Element] = {
     **{name: _arithmetic(sign) for name, sign in {"add": "+", "sub": "-", "mul": "*"}.items()},
@@ -592,4 +592,4 @@ _ELEMENTS: dict[str, _Element] = {
     "real": lambda x, dtype, params, out: f"{x[0]}.re",
     "imag": lambda x, dtype, params, out: f"{x[0]}.im",
 }
-"""How each element of a result is made."""
+"""The expression for each element of a result."""
