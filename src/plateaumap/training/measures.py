@@ -468,7 +468,7 @@ class Crossings(Measure):
         until: "tenth" to run to T90, "plateau" to stop at T10, "horizon" to run every epoch.
         nudges: a relative change of each level. It is zero except where exact arithmetic has
             decided a tie that the arithmetic of the run cannot (see
-            `plateaumap.runner.evaluator`).
+            `plateaumap.execution.evaluator`).
     """
 
     until: str = "tenth"
