@@ -13,6 +13,7 @@ from plateaumap.numerics import forking as _forking  # noqa: F401  (notes forks,
 
 if TYPE_CHECKING:
     from plateaumap import neuron as neuron
+    from plateaumap.execution.backend import Backend as Backend
     from plateaumap.experiment.coordinates import Coordinate as Coordinate
     from plateaumap.experiment.protocol import Experiment as Experiment
     from plateaumap.experiment.single_neuron import SingleNeuron as SingleNeuron
@@ -52,6 +53,7 @@ _MODULES = {
 }
 
 _NAMES = {
+    "Backend": "plateaumap.execution.backend:Backend",
     "Coordinate": "plateaumap.experiment.coordinates:Coordinate",
     "PlateaumapError": "plateaumap.inputs.errors:PlateaumapError",
     "SpecError": "plateaumap.inputs.errors:SpecError",

@@ -45,9 +45,8 @@ class Backend(ABC):
     Example:
         >>> import plateaumap as pm
         >>> from concurrent.futures import Future
-        >>> from plateaumap.execution.backend import Backend
         >>> from plateaumap.execution.simulator import Simulator
-        >>> class Serial(Backend):
+        >>> class Serial(pm.Backend):
         ...     def evaluate(self, evaluator, points):
         ...         pending = Future()
         ...         with Simulator(threads=1) as simulator:

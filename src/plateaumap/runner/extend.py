@@ -73,15 +73,13 @@ def extend(
         PlateaumapError: see `Extension` and `plateaumap.runner.run.run`.
 
     Example:
-        >>> import tempfile
         >>> import plateaumap as pm
-        >>> folder = tempfile.mkdtemp() + "/old"
         >>> axes = [pm.values("w0", [0.0, 2.0])]
         >>> sweep = pm.Sweep(losses="quadratic", axes=axes, fixed={"b0": 2, "lr": 0.15})
-        >>> _ = pm.run(sweep, out=folder)
-        >>> results = pm.extend(folder, {"axes.w0.values": [0.0, 1.0, 2.0]})
+        >>> _ = pm.run(sweep, out="old")
+        >>> results = pm.extend("old", {"axes.w0.values": [0.0, 1.0, 2.0]})
         >>> results.frame()["plateau_epochs"].tolist()
-        [28, 58, 152]
+        [13, 45, 152]
     """
     backend = select_backend(**options)
     return Extension(folder, settings, out, sweep, mix_versions).run(backend, progress)

@@ -37,17 +37,16 @@ class Results:
         manifest: the content of its `manifest.json`.
 
     Example:
-        >>> import tempfile
         >>> import plateaumap as pm
         >>> axes = [pm.linspace("w0", 0, 2, 3)]
         >>> sweep = pm.Sweep(losses="quadratic", axes=axes, fixed={"b0": 2, "lr": 0.15})
-        >>> results = pm.run(sweep, out=tempfile.mkdtemp())
+        >>> results = pm.run(sweep, out="results/three")
         >>> results.is_complete
         True
         >>> results.counts()["escaped"]
         3
         >>> results.frame(["w0", "plateau_epochs"])["plateau_epochs"].tolist()
-        [28, 58, 152]
+        [13, 45, 152]
     """
 
     def __init__(
@@ -272,11 +271,9 @@ def open_results(
             format, or the experiment or losses did not compute these results.
 
     Example:
-        >>> import tempfile
         >>> import plateaumap as pm
-        >>> folder = tempfile.mkdtemp()
-        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out=folder)
-        >>> pm.open(folder).plan.rows
+        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out="results/one")
+        >>> pm.open("results/one").plan.rows
         2
     """
     return Results(path, experiment, losses)
@@ -289,11 +286,9 @@ def load(path: str | PathLike[str]) -> pd.DataFrame:
         StorageError: see `open_results` and `Results.frame`.
 
     Example:
-        >>> import tempfile
         >>> import plateaumap as pm
-        >>> folder = tempfile.mkdtemp()
-        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out=folder)
-        >>> pm.load(folder)["plateau_epochs"].tolist()
-        [152, 6]
+        >>> _ = pm.run(pm.Sweep(fixed={"w0": 2, "b0": 2, "lr": 0.15}), out="results/one")
+        >>> pm.load("results/one")["plateau_epochs"].tolist()
+        [152, 2]
     """
     return open_results(path).frame()
