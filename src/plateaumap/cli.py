@@ -155,15 +155,18 @@ def _backend(
     workers: Workers = None,
 ) -> "Backend":
     """Return the backend of the options."""
-    from plateaumap.execution.backend import Backend
+    from plateaumap.execution.backend import select_backend
 
-    where = Backend(backend, threads, scheduler, workers, lambda text: typer.echo(text, err=True))
-    if where.name == "dask":
+    selected = select_backend(
+        backend=backend, threads=threads, scheduler=scheduler, workers=workers
+    )
+    selected.announce = functools.partial(typer.echo, err=True)
+    if selected.name == "dask":
         import jax
 
         # The workers use the accelerators. JAX would reserve their memory in this process too.
         jax.config.update("jax_platforms", "cpu")
-    return where
+    return selected
 
 
 @_with_options_of(_backend)
@@ -188,7 +191,8 @@ def _run(
         sweep = sweep.with_settings(dict(map(parse_setting, settings)))
     folder = out or Path("results") / sweep.name
     if dry_run:
-        typer.echo(estimate(sweep, folder, backend.threads, mix_versions).to_text())
+        threads = options.get("threads")
+        typer.echo(estimate(sweep, folder, threads, mix_versions).to_text())
         return None
     results = run(sweep, folder, force=force, backend=backend, mix_versions=mix_versions)
     typer.echo(_summary(results))
