@@ -163,7 +163,7 @@ def test_dry_run_estimates_and_writes_nothing(folder: Path) -> None:
     for word in ("18", "36 rows", "chunks", "bytes", "time"):
         assert word in output
     assert not (folder / "dry").exists()
-    assert "2, of which 2 are there" in succeeded(plateaumap(*arguments, cwd=folder))
+    assert "2, of which 2 are stored" in succeeded(plateaumap(*arguments, cwd=folder))
 
 
 def test_dry_run_accepts_the_folders_that_mix_versions_accepts(

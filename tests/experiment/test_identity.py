@@ -561,7 +561,7 @@ def test_another_model_is_another_sweep(tmp_path: Path) -> None:
 def test_results_open_with_their_model_only(tmp_path: Path) -> None:
     pm.run(sweep_of(Rate(0.05)), out=tmp_path / "out", progress=False)
     assert pm.open(tmp_path / "out", experiment=Rate(0.05)).sweep == sweep_of(Rate(0.05))
-    with pytest.raises(pm.PlateaumapError, match="was not made by what is given here"):
+    with pytest.raises(pm.PlateaumapError, match="was not computed by the code passed here"):
         pm.open(tmp_path / "out", experiment=Rate(0.06))
 
 

@@ -166,7 +166,7 @@ def test_a_sweep_resumes_and_its_folder_gets_its_sweep_back(
     assert opened.sweep == sweep(TwoLayersInBlocks(INPUTS, TARGETS))
     # In which blocks runs are advanced changes no row.
     assert pm.open(results.path, experiment=TwoLayers(INPUTS, TARGETS)).sweep == opened.sweep
-    with pytest.raises(pm.PlateaumapError, match="was not made by what is given"):
+    with pytest.raises(pm.PlateaumapError, match="was not computed by the code passed"):
         pm.open(results.path, experiment=TwoLayersInBlocks(INPUTS, 1 - TARGETS))
     with pytest.raises(pm.SpecError, match="open"):
         pm.open(results.path).sweep  # noqa: B018
