@@ -233,11 +233,11 @@ def test_categories_that_are_none_are_refused(values: pa.Array, message: str) ->
 @pytest.mark.parametrize(
     ("dtype", "categories", "message"),
     [
-        ("float32", (), "dtype is 'float32'; choose one of float64, Int64, int32, category, bool"),
-        ("float64", ("a",), "a category column, and no other, lists its categories"),
-        ("category", (), "a category column, and no other, lists its categories"),
+        ("float32", (), "dtype = 'float32': must be one of float64, Int64, int32, category, bool"),
+        ("float64", ("a",), "a category column, and no other, has categories"),
+        ("category", (), "a category column, and no other, has categories"),
         ("category", ("a", "a"), "a category is listed twice"),
-        ("category", tuple(map(str, range(129))), "129 categories; int8 codes tell at most 128"),
+        ("category", tuple(map(str, range(129))), "129 categories; must have at most 128"),
     ],
 )
 def test_impossible_columns_are_refused(dtype: str, categories: tuple, message: str) -> None:

@@ -20,7 +20,7 @@ Choices = tuple[tuple[str, Any], ...]
 """Names and values of all coordinates with choices."""
 
 
-class Identity(NamedTuple):
+class ModelIdentity(NamedTuple):
     """The identity of the models of a sweep.
 
     Attributes:
@@ -55,7 +55,7 @@ class Models:
 
         return is_custom(self.experiment)
 
-    def identity(self) -> Identity:
+    def identity(self) -> ModelIdentity:
         """Return the identity of the models as they are now.
 
         Raises:
@@ -75,7 +75,7 @@ class Models:
             }
             for loss in self.losses
         )
-        return Identity(programs, environment() if is_traced else None)
+        return ModelIdentity(programs, environment() if is_traced else None)
 
     def faults(self) -> list[Fault]:
         """Return the first fault that shows when the models are traced, if any."""

@@ -47,7 +47,7 @@ from plateaumap.inputs.validation import (
 from plateaumap.sweep.axes import KINDS, Axis, Grid
 from plateaumap.sweep.circumstances import comparable, version_differences
 from plateaumap.sweep.meaning import Draft, cross_faults, loss_name
-from plateaumap.sweep.models import Choices, Identity, Models
+from plateaumap.sweep.models import Choices, ModelIdentity, Models
 from plateaumap.sweep.settings import apply_settings
 from plateaumap.table.display import table_html, value_text
 
@@ -140,8 +140,8 @@ def _noted(key: str, invalid: Callable[[Any], Any]) -> WrapValidator:
     return WrapValidator(validate)
 
 
-Loss = Annotated[Any, BeforeValidator(_as_loss), _noted("losses", lambda _: None)]
-NotedAxis = Annotated[Axis, _noted("axes", lambda value: value)]
+_NotedLoss = Annotated[Any, BeforeValidator(_as_loss), _noted("losses", lambda _: None)]
+_NotedAxis = Annotated[Axis, _noted("axes", lambda value: value)]
 
 
 class Sweep(FrozenModel):
@@ -186,10 +186,10 @@ class Sweep(FrozenModel):
     experiment: Annotated[Any, BeforeValidator(_as_experiment)] = Field(
         default_factory=_default_experiment
     )
-    losses: Annotated[tuple[Loss, ...], BeforeValidator(_as_losses)] = Field(
+    losses: Annotated[tuple[_NotedLoss, ...], BeforeValidator(_as_losses)] = Field(
         default_factory=_default_losses
     )
-    axes: tuple[NotedAxis, ...] = ()
+    axes: tuple[_NotedAxis, ...] = ()
     fixed: dict[Text, Item] = FrozenDict()
     horizon: Annotated[Count | None, BeforeValidator(_as_horizon)]
     precision: Literal["float64", "float32", "float32_plain"] = "float64"
@@ -274,7 +274,7 @@ class Sweep(FrozenModel):
         return Models(self.experiment, self.losses, self.precision, self.grid)
 
     @cached_property
-    def _identity(self) -> Identity:
+    def _identity(self) -> ModelIdentity:
         return self._models.identity()
 
     def identify(self) -> tuple[dict[Choices, str], ...]:

@@ -1,8 +1,7 @@
-"""Columns, chunks of results, and the two tables they become: Arrow and pandas.
+"""Columns, chunks of results, and their conversion to Arrow and pandas tables.
 
-A measure declares `Column`s and fills one array for each; the engine, the storage and the
-reports speak of results only in these terms. A chunk of results is a plain dictionary
-(`Arrays`) from a column's name to an array of shape (rows,), held as
+A measure declares `Column`s and fills one array for each. A chunk of results is a dictionary
+(`Arrays`) from the name of a column to an array of shape (rows,):
 
 | `Column.dtype` | array                                       | null      |
 |----------------|---------------------------------------------|-----------|
@@ -12,7 +11,7 @@ reports speak of results only in these terms. A chunk of results is a plain dict
 | `category`     | int8 codes into `Column.categories`         | -1        |
 | `bool`         | bool                                        | none      |
 
-Integers never pass through a float, so they are exact over the whole int64 range.
+Integers are never converted to floats, so they are exact over the whole int64 range.
 """
 
 import dataclasses
@@ -43,13 +42,16 @@ class Column:
     """One column of the table of results.
 
     Attributes:
-        name: the column's name.
-        dtype: its type in the pandas table (see the module's table for the array's).
-        unit: the unit of its values: "epochs", "nats", or "1" for a pure number.
-        meaning: what a value says, in one line.
-        categories: the full list of values that a `category` column can take, in order.
-        methods: the methods of a sweep that can fill it; where a row is filled by another one,
-            it is null.
+        name: the name of the column.
+        dtype: the type in the pandas table; the table of this module lists that of the array.
+        unit: the unit of the values: "epochs", "nats", or "1" for a pure number.
+        meaning: the meaning of a value, in one line.
+        categories: all values of a `category` column, in order.
+        methods: the methods of a sweep that can fill the column; a row filled by another method
+            has a null.
+
+    Raises:
+        ValueError: the type is unknown, or the categories are invalid.
     """
 
     name: str
@@ -60,51 +62,49 @@ class Column:
     methods: tuple[str, ...] = dataclasses.field(default=("simulate",), compare=False)
 
     def __post_init__(self) -> None:
-        """Refuses a type, or categories, that no array could hold."""
+        """Refuse a type or categories that no array can hold."""
+        reason = self._why_not()
+        if reason:
+            raise ValueError(f"column {self.name!r}: {reason}")
+
+    def _why_not(self) -> str | None:
+        listed = self.categories
         if self.dtype not in _NUMPY:
-            raise ValueError(
-                f"column {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(_NUMPY)}"
+            return f"dtype = {self.dtype!r}: must be one of {', '.join(_NUMPY)}"
+        if not isinstance(listed, tuple) or not all(isinstance(name, str) for name in listed):
+            return f"categories = {listed!r}: must be a tuple of strings"
+        if bool(listed) != (self.dtype == "category"):
+            return (
+                f"categories = {listed!r} with dtype = {self.dtype!r}: a category column, and no "
+                "other, has categories"
             )
-        if not isinstance(self.categories, tuple) or not all(
-            isinstance(category, str) for category in self.categories
-        ):
-            raise ValueError(
-                f"column {self.name!r}: categories are {self.categories!r}; give a tuple of strings"
-            )
-        if bool(self.categories) != (self.dtype == "category"):
-            raise ValueError(
-                f"column {self.name!r}: dtype is {self.dtype!r} and categories are "
-                f"{self.categories!r}; a category column, and no other, lists its categories"
-            )
-        if len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"column {self.name!r}: a category is listed twice: {self.categories}")
-        if len(self.categories) > _MAX_CATEGORIES:
-            raise ValueError(
-                f"column {self.name!r}: {len(self.categories)} categories; "
-                f"int8 codes tell at most {_MAX_CATEGORIES} apart"
-            )
+        if len(set(listed)) != len(listed):
+            return f"categories = {listed!r}: a category is listed twice"
+        if len(listed) > _MAX_CATEGORIES:
+            return f"has {len(listed)} categories; must have at most {_MAX_CATEGORIES} (int8)"
+        return None
 
     @property
     def numpy_dtype(self) -> np.dtype:
-        """The dtype of this column's array in a chunk of results."""
+        """Return the dtype of the array of this column in a chunk of results."""
         return np.dtype(_NUMPY[self.dtype])
 
     def nulls(self, rows: int) -> np.ndarray:
-        """Return an array of `rows` nulls; of a column without nulls, of zeros."""
+        """Return an array of `rows` nulls, or of zeros for a column without nulls."""
         if self.dtype == "Int64":
             return np.ma.masked_all(rows, np.int64)
         missing = {"float64": np.nan, "category": -1}.get(self.dtype, 0)
         return np.full(rows, missing, self.numpy_dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """This column as JSON-ready data."""
+        """Return the column as JSON-ready data."""
         words = {**dataclasses.asdict(self), "categories": list(self.categories)}
         del words["methods"]
         return words
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Column":
-        """The column that `to_dict` described."""
+        """Return the column that `to_dict` described."""
         return cls(**{**data, "categories": tuple(data["categories"])})
 
 
@@ -123,10 +123,10 @@ UNCERTAIN = Column(
 
 
 def check(columns: Sequence[Column], arrays: Mapping[str, np.ndarray], rows: int) -> None:
-    """Raises unless `arrays` holds exactly `columns`, each of the right dtype and length.
+    """Refuse arrays that are not exactly those of `columns`, each of its dtype and `rows` long.
 
     Raises:
-        ValueError: names every column at fault.
+        ValueError: naming every invalid column.
     """
     names = [column.name for column in columns]
     faults = [f"{name}: missing" for name in names if name not in arrays]
@@ -140,42 +140,40 @@ def check(columns: Sequence[Column], arrays: Mapping[str, np.ndarray], rows: int
                 f"{column.name}: {array.dtype} of shape {array.shape}, "
                 f"expected {column.numpy_dtype} of shape ({rows},)"
             )
-        elif column.dtype == "category" and rows and _codes_outside(column, array):
+        elif column.dtype == "category" and np.any(
+            (array < -1) | (array >= len(column.categories))
+        ):
             faults.append(f"{column.name}: a code outside -1..{len(column.categories) - 1}")
     if faults:
         raise ValueError("results do not fit their columns: " + "; ".join(faults))
 
 
-def _codes_outside(column: Column, codes: np.ndarray) -> bool:
-    return bool(codes.min() < -1 or codes.max() >= len(column.categories))
+def _are_codes(codes: np.ndarray, count: int) -> bool:
+    return not codes.size or bool(codes.min() >= -1 and codes.max() < count)
 
 
 def allocate(columns: Sequence[Column], rows: int) -> Arrays:
-    """Arrays of `rows` rows with unspecified values, to be filled by `put`.
+    """Return arrays of `rows` rows with arbitrary values, to be filled by `put`.
 
-    Many chunks become one table without a second copy: allocate once, then put each chunk
-    where it belongs and let it go.
+    So many chunks become one table without a second copy.
     """
-    return {column.name: _allocate(column, rows) for column in columns}
-
-
-def _allocate(column: Column, rows: int) -> np.ndarray:
-    data = np.empty(rows, column.numpy_dtype)
-    if column.dtype == "Int64":
-        return np.ma.MaskedArray(data, mask=np.zeros(rows, np.bool_))
-    return data
+    empty = {column.name: np.empty(rows, column.numpy_dtype) for column in columns}
+    masked = {
+        c.name: np.ma.MaskedArray(empty[c.name], False) for c in columns if c.dtype == "Int64"
+    }
+    return {**empty, **masked}
 
 
 def put(into: Arrays, at: slice | np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
-    """Copies rows, nulls included, to places told by a slice, a mask or numbers.
+    """Copy rows, including nulls, to places given by a slice, a mask or indices.
 
-    Columns that `rows` lacks stay as they are. Threads may put rows at once, as long as their
-    places do not overlap.
+    Columns that are not in `rows` do not change. Several threads may call this function at once
+    if their places do not overlap.
     """
     for name, part in rows.items():
         whole = into[name]
         if isinstance(whole, np.ma.MaskedArray):
-            # Through data and mask: assigning to the masked array itself is many times slower.
+            # Assigning to the masked array itself is many times slower.
             whole.data[at] = np.ma.getdata(part)
             np.ma.getmaskarray(whole)[at] = np.ma.getmaskarray(part)
         else:
@@ -183,11 +181,11 @@ def put(into: Arrays, at: slice | np.ndarray, rows: Mapping[str, np.ndarray]) ->
 
 
 def digest(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> str:
-    """The sha256 of the rows, whatever file or machine holds them.
+    """Return the sha256 of the rows, which does not depend on the file or machine that holds them.
 
-    It covers names, types and categories in order, every value in little-endian bytes, and
-    which values are null. What cannot be told apart in the table is not told apart here: the
-    number under a null, and the payload of a NaN. Zero and minus zero differ.
+    The digest covers names, types and categories in order, every value in little-endian bytes,
+    and the positions of nulls. It does not cover the number under a null and the payload of a
+    NaN, which the table does not show. Zero and minus zero differ.
     """
     sha = hashlib.sha256()
     for column in columns:
@@ -199,7 +197,7 @@ def digest(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _canonical(column: Column, array: np.ndarray) -> list[np.ndarray]:
-    """The arrays whose bytes stand for this column in `digest`."""
+    """Return the arrays whose bytes represent a column in `digest`."""
     little = column.numpy_dtype.newbyteorder("<")
     if column.dtype == "Int64":
         mask = np.ascontiguousarray(np.ma.getmaskarray(array))
@@ -218,16 +216,16 @@ def to_arrow(
     arrays: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """The rows as an Arrow table, which shares the memory of `arrays` except for null bits.
+    """Return the rows as an Arrow table, which shares the memory of `arrays` except for null bits.
 
     Args:
         columns: the columns, in the table's order.
         arrays: one array per column, each of shape (rows,).
-        metadata: entries for the schema's metadata, beside the pandas entry by which
-            `pandas.read_parquet` restores Int64, categories and a RangeIndex.
+        metadata: additional entries of the schema's metadata. The pandas entry, by which
+            `pandas.read_parquet` restores Int64, categories and a RangeIndex, is always there.
 
     Returns:
-        The table. Each field carries its column's unit and meaning as metadata.
+        The table. The metadata of each field contain the unit and the meaning of its column.
     """
     return pa.table(
         [_to_arrow(column, arrays[column.name]) for column in columns],
@@ -236,7 +234,7 @@ def to_arrow(
 
 
 def schema(columns: Sequence[Column], metadata: Mapping[str, str] | None = None) -> pa.Schema:
-    """The Arrow schema of a table of `columns` (see `to_arrow`)."""
+    """Return the Arrow schema of a table of `columns`; see `to_arrow`."""
     return pa.schema(
         [_field(column) for column in columns],
         metadata={"pandas": _pandas_metadata(columns), **(metadata or {})},
@@ -268,30 +266,28 @@ def _to_arrow(column: Column, array: np.ndarray) -> pa.Array:
 
 
 def _pandas_metadata(columns: Sequence[Column]) -> str:
-    """The "pandas" entry of the schema's metadata.
+    """Return the "pandas" entry of the schema's metadata.
 
-    Without index columns pandas makes a RangeIndex, for one part as for all of them.
+    Without index columns pandas makes a RangeIndex.
     See https://pandas.pydata.org/docs/development/developer.html.
     """
-    return json.dumps(
-        {
-            "index_columns": [],
-            "column_indexes": [],
-            "columns": [_pandas_column(column) for column in columns],
-            "creator": {"library": "pyarrow", "version": pa.__version__},
-            "pandas_version": pd.__version__,
-        }
-    )
+    entry = {
+        "index_columns": [],
+        "column_indexes": [],
+        "columns": [_pandas_column(column) for column in columns],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": pd.__version__,
+    }
+    return json.dumps(entry)
 
 
 def _pandas_column(column: Column) -> dict[str, Any]:
-    category = column.dtype == "category"
-    numpy_type = column.dtype if column.dtype == "Int64" else column.numpy_dtype.name
+    plain, category = column.numpy_dtype.name, column.dtype == "category"
     return {
         "name": column.name,
         "field_name": column.name,
-        "pandas_type": "categorical" if category else column.numpy_dtype.name,
-        "numpy_type": numpy_type,
+        "pandas_type": "categorical" if category else plain,
+        "numpy_type": column.dtype if column.dtype == "Int64" else plain,
         "metadata": {"num_categories": len(column.categories), "ordered": False}
         if category
         else None,
@@ -299,10 +295,10 @@ def _pandas_column(column: Column) -> dict[str, Any]:
 
 
 def from_arrow(columns: Sequence[Column], table: pa.Table) -> Arrays:
-    """The arrays of `columns` in an Arrow table such as `to_arrow` makes.
+    """Return the arrays of `columns` in an Arrow table such as `to_arrow` returns.
 
     Raises:
-        ValueError: a column is missing, of another type, or holds an unknown category.
+        ValueError: a column is missing, has another type, or contains an unknown category.
     """
     return {column.name: _from_arrow(column, table) for column in columns}
 
@@ -324,10 +320,10 @@ def _from_arrow(column: Column, table: pa.Table) -> np.ndarray:
 
 
 def _codes(column: Column, chunked: pa.ChunkedArray) -> np.ndarray:
-    """Codes into `column.categories`, whatever dictionary the file came with."""
+    """Return indices of `column.categories`, for any dictionary of the file."""
     if not pa.types.is_dictionary(chunked.type):
         raise ValueError(f"column {column.name!r} is {chunked.type}, not category")
-    chunked.validate(full=True)  # a damaged file's codes may point outside of its dictionary
+    chunked.validate(full=True)  # codes of a damaged file may exceed its dictionary
     array = chunked.unify_dictionaries().combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], chunked.type)
@@ -336,21 +332,21 @@ def _codes(column: Column, chunked: pa.ChunkedArray) -> np.ndarray:
     unknown = [value for value in values if value not in known]
     if unknown:
         raise ValueError(f"column {column.name!r} holds unknown categories {unknown}")
-    # One entry more, so that a null's index of -1 finds the code of a null.
+    # The last entry is the code of a null, whose index is -1.
     codes = np.array([known[value] for value in values] + [-1], np.int8)
     return codes[array.indices.fill_null(-1).to_numpy()]
 
 
 def frame(columns: Sequence[Column], arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The rows as a pandas table, which shares the memory of `arrays`.
+    """Return the rows as a pandas table, which shares the memory of `arrays`.
 
     Args:
         columns: the columns, in the table's order.
         arrays: one array per column, each of shape (rows,).
 
     Returns:
-        A DataFrame with a RangeIndex and each column's dtype: nullable Int64, unordered
-        category with its full list, float64, int32, bool.
+        A DataFrame with a RangeIndex and the dtype of each column: nullable Int64, unordered
+        category with all categories, float64, int32, bool.
     """
     data = {column.name: _to_pandas(column, arrays[column.name]) for column in columns}
     return pd.DataFrame(data, columns=[column.name for column in columns], copy=False)
@@ -366,5 +362,5 @@ def _to_pandas(column: Column, array: np.ndarray) -> Any:
 
 
 def empty(columns: Sequence[Column]) -> pd.DataFrame:
-    """The pandas table of `columns` without rows."""
+    """Return the pandas table of `columns` without rows."""
     return frame(columns, allocate(columns, 0))

@@ -1,4 +1,4 @@
-"""How things look in a notebook: small tables of HTML in which every text is escaped."""
+"""Small tables of escaped HTML for notebooks, and values as text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from html import escape
 
 
 def table_html(title: str, rows: Iterable[tuple[str, object]]) -> str:
-    """Return a table of names and values under a title.
+    """Return an HTML table of names and values under a title.
 
     Args:
-        title: its caption, plain text.
-        rows: names and values, plain text or what `str` makes of them.
+        title: the caption, plain text.
+        rows: names and values, which `str` converts to plain text.
+
+    Example:
+        >>> "<th" in table_html("sweep", [("rows", 130)])
+        True
     """
     lines = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th>'
@@ -24,10 +28,14 @@ def table_html(title: str, rows: Iterable[tuple[str, object]]) -> str:
 
 
 def value_text(value: float | str) -> str:
-    """Return a coordinate's value for a reader: a choice as it is, a whole number not rounded.
+    """Return the value of a coordinate as text; whole numbers are not rounded.
 
     Args:
-        value: what a sweep holds: a string, an int or a float.
+        value: a value of a sweep: a string, an int or a float.
+
+    Example:
+        >>> value_text(0.15), value_text(1234567.0)
+        ('0.15', '1234567')
     """
     if isinstance(value, str | numbers.Integral):
         return str(value)
