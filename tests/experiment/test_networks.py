@@ -140,7 +140,7 @@ def test_one_compilation_for_a_sweep_and_none_for_the_next() -> None:
         pm.run(again, threads=1)
         assert len(compiled) == 1
     finally:
-        jax.monitoring.clear_event_listeners()
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_rows_do_not_depend_on_how_they_were_computed(frame: pd.DataFrame) -> None:

@@ -22,8 +22,11 @@ _log = logging.getLogger(__name__)
 
 Points = Mapping[str, np.ndarray]
 
-MOST_COMPILED = 256
-"""Evaluations whose compiled functions are kept. The least recently used are dropped."""
+MOST_COMPILED = 64
+"""Number of compiled evaluations that are kept, the most recently used ones.
+
+Each takes some 300 memory maps, and XLA crashes when a process has used the 65,530 of Linux.
+"""
 
 
 class BlockFunctions:
