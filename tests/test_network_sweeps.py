@@ -1,4 +1,4 @@
-"""The networks of `sweeps/`: what their scripts and the gallery say of them, at small sizes."""
+"""The networks of `sweeps/` at small sizes have the properties that the gallery states."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def circle() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_the_share_of_wrong_samples_is_the_one_asked_for(circle: pd.DataFrame) -> None:
+def test_the_share_of_wrong_samples_is_the_coordinate(circle: pd.DataFrame) -> None:
     np.testing.assert_array_equal(circle["wrong"], circle["share"])
     sure = circle["z0"] == 16
     assert (circle["confidently_wrong"] <= circle["wrong"]).all()
@@ -57,7 +57,7 @@ def test_quadratic_learning_slows_with_the_share_but_cross_entropy_does_not(
     lengths = sure.pivot(index="share", columns="loss", values="plateau_epochs").astype(float)
     assert (np.diff(lengths["quadratic"]) > 0).all()
     assert lengths["cross_entropy"].max() <= 1.1 * lengths["cross_entropy"].min()
-    # It does not stop: one wrong sample by itself would take thousands of times longer.
+    # Learning does not stop: the plateau of a single wrong sample is thousands of times longer.
     alone = pm.plateau_epochs(16.0, 0.0, 0.05 / 2)
     assert lengths["quadratic"].max() < alone / 1000
 
@@ -118,7 +118,7 @@ def trained(network: Any, point: dict[str, Any], loss: str) -> tuple[list[float]
         return float(np.mean(answers == network.test_labels))
 
     outputs = sigmoid(forward(x)[1])
-    told = {
+    expected = {
         "accuracy_0": accuracy(),
         "saturated": np.mean((outputs <= 0.01) | (outputs >= 0.99)),
         "confidently_wrong": np.mean(np.abs(outputs - y) >= 0.99),
@@ -134,7 +134,7 @@ def trained(network: Any, point: dict[str, Any], loss: str) -> tuple[list[float]
             error = (a - y) * (1 if loss == "linear" else a * (1 - a))
         losses.append(each.sum(axis=0).mean())
         if epoch == 10:
-            told["accuracy_10"] = accuracy()
+            expected["accuracy_10"] = accuracy()
         if epoch < EPOCHS:
             error = error / x.shape[1]
             back = (p["w2"].T @ error) * hidden * (1 - hidden)
@@ -145,8 +145,8 @@ def trained(network: Any, point: dict[str, Any], loss: str) -> tuple[list[float]
                 "b1": back.sum(1),
             }
             p = {name: value - point["lr"] * steps[name] for name, value in p.items()}
-    told["final_accuracy"] = accuracy()
-    return losses, told
+    expected["final_accuracy"] = accuracy()
+    return losses, expected
 
 
 @pytest.mark.slow
@@ -156,15 +156,15 @@ def test_the_digits_are_learned_as_by_a_plain_loop(digits: pd.DataFrame, loss: s
     rows = digits[digits["loss"] == loss]
     assert len(rows) == 2
     for row in rows.to_dict("records"):
-        losses, told = trained(network, row, loss)
+        losses, expected = trained(network, row, loss)
         assert row["initial_loss"] == pytest.approx(losses[0], rel=1e-5)
         assert row["final_loss"] == pytest.approx(losses[-1], rel=1e-3)
         crossed = np.flatnonzero(np.array(losses) <= 0.9 * losses[0])
         assert row["plateau_epochs"] == crossed[0]
         for name in ("saturated", "confidently_wrong"):
-            assert row[name] == pytest.approx(told[name], abs=2e-4)
+            assert row[name] == pytest.approx(expected[name], abs=2e-4)
         for name in ("accuracy_0", "accuracy_10", "final_accuracy"):
-            assert row[name] == pytest.approx(told[name], abs=1.01 / 359)
+            assert row[name] == pytest.approx(expected[name], abs=1.01 / 359)
 
 
 @pytest.mark.slow
@@ -196,24 +196,24 @@ def test_trainability_is_the_papers_measure() -> None:
         )
     )  # fmt: skip
     assert 5 < frame["converged"].sum() < 31
-    told = 0
+    compared = 0
     for row in frame.to_dict("records"):
-        courses = course(problem, row["lr_hidden"], row["lr_output"], 60)
-        # Where tiny differences grow, two right answers part.
-        if not np.allclose(*courses, rtol=1e-6):
+        pair = relative_losses(problem, row["lr_hidden"], row["lr_output"], 60)
+        # Where tiny differences grow, two correct results diverge.
+        if not np.allclose(*pair, rtol=1e-6):
             continue
-        told += 1
-        relative = courses[0]
+        compared += 1
+        relative = pair[0]
         converged = relative[-20:].mean() < 1
         assert row["converged"] == converged
-        wanted = relative.sum() if converged else (1 / relative[relative < 1e6]).sum()
-        assert row["intensity"] == pytest.approx(wanted, rel=1e-4)
-    assert told >= 24
+        intensity = relative.sum() if converged else (1 / relative[relative < 1e6]).sum()
+        assert row["intensity"] == pytest.approx(intensity, rel=1e-4)
+    assert compared >= 24
 
 
-def course(problem: Any, hidden: float, output: float, epochs: int) -> list[np.ndarray]:
-    """Losses over the first one, at most 1e6, from the same start and from one a hair beside it."""
-    courses = []
+def relative_losses(problem: Any, hidden: float, output: float, epochs: int) -> list[np.ndarray]:
+    """Return losses over the first one, at most 1e6, from the same start and from a nearby one."""
+    pair = []
     for nudge in (0.0, 1e-13):
         x, y = problem.inputs, problem.targets
         w, v = problem.first + nudge, problem.second
@@ -227,5 +227,5 @@ def course(problem: Any, hidden: float, output: float, epochs: int) -> list[np.n
                 back = np.outer(step, v / n) * (1 - h**2) * np.sqrt(2 / n)
                 w, v = w - hidden * (x.T @ back), v - output * (h.T @ step) / n
         relative = np.array(losses) / losses[0]
-        courses.append(np.where(relative < 1e6, relative, 1e6))
-    return courses
+        pair.append(np.where(relative < 1e6, relative, 1e6))
+    return pair
