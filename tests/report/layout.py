@@ -40,11 +40,13 @@ def _tick_labels(axes: Axes) -> list[Text]:
         return []
     labels = []
     for axis in (axes.xaxis, axes.yaxis):
-        low, high = sorted(axis.get_view_interval())
+        transform = axis.get_transform().transform
+        low, high = sorted(transform(axis.get_view_interval()))
         rounding = 1e-6 * (high - low)
-        for minor in (False, True):
-            places = zip(axis.get_ticklocs(minor=minor), axis.get_ticklabels(minor), strict=True)
-            labels += [text for at, text in places if low - rounding <= at <= high + rounding]
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            (place,) = transform([tick.get_loc()])
+            if low - rounding <= place <= high + rounding:
+                labels += [tick.label1, tick.label2]
     return labels
 
 

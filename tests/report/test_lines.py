@@ -213,5 +213,5 @@ def test_theory_is_left_out_where_there_is_none():
     table_with_theory = pm.add_theory(frame)
     assert table_with_theory["flow_epochs"].isna().all()
     assert table_with_theory["exact_epochs"].isna().all()
-    with pytest.raises(PlateaumapError, match="the table lacks x"):
+    with pytest.raises(PlateaumapError, match="the columns x are missing"):
         pm.add_theory(frame.drop(columns="x"))

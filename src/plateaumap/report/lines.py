@@ -282,7 +282,7 @@ def plateau_bars(
         >>> axis = pm.values("w0", [0.5, 2.0])
         >>> frame = pm.run(pm.Sweep(axes=[axis], fixed={"b0": 2.0, "lr": 0.5}, horizon=200))
         >>> [text.get_text() for text in pm.figures.plateau_bars(frame).axes[0].texts]
-        ['21', '46', '5', '3']
+        ['8', '46', '1', '1']
     """
     page = size_named(size)
     lattice = read(frame, "plateau_bars")
