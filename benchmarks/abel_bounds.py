@@ -62,7 +62,7 @@ def measured(dynamics: Dynamics, zero: bool, cells: tuple, limit: int) -> tuple[
 
 
 def segments(dynamics: Dynamics, inner: bool, count: int, random: np.random.Generator) -> tuple:
-    """Random neurons of some dynamics whose steps are of any size that the series may take."""
+    """Return random neurons with steps of any size on which the series may be used."""
     h = 10 ** random.uniform(-2, 4, count)
     z0 = random.uniform(-8, 22, count)
     y = random.uniform(0, 1, count) if inner else np.zeros(count)
@@ -74,7 +74,7 @@ def segments(dynamics: Dynamics, inner: bool, count: int, random: np.random.Gene
 
 
 def smooth_segments(name: str, loss: str, count: int, random: np.random.Generator) -> tuple:
-    """The same of an activation by quadrature: turned so that z comes down."""
+    """Return random neurons of an activation by quadrature, in canonical form."""
     z0, h, y = oracle.smooth_neurons(name, loss, count, random)
     side = np.sign(oracle.SMOOTH[name]["error"](z0, y))
     return side * z0, h, y, side

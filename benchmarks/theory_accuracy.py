@@ -1,4 +1,4 @@
-"""How right and how fast the exact epochs are: the tables of docs/theory.md.
+"""Accuracy and speed of the exact epochs: the tables of docs/theory.md.
 
 `python benchmarks/theory_accuracy.py [--cases 300] [--horizon 20000] [--digits 4] [--cells 1e6]`;
 `--cases 3000 --horizon 1000000 --digits 30 --cells 1e7` are the sizes of the docs. The exit code is
@@ -48,7 +48,7 @@ def golden() -> int:
 
 
 def random_cells(inner: bool, loss: str, cases: int, random: np.random.Generator) -> tuple:
-    """Random neurons: targets at 0 and 1 with any step, or between with a stable one."""
+    """Return random neurons with targets of 0 and 1 and any step, or between and a stable step."""
     if inner:
         y, h = random.uniform(0, 1, 9 * cases), 10 ** random.uniform(-2, 2, 9 * cases)
         stable = h * (y * (1 - y)) ** (2 if loss == "quadratic" else 1) < 2
@@ -114,7 +114,7 @@ def against_digits(cases: int, random: np.random.Generator) -> int:
 
 
 def other_activations(cases: int, horizon: int, random: np.random.Generator) -> int:
-    """Compare every smooth activation with plain simulation, by formulas of its own."""
+    """Compare every smooth activation with plain simulation, by independent formulas."""
     print(
         "\nactivation, loss       compared  wrong  beyond  too long  overshoot prediction off bound"
     )
@@ -151,7 +151,7 @@ def other_activations(cases: int, horizon: int, random: np.random.Generator) -> 
 def speed(count: int, random: np.random.Generator) -> None:
     """Time the stages over lengths spread evenly in logarithm from 1 to 10**15."""
     print(f"\nspeed, {count:,} cells, 1 to 1e15 epochs")
-    print(f"{'':<30}{'float64':<14} {'walked':<17} {'double-double':<17} prediction")
+    print(f"{'':<30}{'float64':<14} {'followed':<17} {'double-double':<17} prediction")
     print(
         f"{'':<30}{'cells/s':<14} {'cells':<8} {'seconds':<8} {'cells':<8} {'seconds':<8} cells/s"
     )
@@ -176,10 +176,10 @@ def speed(count: int, random: np.random.Generator) -> None:
         begin = time.perf_counter()
         predict_epochs(*cells, loss=loss)
         predicted = count / (time.perf_counter() - begin)
-        first, walked, exact = counts.stages
+        first, followed, exact = counts.stages
         print(
             f"{loss + ', ' + name:<30}{first.cells / first.seconds:<14.2e} "
-            f"{walked.cells:<8} {walked.seconds:<8.2f} {exact.cells:<8} {exact.seconds:<8.2f} "
+            f"{followed.cells:<8} {followed.seconds:<8.2f} {exact.cells:<8} {exact.seconds:<8.2f} "
             f"{predicted:.2e}"
         )
 
