@@ -1,4 +1,4 @@
-"""What is stacked comes back as it was, and moving lanes of the stack moves those of the tree."""
+"""Unstacking inverts stacking, and moving lanes of the stack moves those of the tree."""
 
 import jax
 import jax.numpy as jnp

@@ -13,33 +13,17 @@ from jax import Array
 PyTree = Any
 
 
-class _Leaf(NamedTuple):
-    """The position of a leaf: its array, its first row, and its shape without lanes."""
-
-    array: int
-    row: int
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.row, self.row + self.size)
-
-
 class Stacking(NamedTuple):
     """The arrangement of the leaves of a pytree in arrays of shape (rows, lanes).
 
     Attributes:
         structure: the pytree's structure.
-        leaves: the position of each leaf.
+        leaves: the array, the rows and the shape without lanes of each leaf.
         shapes: dtype and rows of each array.
     """
 
     structure: Any
-    leaves: tuple[_Leaf, ...]
+    leaves: tuple[tuple[int, slice, tuple[int, ...]], ...]
     shapes: tuple[tuple[Any, int], ...]
 
     @classmethod
@@ -54,8 +38,9 @@ class Stacking(NamedTuple):
         leaves = []
         for leaf in described:
             first = rows.setdefault(leaf.dtype, 0)
-            leaves.append(_Leaf(list(rows).index(leaf.dtype), first, leaf.shape))
-            rows[leaf.dtype] += leaves[-1].size
+            rows[leaf.dtype] += math.prod(leaf.shape)
+            array = list(rows).index(leaf.dtype)
+            leaves.append((array, slice(first, rows[leaf.dtype]), leaf.shape))
         return cls(structure, tuple(leaves), tuple(rows.items()))
 
     def blank(self, lanes: int) -> tuple[np.ndarray, ...]:
@@ -65,14 +50,14 @@ class Stacking(NamedTuple):
     def stack(self, tree: PyTree) -> tuple[Array, ...]:
         """Return the arrays that hold a pytree whose leaves have the shape (lanes, ...)."""
         parts: list[list[Array]] = [[] for _ in self.shapes]
-        for place, leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True):
-            parts[place.array].append(leaf.reshape(leaf.shape[0], place.size).T)
+        for (array, _, shape), leaf in zip(self.leaves, jax.tree.leaves(tree), strict=True):
+            parts[array].append(leaf.reshape(leaf.shape[0], math.prod(shape)).T)
         return tuple(jnp.concatenate(rows) for rows in parts)
 
     def unstack(self, arrays: tuple[Array, ...]) -> PyTree:
         """Return the pytree that `stack` stacked."""
         lanes = arrays[0].shape[1]  # the rows of a leaf of size zero do not contain it
         leaves = [
-            arrays[leaf.array][leaf.rows].T.reshape(lanes, *leaf.shape) for leaf in self.leaves
+            arrays[array][rows].T.reshape(lanes, *shape) for array, rows, shape in self.leaves
         ]
         return jax.tree.unflatten(self.structure, leaves)
