@@ -1,4 +1,4 @@
-"""Activations: output, derivative, error and integral, each right in saturation.
+"""Activations: output, derivative, error and integral, each accurate in saturation.
 
 An `Activation` `σ` holds what the losses need: the derivative `slope`, the `error` σ(z) − y
 without cancellation, and the integral Σ(z), from which the matching loss `Σ(z) − y z` is formed

@@ -1,1 +1,1 @@
-"""What is known of a model beyond its definition: exact lengths, flow times and predictions."""
+"""Theory of plateau lengths: exact lengths, flow times and predictions without simulation."""
