@@ -94,8 +94,8 @@ def forked(action: Callable[[], object], log: Path) -> int:
 
 def ended(pid: int) -> int | None:
     """Return how a process ended (minus the signal, or its exit code); None if it has not."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    waited, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if waited else None
 
 
 def wait(pid: int) -> int:
@@ -272,11 +272,11 @@ class Chaos:
             assert results.verify() == []
             assert results.is_complete
             assert results.manifest["failures"] == []
-            rows, wanted = (
-                [(part["first_row"], part["rows"], part["sha256"]) for part in found["parts"]]
-                for found in (results.manifest, whole.manifest)
+            rows, expected = (
+                [(part["first_row"], part["rows"], part["sha256"]) for part in manifest["parts"]]
+                for manifest in (results.manifest, whole.manifest)
             )
-            assert rows == wanted, "rows differ"
+            assert rows == expected, "rows differ"
             assert results.frame().equals(whole.frame())
             left = [path for path in self.out.rglob("*") if path.name.endswith(".tmp")]
             assert not left, left
@@ -315,8 +315,8 @@ def main() -> None:
                 print(f"{done + 1} rounds, {time.monotonic() - begun:.0f} s", flush=True)
         chaos.require_success(wait(chaos.start("local", chaos.out)))
         chaos.check()
-    told = ", ".join(f"{chaos.counts[kind]} {kind}" for kind in kinds)
-    print(f"{options.rounds} rounds of kill -9: {told}")
+    counts = ", ".join(f"{chaos.counts[kind]} {kind}" for kind in kinds)
+    print(f"{options.rounds} rounds of kill -9: {counts}")
     print(f"{chaos.counts['half-written files']} left a half-written file behind")
     print(
         f"{chaos.counts['tables']} tables were completed, each equal to the undisturbed one bit "

@@ -1,4 +1,4 @@
-"""Whatever happens to a folder, `plateaumap run` says so or mends it, and loses nothing.
+"""`plateaumap run` reports or repairs every damage to a folder, and loses nothing.
 
 `benchmarks/chaos.py` kills; here disks and files go wrong.
 """
@@ -100,7 +100,7 @@ def leave_half_a_part(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, delete, swap])
-def test_a_damaged_part_is_told_and_computed_anew_and_nothing_else(
+def test_a_damaged_part_is_reported_and_computed_again_and_nothing_else(
     spec: Path, tmp_path: Path, undisturbed: pd.DataFrame, damage: Callable[[Path], None]
 ) -> None:
     out = tmp_path / "out"
@@ -108,9 +108,9 @@ def test_a_damaged_part_is_told_and_computed_anew_and_nothing_else(
     before = parts(out)
     assert len(before) == PARTS
     damage(out)
-    told = plateaumap("info", out, "--verify")
-    assert told.code == 1
-    assert "part-00003.parquet" in told.output
+    result = plateaumap("info", out, "--verify")
+    assert result.code == 1
+    assert "part-00003.parquet" in result.output
     assert plateaumap("run", spec, "--out", out).code == 0
     after = parts(out)
     assert [name for name in before if after[name] != before[name]] == ["part-00003.parquet"]
@@ -150,7 +150,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_the_same_command_goes_on(
     spec: Path, disk: Path, undisturbed: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, ballast = disk / "out", disk / "ballast"
@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert plateaumap("run", spec, "--out", out).code == 2  # by the estimate it does not fit
     assert not out.exists()
     monkeypatch.setattr("plateaumap.runner.run.check_space", lambda path, needed: None)
-    for _ in range(2):  # it is told again as long as the disk is full
+    for _ in range(2):  # The error is reported again as long as the disk is full.
         done = plateaumap("run", spec, "--out", out)
         assert done.code == 1, done.output
         assert "the disk is full" in done.output
@@ -172,7 +172,9 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     pd.testing.assert_frame_equal(pm.load(out), undisturbed, check_exact=True)
 
 
-def test_a_read_only_disk_is_told(spec: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_disk_is_reported(
+    spec: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("plateaumap.runner.run.check_space", lambda path, needed: None)
     out = disk / "out"
     assert plateaumap("run", spec, "--out", out).code == 0
@@ -187,7 +189,7 @@ def test_a_read_only_disk_is_told(spec: Path, disk: Path, monkeypatch: pytest.Mo
     assert len(pm.open(out).frame(partial=True)) == 700
 
 
-def test_permission_that_is_lost_half_way_is_told(
+def test_permission_that_is_lost_half_way_is_reported(
     spec: Path, tmp_path: Path, undisturbed: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, real = tmp_path / "out", Path.open
@@ -209,7 +211,7 @@ def test_permission_that_is_lost_half_way_is_told(
     pd.testing.assert_frame_equal(pm.load(out), undisturbed, check_exact=True)
 
 
-def test_a_second_writer_is_told_who_holds_the_folder(spec: Path, tmp_path: Path) -> None:
+def test_the_error_of_a_second_writer_names_the_first(spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert plateaumap("run", spec, "--out", out).code == 0
     with writer_lock(out):
@@ -229,11 +231,11 @@ def test_two_writers_at_once_make_one_table(
     both = [
         subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    told = [process.communicate(timeout=120)[1] for process in both]
+    messages = [process.communicate(timeout=120)[1] for process in both]
     codes = sorted(process.returncode for process in both)
-    assert codes in ([0, 0], [0, 2]), told
+    assert codes in ([0, 0], [0, 2]), messages
     if codes == [0, 2]:
-        assert any("is being written by process" in message for message in told)
+        assert any("is being written by process" in message for message in messages)
     pd.testing.assert_frame_equal(pm.load(tmp_path / "out"), undisturbed, check_exact=True)
     assert pm.open(tmp_path / "out").verify() == []
 

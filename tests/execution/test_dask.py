@@ -55,13 +55,13 @@ def small_pieces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def wanted() -> pd.DataFrame:
+def expected() -> pd.DataFrame:
     """The table that one process makes."""
     return pm.run(SWEEP)
 
 
 @pytest.fixture(scope="module")
-def cluster(wanted: pd.DataFrame) -> Iterator[DaskBackend]:
+def cluster(expected: pd.DataFrame) -> Iterator[DaskBackend]:
     """Two workers of this machine, shared by the tests of this file."""
     backend = DaskBackend(workers=2)
     announced: list[str] = []
@@ -77,12 +77,12 @@ def kept_by_scheduler(cluster: DaskBackend) -> int:
 
 
 def test_rows_are_those_of_the_local_backend_and_nothing_is_kept(
-    cluster: DaskBackend, wanted: pd.DataFrame, tmp_path: Path
+    cluster: DaskBackend, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
     results = pm.run(SWEEP, out=tmp_path, scheduler=cluster.address)
     assert results.verify() == []
     assert len(results.manifest["parts"]) > 5
-    pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
+    pd.testing.assert_frame_equal(results.frame(), expected, check_exact=True)
     deadline = time.monotonic() + 10
     while kept_by_scheduler(cluster) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -122,7 +122,7 @@ def test_workers_are_processes_with_one_thread_each(cluster: DaskBackend) -> Non
 
 def test_a_poisoned_chunk_takes_no_other_down(
     cluster: DaskBackend,
-    wanted: pd.DataFrame,
+    expected: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -142,12 +142,12 @@ def test_a_poisoned_chunk_takes_no_other_down(
     assert list(caught.value.failures) == missing
     assert missing == [7]
     results = pm.run(SWEEP, out=tmp_path, scheduler=cluster.address)
-    pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
+    pd.testing.assert_frame_equal(results.frame(), expected, check_exact=True)
 
 
 @pytest.mark.slow
 def test_a_piece_that_kills_its_workers_takes_no_other_down(
-    wanted: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = dask.evaluate_piece
 
@@ -164,12 +164,12 @@ def test_a_piece_that_kills_its_workers_takes_no_other_down(
             pm.run(SWEEP, out=tmp_path, backend="dask", workers=2)
     assert len(pm.open(tmp_path).missing) == 1
     results = pm.run(SWEEP, out=tmp_path)
-    pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
+    pd.testing.assert_frame_equal(results.frame(), expected, check_exact=True)
 
 
 @pytest.mark.slow
 def test_killing_workers_costs_nothing_but_time(
-    wanted: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three kills -9 of a worker that is at work; the run ends complete, nothing twice."""
     real = dask.evaluate_piece
@@ -198,7 +198,7 @@ def test_killing_workers_costs_nothing_but_time(
     assert len(set(killed)) == 3
     assert results.verify() == []
     assert len(list((tmp_path / "parts").iterdir())) == len(results.plan)
-    pd.testing.assert_frame_equal(results.frame(), wanted, check_exact=True)
+    pd.testing.assert_frame_equal(results.frame(), expected, check_exact=True)
 
 
 def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         pm.run(SWEEP, backend="dask")
 
 
-def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "TIMEOUT", "500ms")
     with pytest.raises(ExecutionError, match=r"tcp://127.*no Dask scheduler answers"):
         pm.run(SWEEP, scheduler="tcp://127.0.0.1:9")
@@ -274,9 +274,9 @@ def test_a_closed_scheduler_is_survived_by_running_again(tmp_path: Path) -> None
             process.kill()
             process.wait(timeout=20)
     assert driver.returncode == 1, message
-    told = [line for line in message.splitlines() if line.startswith("plateaumap: ")]
-    assert told == [line for line in message.splitlines() if not line.startswith("Dask: ")]
-    assert f"the Dask scheduler at {at} is gone" in told[0]
+    errors = [line for line in message.splitlines() if line.startswith("plateaumap: ")]
+    assert errors == [line for line in message.splitlines() if not line.startswith("Dask: ")]
+    assert f"the Dask scheduler at {at} is gone" in errors[0]
     there = len(list((tmp_path / "out/parts").glob("*.parquet")))
     again = started(*run, "--backend", "dask", "--workers", "2", cwd=tmp_path)
     _, message = again.communicate(timeout=200)
@@ -307,7 +307,7 @@ def test_ctrl_c_ends_driver_and_workers_without_a_word_too_many(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+def test_a_script_without_a_guard_gets_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "bare.py").write_text(
         textwrap.dedent("""
         import plateaumap as pm
@@ -333,13 +333,13 @@ def test_devices_are_given_to_one_worker_each(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pieces_come_back_in_the_order_of_their_points(
-    cluster: DaskBackend, wanted: pd.DataFrame
+    cluster: DaskBackend, expected: pd.DataFrame
 ) -> None:
     order = np.random.default_rng(0).permutation(SWEEP.size)
     points = SWEEP.grid.coordinates_at(np.arange(SWEEP.size))
     evaluator = SweepTable(SWEEP).evaluators[0]
     pending = cluster.evaluate(evaluator, {k: v[order] for k, v in points.items()})
-    assert (pending.result()["epochs_run"] == wanted["epochs_run"].to_numpy()[order]).all()
+    assert (pending.result()["epochs_run"] == expected["epochs_run"].to_numpy()[order]).all()
 
 
 def test_a_cluster_whose_workers_all_died_is_not_waited_for(

@@ -137,7 +137,7 @@ def test_the_order_of_the_runs_changes_no_bit(gpu: HostGpu) -> None:
 
 @dataclass(frozen=True)
 class Drawn(pm.SingleNeuron):
-    """A neuron that starts where a random number tells, which no kernel can draw."""
+    """A neuron with a random initial point, which no kernel can draw."""
 
     def init(self, point: Any) -> Any:
         start = super().init(point)
@@ -171,7 +171,7 @@ def kernel_of(function: Any) -> Source:
         lambda x: x.astype(jnp.float16).astype(x.dtype),
     ],
 )
-def test_what_cannot_be_put_into_c_is_told(function: Any) -> None:
+def test_an_operation_without_translation_is_named(function: Any) -> None:
     with pytest.raises(UntranslatableError):
         kernel_of(function)
 
@@ -200,10 +200,10 @@ def test_an_operation_in_c_is_that_of_jax(tmp_path: Path, name: str) -> None:
     require_compiler(COMPILER is not None, "no C++ compiler is here")
     x = np.asarray([-8.0, -2.5, -1.0, -0.3, 0.0, 0.5, 1.0, 1.5, 2.5, 3.2, 8.9])
     kernel = cuda.Kernel(HostGpu(tmp_path), kernel_of(OPERATIONS[name]))
-    found = kernel({"x": x}, (), None)["out"]
+    result = kernel({"x": x}, (), None)["out"]
     with double_precision():
         expected = jax.vmap(OPERATIONS[name])(x)
-    np.testing.assert_allclose(found, expected, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(result, expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.slow

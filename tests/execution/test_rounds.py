@@ -1,4 +1,4 @@
-"""Runs in rounds are the runs made in one go, however the rounds are cut and packed."""
+"""Runs in rounds equal runs in one piece, however the rounds are cut and packed."""
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -34,7 +34,7 @@ class Silent(NeuronTheory):
 
 @dataclass(frozen=True)
 class Unpredicted(SingleNeuron):
-    """A neuron of which nobody knows how long it takes."""
+    """A neuron whose run lengths are unknown."""
 
     def theory(self, loss_name: Any) -> Silent:
         """Return what is known but the prediction."""
@@ -137,12 +137,12 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
     points = some.grid.coordinates_at(np.arange(some.size))
     with pytest.MonkeyPatch.context() as patch, Simulator(1, 64) as simulator:
         patch.setattr("plateaumap.execution.simulator.simulate_in_rounds", noted)
-        found = evaluator.evaluate(simulator, points)
+        record = evaluator.evaluate(simulator, points)
         traced = len(Counted.traces)
         evaluator.evaluate(simulator, points)
     lr = np.repeat(np.geomspace(1e-3, 1, 32)[None], 16, 0).ravel()
     drop = np.ceil(np.log(0.1) / (2 * np.log1p(-lr[lr < 1])))
-    np.testing.assert_array_equal(found["tenth_epochs"][lr < 1], drop)
+    np.testing.assert_array_equal(record["tenth_epochs"][lr < 1], drop)
     assert compiled.count("/jax/core/compile/backend_compile_duration") == 1
     assert len(Counted.traces) == traced
     fewest = 2 * 8  # each block once, and then the ends of all runs
@@ -155,7 +155,7 @@ class Clocks:
 
     def __init__(self, ends: np.ndarray) -> None:
         self.ends = ends
-        self.made = self.begun = self.concluded = self.most_alive = 0
+        self.epochs = self.begun = self.concluded = self.most_alive = 0
         self.guard = threading.Lock()
 
     def advance(self, numbers: np.ndarray, runs: Any, fresh: bool, until: int) -> Any:
@@ -167,7 +167,7 @@ class Clocks:
         ends = self.ends[numbers]
         after = np.maximum(epoch, np.minimum(ends, until))
         with self.guard:
-            self.made += int((after - epoch).max()) * len(numbers)
+            self.epochs += int((after - epoch).max()) * len(numbers)
             self.begun += fresh * len(np.unique(numbers))
             self.concluded += 0 if (after < ends).any() else len(np.unique(numbers))
             self.most_alive = max(self.most_alive, self.begun - self.concluded)
@@ -201,7 +201,7 @@ def test_lanes_seldom_wait_and_few_runs_are_under_way_at_a_time(
     ends = np.geomspace(1, 1e6, 64 * 400).astype(np.int64)
     clocks = Clocks(np.random.default_rng(5).permutation(ends))
     make(clocks, 64, 2)
-    assert clocks.made < 1.5 * ends.sum()
+    assert clocks.epochs < 1.5 * ends.sum()
     together = clocks.ends[: len(ends) // 64 * 64].reshape(-1, 64).max(1).sum() * 64
     assert together > 5 * ends.sum()
     rounds_there_are = 14

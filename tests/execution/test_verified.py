@@ -27,7 +27,7 @@ DTYPES = (np.float64, np.float32)
 ULPS = 4
 
 SLOW_TO_COMPILE = {"exp1", "expi", "expn", "poly"}
-"""Functions that take XLA minutes; they are made of the same operations as others."""
+"""Functions that take XLA minutes; they consist of the same operations as the others."""
 
 
 def grid(dtype: Any) -> np.ndarray:
@@ -72,15 +72,15 @@ def elementary(dtype: Any) -> Iterator[Case]:
                 yield Case(f"{name}/{len(arguments)}", function, arguments)
 
 
-def distance(found: Any, expected: Any) -> float:
+def distance(actual: Any, expected: Any) -> float:
     """Return the largest difference in units in the last place; NaN and NaN are equal."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    if found.dtype.kind != "f":
-        return 0.0 if np.array_equal(found, expected) else np.inf
-    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if actual.dtype.kind != "f":
+        return 0.0 if np.array_equal(actual, expected) else np.inf
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
     with np.errstate(all="ignore"):
-        unit = np.maximum(np.spacing(np.abs(expected)), np.finfo(found.dtype).tiny)
-        off = np.where(same, 0, np.abs(found - expected) / unit)
+        unit = np.maximum(np.spacing(np.abs(expected)), np.finfo(actual.dtype).tiny)
+        off = np.where(same, 0, np.abs(actual - expected) / unit)
     return float(np.nan_to_num(off, nan=np.inf).max())
 
 
@@ -181,7 +181,7 @@ def test_every_elementary_function_on_the_list_is_among_the_examples() -> None:
             for equation in equations(jax.make_jaxpr(function)(*(x.reshape(32, 32),) * count))
         }
     functions = {name for name in COMPUTES if hasattr(jax.lax, name)} - covered
-    # What is left is exact whatever the vectors: comparisons, shifts, changes of dtype.
+    # The remaining operations are exact for all vectors: comparisons, shifts, changes of dtype.
     assert not {name for name in functions if name.startswith(("exp", "log", "erf", "cum"))}
     assert not functions & {"dot_general", "tanh", "pow", "sqrt", "sin", "lgamma", "sort", "div"}
 

@@ -196,7 +196,7 @@ def test_the_folder_is_beside_the_old_one_and_found_again(tmp_path: Path) -> Non
 
 
 def mine(z: Any, y: Any) -> Any:
-    """Return a loss of one's own."""
+    """Return a custom loss."""
     return 0.5 * (z - y) ** 2
 
 
@@ -219,7 +219,7 @@ def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({}, "holds this same sweep"),
         ({"name": "renamed"}, "holds this same sweep"),
@@ -230,12 +230,12 @@ def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_an_extension_is_refused(
-    old: Path, tmp_path: Path, settings: dict[str, Any], told: str
+    old: Path, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     before = snapshot(old)
     with pytest.raises(PlateaumapError) as caught:
         extend(old, settings, tmp_path / "new")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert not (tmp_path / "new").exists()
     assert snapshot(old) == before
 
@@ -260,7 +260,7 @@ def test_rows_of_other_versions_are_mixed_only_on_demand(tmp_path: Path) -> None
     assert results.manifest["provenance"]["extends"]["provenance"][0]["versions"]["jax"] == "0.9.0"
 
 
-def test_rows_counted_by_another_integer_are_computed_anew(old: Path, tmp_path: Path) -> None:
+def test_rows_counted_by_another_integer_are_computed_again(old: Path, tmp_path: Path) -> None:
     extension = Extension(old, {"horizon": 2**31})
     points = extension.sweep.grid.coordinates_at(np.arange(extension.sweep.size))
     known, _ = extension.known(0, points)

@@ -1,4 +1,4 @@
-"""A folder of results tells enough to make its rows again."""
+"""A folder of results contains enough to compute its rows again."""
 
 import json
 import shlex
@@ -33,20 +33,20 @@ def test_the_sweep_that_a_folder_gives_back_gives_the_same_rows(results: pm.Resu
 
 
 def test_a_manifest_names_the_command_the_processor_and_the_compiler(results: pm.Results) -> None:
-    made = results.manifest["provenance"]
-    assert shlex.split(made["command"]) == sys.orig_argv
-    assert made["platform"]["cpu"]
-    assert made["compiler"]["options"] == compiler_options()
-    assert {"jax", "jaxlib", "numpy", "plateaumap"} <= set(made["versions"])
+    provenance = results.manifest["provenance"]
+    assert shlex.split(provenance["command"]) == sys.orig_argv
+    assert provenance["platform"]["cpu"]
+    assert provenance["compiler"]["options"] == compiler_options()
+    assert {"jax", "jaxlib", "numpy", "plateaumap"} <= set(provenance["versions"])
 
 
 def test_every_column_is_defined_in_the_manifest(results: pm.Results) -> None:
-    told = {column["name"]: column for column in results.manifest["columns"]}
-    assert list(told) == list(results.frame().columns)
-    assert all(column["meaning"] and column["unit"] for column in told.values())
+    columns = {column["name"]: column for column in results.manifest["columns"]}
+    assert list(columns) == list(results.frame().columns)
+    assert all(column["meaning"] and column["unit"] for column in columns.values())
 
 
-def test_the_command_line_is_told_as_it_was_typed(tmp_path: Path) -> None:
+def test_the_command_line_is_stored_as_it_was_typed(tmp_path: Path) -> None:
     spec = tmp_path / "my sweep.toml"
     spec.write_text('name = "mine"\nhorizon = 50\nfixed = { w0 = 1.0, b0 = 0.0, lr = 0.1 }\n')
     command = [sys.executable, "-m", "plateaumap", "run", str(spec), "--out", str(tmp_path / "out")]

@@ -89,14 +89,14 @@ def test_a_chunk_that_fails_is_retried_recorded_and_tried_again(fate: Fate, tmp_
     pd.testing.assert_frame_equal(again.frame(), pm.run(fragile()), check_exact=True)
 
 
-def test_a_failure_that_passes_is_nobody_s_business(fate: Fate, tmp_path: Path) -> None:
+def test_a_failure_that_passes_is_not_recorded(fate: Fate, tmp_path: Path) -> None:
     fate.above, fate.times = 3.0, runner.ATTEMPTS - 1
     results = pm.run(fragile(losses="quadratic"), out=tmp_path)
     assert results.is_complete
     assert results.manifest["failures"] == []
 
 
-def test_one_chunk_is_told_by_its_rows(fate: Fate, tmp_path: Path) -> None:
+def test_one_failed_chunk_is_reported_by_its_rows(fate: Fate, tmp_path: Path) -> None:
     fate.above = 3.0
     with pytest.raises(RunError, match=r"chunk 3 \(quadratic, rows 12 to 15\): ValueError"):
         pm.run(fragile(losses="quadratic"), out=tmp_path)
@@ -117,7 +117,7 @@ def test_rows_that_do_not_fit_their_columns_fail_alone(
     assert pm.open(tmp_path).missing == [1]
 
 
-def test_an_error_that_quotes_a_traceback_is_told_by_its_last_line(
+def test_an_error_that_quotes_a_traceback_is_reported_by_its_last_line(
     fate: Fate, tmp_path: Path
 ) -> None:
     quoted = "Traceback (most recent call last):\n  in g\nOverflowError: z has gone too far"
@@ -138,7 +138,7 @@ def test_memory_that_runs_out_in_a_chunk_is_a_failure_like_others(
     assert pm.open(tmp_path).missing == [3]
 
 
-def test_memory_that_runs_out_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_elsewhere_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise MemoryError
 

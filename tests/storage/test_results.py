@@ -16,7 +16,7 @@ from plateaumap.sweep.chunks import Plan
 from plateaumap.sweep.spec import Sweep
 
 
-def test_chosen_columns_come_in_the_order_asked_for(case: Case, folder: Path) -> None:
+def test_chosen_columns_come_in_the_requested_order(case: Case, folder: Path) -> None:
     case.fill(folder)
     results = open_results(folder)
     chosen = ["plateau_epochs", "loss", "w0_index"]
@@ -75,7 +75,7 @@ def test_counts_name_every_status(case: Case, folder: Path) -> None:
     }
 
 
-def test_a_part_damaged_inside_is_told_not_read(case: Case, folder: Path) -> None:
+def test_a_part_damaged_inside_is_reported_and_not_read(case: Case, folder: Path) -> None:
     case.fill(folder)
     path = folder / "parts" / "part-00002.parquet"
     data = bytearray(path.read_bytes())
@@ -89,7 +89,7 @@ def test_a_part_damaged_inside_is_told_not_read(case: Case, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", '{"format_version": "1"}', ""])
-def test_a_damaged_manifest_is_told(case: Case, folder: Path, content: str) -> None:
+def test_a_damaged_manifest_is_reported(case: Case, folder: Path, content: str) -> None:
     case.fill(folder)
     (folder / "manifest.json").write_text(content)
     with pytest.raises(StorageError, match=r"manifest\.json is damaged"):
@@ -97,7 +97,7 @@ def test_a_damaged_manifest_is_told(case: Case, folder: Path, content: str) -> N
 
 
 @pytest.mark.parametrize("key", ["spec", "fingerprint", "plan", "provenance", "columns", "parts"])
-def test_a_manifest_that_lacks_a_field_is_told(case: Case, folder: Path, key: str) -> None:
+def test_a_manifest_that_lacks_a_field_is_reported(case: Case, folder: Path, key: str) -> None:
     case.fill(folder)
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -112,7 +112,7 @@ def test_a_manifest_that_lacks_a_field_is_told(case: Case, folder: Path, key: st
             open_results(folder)
 
 
-def test_a_manifest_that_lists_a_part_too_many_is_told(case: Case, folder: Path) -> None:
+def test_a_manifest_that_lists_a_part_too_many_is_reported(case: Case, folder: Path) -> None:
     case.fill(folder)
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"part": 5', '"part": 6'))
@@ -120,7 +120,7 @@ def test_a_manifest_that_lists_a_part_too_many_is_told(case: Case, folder: Path)
         open_results(folder)
 
 
-def test_a_newer_format_is_told(case: Case, folder: Path) -> None:
+def test_a_newer_format_is_reported(case: Case, folder: Path) -> None:
     case.fill(folder)
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
@@ -132,7 +132,7 @@ def test_a_newer_format_is_told(case: Case, folder: Path) -> None:
     )
 
 
-def test_paths_that_hold_no_results_are_told(tmp_path: Path) -> None:
+def test_paths_that_hold_no_results_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for path, message in {
         tmp_path / "nothing": "does not exist",

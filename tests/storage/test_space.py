@@ -11,10 +11,10 @@ from plateaumap.storage.errors import StorageError
 def test_a_sweep_larger_than_the_disk_is_refused_with_both_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    measured = []
 
     def usage(path: Path) -> tuple[int, int, int]:
-        asked.append(path)
+        measured.append(path)
         return namedtuple("Usage", "total used free")(10**12, 0, 5_000_000)
 
     monkeypatch.setattr(space.shutil, "disk_usage", usage)
@@ -26,7 +26,7 @@ def test_a_sweep_larger_than_the_disk_is_refused_with_both_numbers(
         f"this sweep would write about 12.3 GB to {target}, where 5.0 MB are free; "
         "choose another disk or a smaller sweep"
     )
-    assert asked == [tmp_path, tmp_path]
+    assert measured == [tmp_path, tmp_path]
     assert not (tmp_path / "not").exists()
 
 

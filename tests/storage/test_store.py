@@ -169,7 +169,7 @@ def test_names_of_parts_sort_like_rows_however_many(case: Case, folder: Path) ->
     assert names == ["part-000002.parquet", "part-999999.parquet"]
 
 
-# What is damaged is found, and is work again.
+# Damaged parts are detected and computed again.
 
 
 def flip(path: Path, position: float = 0.5) -> None:
@@ -242,17 +242,17 @@ def test_no_damage_passes_for_other_rows_or_ends_in_a_traceback(case: Case, fold
     forget(folder, 1)
     path = part(folder, 1)
     sound, random = path.read_bytes(), np.random.default_rng(0)
-    found = 0
+    detected = 0
     for _ in range(150):
         data = bytearray(sound)
         for position in random.integers(0, len(data), random.integers(1, 4)):
             data[position] ^= int(random.integers(1, 256))
         path.write_bytes(data)
         if case.store(folder).missing() == [1]:
-            found += 1
+            detected += 1
         else:
             assert pd.read_parquet(path).equals(case.frame()[8:16].reset_index(drop=True))
-    assert found > 50
+    assert detected > 50
 
 
 def forget(folder: Path, index: int) -> None:
@@ -392,7 +392,7 @@ def test_a_renamed_sweep_is_the_same_sweep(case: Case, folder: Path) -> None:
     assert case.store(folder, spec=renamed).missing() == [0]
 
 
-def test_a_fingerprint_without_a_difference_is_told(case: Case, folder: Path) -> None:
+def test_a_fingerprint_without_a_difference_is_reported(case: Case, folder: Path) -> None:
     case.fill(folder)
     with pytest.raises(StorageError, match=f"fingerprint: {'f' * 64} there, {'0' * 64} here"):
         case.store(folder, fingerprint="0" * 64)
@@ -467,7 +467,7 @@ def test_an_empty_folder_and_the_rest_of_a_killed_start_are_free(case: Case, fol
     pd.testing.assert_frame_equal(load(folder), case.frame())
 
 
-def test_find_tells_the_same_and_touches_nothing(case: Case, folder: Path) -> None:
+def test_find_returns_the_same_and_changes_nothing(case: Case, folder: Path) -> None:
     assert Store.find(folder, case.manifest()) is None
     assert not folder.parent.exists()
     case.fill(folder, skip=(2,))
@@ -484,7 +484,7 @@ def test_find_tells_the_same_and_touches_nothing(case: Case, folder: Path) -> No
 # One writer.
 
 
-def test_a_second_writer_is_told_who_holds_the_folder(case: Case, folder: Path) -> None:
+def test_the_error_of_a_second_writer_names_the_first(case: Case, folder: Path) -> None:
     first, second = case.store(folder), case.store(folder)
     with first.lock():
         with pytest.raises(LockedError) as caught, second.lock():
@@ -665,7 +665,7 @@ def test_failures_are_kept_until_their_part_is_written(case: Case, folder: Path)
     assert [entry["chunk"] for entry in open_results(folder).manifest["failures"]] == [1]
 
 
-def test_runs_under_other_circumstances_are_told(case: Case, folder: Path) -> None:
+def test_runs_under_other_circumstances_are_reported(case: Case, folder: Path) -> None:
     case.fill(folder, skip=(0, 1))
     case.fill(folder, skip=(0, 1))
     assert open_results(folder).manifest["resumed"] == []
@@ -714,12 +714,12 @@ def test_two_runs_that_start_at_once_make_one_folder(case: Case, tmp_path: Path)
             try:
                 case.store(path)
             except LockedError:
-                return "told"
-            return "made"
+                return "locked"
+            return "created"
 
         with ThreadPoolExecutor(4) as pool:
             outcomes = list(pool.map(start, range(4)))
-        assert "made" in outcomes
+        assert "created" in outcomes
         assert case.store(path).missing() == list(range(6))
 
 
