@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.program import plateaumap, settings_restored
 
 import plateaumap as pm
 from plateaumap.execution.backend import Backend, Pending, select_backend
@@ -248,41 +247,27 @@ def test_options_that_select_no_backend_are_refused(options: Any, message: str) 
     assert message in str(caught.value)
 
 
-SCRIPT = """
-import os
-import plateaumap as pm
-from plateaumap.execution.evaluator import Evaluator
-
-real = Evaluator.evaluate
-
-def evaluate(self, simulator, points):
-    if "POISON" in os.environ and self.evaluation.loss == "quadratic":
-        raise ValueError("the well is poisoned")
-    return real(self, simulator, points)
-
-Evaluator.evaluate = evaluate
-sweep = pm.Sweep(
-    axes=[pm.values("w0", [0, 1])], fixed={"b0": 1, "lr": 1}, horizon=50
-)
+SPEC = """
+horizon = 50
+fixed = { b0 = 1, lr = 1 }
+[[axes]]
+kind = "values"
+name = "w0"
+values = [0, 1]
 """
 
 
-def test_the_command_line_names_what_failed_and_exits_with_1(tmp_path: Path) -> None:
-    (tmp_path / "fragile.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "plateaumap", "run", "fragile.py", "--out", "out"]
-
-    def run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        everything = {**os.environ, **environment}
-        return subprocess.run(
-            command, cwd=tmp_path, env=everything, capture_output=True, text=True, check=False
-        )
-
-    failed = run({"POISON": "1"})
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines() == [
-        "plateaumap: 1 chunk of 2 failed, all others are stored in out: run the same command again "
-        "to retry them",
-        "  chunk 0 (quadratic, rows 0 to 1): ValueError: the well is poisoned",
-    ]
-    assert run({}).returncode == 0
+def test_the_command_line_names_what_failed_and_exits_with_1(fate: Fate, tmp_path: Path) -> None:
+    (tmp_path / "fragile.toml").write_text(SPEC)
+    with settings_restored(tmp_path / "cache"):
+        fate.above = 0.5
+        failed = plateaumap("run", "fragile.toml", "--out", "out", cwd=tmp_path)
+        assert failed.code == 1
+        assert failed.errors.splitlines() == [
+            "plateaumap: 2 chunks of 2 failed, all others are stored in out: run the same command "
+            "again to retry them",
+            "  chunks 0, 1 (quadratic and cross_entropy): ValueError: the well is",
+        ]
+        fate.above = np.inf
+        assert plateaumap("run", "fragile.toml", "--out", "out", cwd=tmp_path).code == 0
     assert len(pm.load(tmp_path / "out")) == 4
