@@ -1,14 +1,14 @@
 """The search for the decisive epochs of one run, from its initial point to its end.
 
-A run that may have more than one peak is observed at every epoch. Of a unimodal run (`Problem`)
-only a few epochs decide what is measured: the crossings, the largest gradient, the steepest step
-and the end. The search observes such a run at every 64th epoch, returns to the checkpoints before
-the decisive epochs with a stride of 8, and finally observes every epoch next to them. The epochs in
-between are updates without observation. The measures see the same numbers at the decisive epochs
-as in a run that is observed throughout.
+To observe an epoch costs many times as much as an update. In general every epoch is observed. A
+run is unimodal if its loss decreases at every epoch, and if its gradient and the decrease of its
+loss have at most one peak each. Then a few epochs decide all measures: the crossings, the largest
+gradient, the steepest step and the end. The search observes such a run at every 64th epoch, returns
+to the checkpoints before the decisive epochs with a stride of 8, and finally observes every epoch
+next to them. In between, updates are applied without observation.
 
 `Search.run` is a whole run. `Search.begin`, `Search.advance` and `Search.finish` are the same run
-in rounds, so that the runs that take longest can be collected into full blocks.
+in rounds. Between two rounds, unfinished runs can be collected into full blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from plateaumap.training.descent import Descent, ObservedEpoch, PyTree, RunState
 from plateaumap.training.measures import Start, Stop
 
 STRIDES = (64, 8)
-"""Epochs between two observations of a unimodal run, first in a coarse search, then in a finer."""
+"""Epochs between two observations of a unimodal run: in a coarse search, then in a finer one."""
 
 
 class Checkpoint(NamedTuple):
@@ -179,10 +179,11 @@ class Search(NamedTuple):
         reaches = 2 * jnp.asarray((0, *self.strides), state.epoch.dtype)
 
         def refined(level: Array, checkpoints: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-            """Return the last observations, every `stride` epochs, before a decisive epoch moved.
+            """Return checkpoints of a search with the stride of a level.
 
-            So the decisive epoch itself is less than two strides later. The last checkpoint is the
-            last observation before the end.
+            A checkpoint is the last observation before the one that changed a decisive epoch, so
+            that the exact epoch is less than two strides later. The last checkpoint is the last
+            observation before the end.
             """
             search = _visited(
                 checkpoints,
