@@ -1,11 +1,10 @@
-"""Special knowledge is attached to the class that states it, and never inherited by accident.
+"""Special knowledge holds for the class that states it, and is never inherited by accident.
 
-Some members of an experiment restate others in a better form: `excess` is `loss` less `floor`
-without cancellation, `theory` is what follows from all of them. A subclass that overrides `loss`
-and nothing else would inherit statements about a loss that it no longer has. So such a member
-holds only where everything that it was derived from is still what it was: not overridden by a
-subclass, not patched on a class, not shadowed by an attribute. Elsewhere the general definition
-takes its place.
+Some members of an experiment are derived from others: `excess` is `loss` minus `floor` without
+cancellation, and `theory` follows from all members. A subclass that overrides only `loss` would
+inherit statements about a loss that it does not have. So a derived member applies only if all its
+sources are unchanged: not overridden by a subclass, not patched on a class, not shadowed by an
+attribute of an object. Otherwise the general definition applies.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ DERIVED_FROM: Mapping[str, tuple[str, ...] | None] = {
     "decrease": ("loss", "floor", "excess"),
     "theory": None,
 }
-"""Members that state special knowledge, and what each was derived from; None: from everything."""
+"""The members that state special knowledge, and the sources of each; None means all members."""
 
 _COMPUTED = ("excess", "decrease")
-"""Members that restate a computation, and so depend on the helpers that `loss` may call, too."""
+"""Members that also depend on the helper methods that `loss` may call."""
 
 _CALLS = ("__call__", "__getitem__", "__getattribute__", "__getattr__")
 """Special methods by which a class may compute."""
@@ -34,15 +33,15 @@ _UNRELATED = frozenset(
     {"measures", "lanes", "known_losses", "default_losses", "why_not_loss", "why_not_values"}
     | {"describe", "theory", "data"}
 )
-"""Members that no theory depends on."""
+"""Members on which no theory depends."""
 
 
 def guard(definer: type, general: type | None) -> None:
-    """Let the special members that a new class defines hold only where they were derived.
+    """Restrict the derived members of a new class to objects whose sources are unchanged.
 
     Args:
-        definer: the new class; its special members are wrapped in place.
-        general: the class whose members take their place elsewhere.
+        definer: the new class; its derived members are wrapped in place.
+        general: the class whose members apply otherwise.
     """
     for name, sources in DERIVED_FROM.items():
         member = _stated_by(definer, name, general)
@@ -58,7 +57,7 @@ def guard(definer: type, general: type | None) -> None:
 
 
 def _stated_by(definer: type, name: str, general: type | None) -> object:
-    """Return a member that a class or its mixins define; None if a guarded base does."""
+    """Return a member that a class or its mixins define, or None if a guarded base does."""
     for base in definer.__mro__:
         if name in vars(base):
             guarded = base is not definer and general is not None and issubclass(base, general)
@@ -92,16 +91,16 @@ def _guarded(
 
 
 def _unchanged(instance: Any, derived_from: Mapping[str, object]) -> bool:
-    own = getattr(instance, "__dict__", {})
+    attributes = getattr(instance, "__dict__", {})
     return all(
-        (name not in own or isinstance(member, functools.cached_property))
+        (name not in attributes or isinstance(member, functools.cached_property))
         and _static(type(instance), name) is member
         for name, member in derived_from.items()
     )
 
 
 def _all_members(definer: type) -> tuple[str, ...]:
-    """Return all methods, properties and class attributes of a class but its dataclass fields."""
+    """Return methods, properties and class attributes of a class, without dataclass fields."""
     fields = {name for base in definer.__mro__ for name in vars(base).get("__annotations__", {})}
     kept = {"output", "descent", "coordinates"}  # annotated in the protocol, and no fields
     names = (set(dir(definer)) - (fields - kept)) - _UNRELATED
@@ -110,7 +109,7 @@ def _all_members(definer: type) -> tuple[str, ...]:
 
 
 def _helpers(definer: type, general: type) -> tuple[str, ...]:
-    """Return methods and properties that are no part of the protocol."""
+    """Return methods and properties that are not members of `general`."""
     return tuple(
         name
         for name in _all_members(definer)
@@ -120,8 +119,8 @@ def _helpers(definer: type, general: type) -> tuple[str, ...]:
 
 
 def _static(owner: type, name: str) -> object:
-    """Return a member as it stands in the class's own or its bases' namespace, unbound."""
+    """Return a member from the namespace of a class or of its bases, unbound."""
     for base in owner.__mro__:
         if name in vars(base):
             return vars(base)[name]
-    return None  # no object of its own: it has to stay the same where a class is unpickled
+    return None  # not a sentinel object, which would differ after unpickling

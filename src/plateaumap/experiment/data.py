@@ -1,8 +1,8 @@
-"""The arrays that an experiment holds: its data, handed to compiled functions as arguments.
+"""The arrays in the attributes of an experiment, passed to compiled functions as arguments.
 
-An array in an attribute would be compiled in as a constant, in its own dtype. It is handed over
-instead, in the dtype of a sweep's arithmetic: no copy of it in each compilation, and float64 data
-do not make a float32 sweep compute in float64.
+JAX would compile an array in an attribute as a constant in its dtype. Passed as an argument, in
+the dtype of the sweep, the array is not copied into each program, and float64 data do not turn a
+float32 sweep into a float64 one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def held_by(value: object) -> dict[str, Any]:
-    """Return an object's attributes, and the fields of a dataclass, but what is only cached."""
+    """Return attributes and dataclass fields of an object, without cached properties."""
     held = dict(getattr(value, "__dict__", {}))
     if dataclasses.is_dataclass(value):
         held |= {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -32,34 +32,34 @@ def held_by(value: object) -> dict[str, Any]:
 
 
 def arrays_of(value: object, dtype: Any) -> list[Array]:
-    """Return the arrays in an object's attributes, or in pytrees there.
+    """Return the arrays in the attributes of an object, or in pytrees there.
 
     Args:
         value: the object.
-        dtype: what floats are cast to; whole numbers take as many bits.
+        dtype: the dtype of floats; whole numbers get the same number of bits.
 
     Raises:
-        PlateaumapError: whole numbers are too large for 32 bits in a float32 sweep.
+        PlateaumapError: whole numbers of a float32 sweep do not fit into 32 bits.
     """
     return [_cast(leaf, dtype) for leaf in jax.tree.leaves(held_by(value)) if _is_array(leaf)]
 
 
 def with_arrays(value: T, arrays: list[Array]) -> T:
-    """Return a copy of an object with others in place of the arrays of `arrays_of`.
+    """Return a copy of an object with the arrays of `arrays_of` replaced by others.
 
-    NumPy's scalars become Python's numbers, which take the dtype of what they meet.
+    NumPy's scalars become Python numbers, which JAX treats as weakly typed.
     """
-    coming = iter(arrays)
+    replacements = iter(arrays)
 
     def replaced(leaf: Any) -> Any:
         if _is_array(leaf):
-            return next(coming)
+            return next(replacements)
         return leaf.item() if isinstance(leaf, np.generic) else leaf
 
     held = held_by(value)
     changed = copy.copy(value)
     for name in set(getattr(changed, "__dict__", {})) - set(held):
-        del changed.__dict__[name]  # what is only cached
+        del changed.__dict__[name]  # a cached property
     for name, content in jax.tree.map(replaced, held).items():
         object.__setattr__(changed, name, content)
     return changed
@@ -72,7 +72,7 @@ def _is_array(leaf: object) -> bool:
 
 
 def _cast(array: Any, dtype: Any) -> Array:
-    """Return data as JAX by itself would hold them in this precision, in native byte order."""
+    """Return data as JAX holds them by default in this precision, in native byte order."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         return array
     if jnp.issubdtype(array.dtype, jnp.floating):
@@ -81,11 +81,11 @@ def _cast(array: Any, dtype: Any) -> Array:
     plain = np.asarray(array, narrow or array.dtype.newbyteorder("="))
     if narrow is not None and not np.array_equal(plain, array):
         raise PlateaumapError(
-            f"an array of {array.dtype} among the experiment's attributes has values beyond "
-            f"{narrow}, which a float32 sweep holds; use precision='float64' or smaller numbers"
+            f"an array of {array.dtype} among the experiment's attributes does not fit into "
+            f"{narrow}, which a float32 sweep uses; use precision='float64' or smaller numbers"
         )
     return jnp.asarray(plain)
 
 
 _NARROW = {"int64": "int32", "uint64": "uint32"}
-"""What JAX makes of whole numbers where it has not been told to use 64 bits."""
+"""The dtypes of whole numbers in JAX without 64 bits."""

@@ -1,4 +1,4 @@
-"""`evaluate(point) -> record`: an experiment, a loss, a precision and the measures, bound."""
+"""`evaluate(point) -> record` for one experiment, loss, precision and set of measures."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 class Precision(NamedTuple):
-    """The arithmetic of a run: the dtype of its numbers, and how updates are added.
+    """The arithmetic of a run.
 
     Attributes:
-        dtype: of all numbers of a run.
-        apply: how updates are added.
+        dtype: the dtype of all numbers.
+        apply: how updates are added to parameters.
         strides: the epochs between two observations of a unimodal run, see `training.search`; empty
             where rounding freezes parameters now and then, so that every epoch is observed.
     """
@@ -53,12 +53,12 @@ PRECISIONS = {
 
 
 class Limits(NamedTuple):
-    """What ends a run from outside: numbers that need no new compilation when they change.
+    """The limits of a run. They are arguments: other limits need no new compilation.
 
     Attributes:
         horizon: the last epoch that is observed, integer scalar.
-        tolerance: a start with |output − target| up to this is converged, scalar.
-        nudges: for each level a relative change of it, see `training.measures.Crossings`.
+        tolerance: the largest |output − target| of a converged initial point, scalar.
+        nudges: a relative change of each level, see `training.measures.Crossings`.
     """
 
     horizon: Any
@@ -67,7 +67,7 @@ class Limits(NamedTuple):
 
 
 def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
-    """Let nothing that JAX traced for another identity be used again while a method is traced."""
+    """Trace a method without reusing what JAX traced for another identity."""
 
     @wraps(method)
     def call(self: Evaluation, *arguments: Any, **named: Any) -> T:
@@ -79,21 +79,21 @@ def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run of an experiment under one loss, as a pure function of a point.
+    """One run of an experiment with one loss, as a pure function of a point.
 
-    Everything in here is static: two evaluations that are equal share one compilation. The
-    experiment and the loss are compared by their `identity`: what they compute now.
+    All attributes are static: two equal evaluations share one compilation. Experiment and loss
+    are compared by their `identity`, that is by their programs.
 
     Attributes:
-        experiment: what is trained.
+        experiment: the model that is trained.
         loss: the loss, a name or a function.
         precision: a key of `PRECISIONS`.
         until: "tenth", "plateau" or "horizon".
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
-        identity: see `plateaumap.experiment.identity.identity_of`; found here if empty.
+        identity: the result of `plateaumap.experiment.identity.identity_of`; computed if empty.
         every_epoch: whether every epoch is observed, as suits short runs.
-        matmul: JAX's setting for products of matrices, in whatever thread or process runs it.
+        matmul: JAX's setting for matrix products, which holds in all threads and processes.
     """
 
     experiment: Experiment = field(compare=False)
@@ -109,14 +109,14 @@ class Evaluation:
     )
 
     def __post_init__(self) -> None:
-        """Find the identity of experiment and loss."""
+        """Compute the identity of experiment and loss."""
         if not self.identity:
             model = (self.experiment, self.loss, self.precision, self.static)
             object.__setattr__(self, "identity", identity_of(*model))
 
     @property
     def measures(self) -> Measures:
-        """Return what is measured of the run."""
+        """Return the measures of the run."""
         return Measures(Crossings(self.until), self.experiment.measures)
 
     @property
@@ -126,11 +126,11 @@ class Evaluation:
 
     @property
     def lanes(self) -> int | None:
-        """Return how many runs are advanced together; None: as many as suit a few numbers."""
+        """Return the number of runs to advance together; None if runs consist of scalars."""
         return self.experiment.lanes or _lanes(self)
 
     def _an_epoch(self, point: Point, data: list[Array]) -> PyTree:
-        """Return start and gradients of one run: what an epoch of it works on."""
+        """Return initial parameters and gradients of one run: the arrays of an epoch."""
         experiment = with_arrays(self.experiment, data) if data else self.experiment
         tolerance = jnp.zeros((), self.dtype)
         problem = bind(experiment, {**point, **dict(self.static)}, self.loss, tolerance)
@@ -149,7 +149,7 @@ class Evaluation:
         return PRECISIONS[self.precision].dtype
 
     def cast(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return points in the dtype of the arithmetic; whole numbers stay what they are."""
+        """Return points in the dtype of the arithmetic; whole numbers are not changed."""
         # A value beyond float32 becomes infinite, and its run `not_finite`.
         with np.errstate(over="ignore"):
             return {
@@ -167,8 +167,8 @@ class Evaluation:
 
         Args:
             point: a scalar for each coordinate.
-            limits: what ends the run from outside.
-            data: see `data`.
+            limits: the limits of the run.
+            data: the result of `data`.
         """
         search = self._search(point, limits, data)
         return _record(search, *search.run())
@@ -192,8 +192,8 @@ class Evaluation:
 
         Args:
             point: a scalar for each coordinate.
-            limits: what ends the run from outside.
-            data: see `data`.
+            limits: the limits of the run.
+            data: the result of `data`.
             partial_run: the run so far.
             until: an epoch, integer scalar of the dtype that counts epochs.
             unroll: epochs in one turn of the compiled loop.
@@ -224,10 +224,10 @@ class Evaluation:
         return Search(Descent(problem, measures, precision.apply), limits.horizon, strides)
 
     def arrays(self, record: Mapping[str, Any]) -> Arrays:
-        """Return records as a chunk of results, negative integers as nulls.
+        """Return records as a chunk of results, with negative integers as nulls.
 
         Args:
-            record: for each column a NumPy array of shape (n,), as `finish` gives it.
+            record: a NumPy array of shape (n,) for each column, as `finish` returns.
         """
         return {
             column.name: _array(column, np.asarray(record[column.name])) for column in self.columns
@@ -256,7 +256,7 @@ def _array(column: Column, values: np.ndarray) -> np.ndarray:
 
 
 def _require_codes(column: Column, codes: np.ndarray) -> None:
-    """Refuse indices beyond the categories before they are narrowed to int8, where they wrap."""
+    """Refuse indices beyond the categories before the conversion to int8, which wraps."""
     wrong = codes[codes >= len(column.categories)]
     if wrong.size:
         raise PlateaumapError(

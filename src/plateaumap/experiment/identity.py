@@ -1,8 +1,8 @@
-"""The identity of a model: a digest of the program that its parts lower to, and of their data.
+"""The identity of a model: a digest of the program to which its parts lower, and of their data.
 
-Two models are the same if they compute the same thing. Names of classes, functions and attributes,
-source text and `repr` do not count. A part of this package counts by its name, and by a version
-that the sweep holds.
+Two models are the same if they compute the same results. Names of classes, functions and
+attributes, source text and `repr` do not count. A part of this package is identified by its name
+and by a version in the specification.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def identity_of(
     static: Static = (),
     sample: Points | None = None,
 ) -> str:
-    """Return what tells a model from every other one, the same text in every process.
+    """Return a text that identifies a model, the same in every process.
 
     Args:
         experiment: the experiment.
         loss: a loss, a name or a function.
-        precision: of the sweep.
+        precision: the precision of the sweep.
         static: names and values of coordinates with choices.
-        sample: some points, arrays of shape (n,), for which a user's theory is asked: it is not
-            traced, so that its answers count.
+        sample: some points, arrays of shape (n,). A user's theory is not traced, so that it is
+            identified by its answers at these points.
 
     Raises:
         PlateaumapError: a part that a user wrote cannot be traced, is not pure, or calls code
-            that JAX cannot see.
+            that JAX does not trace.
     """
     if isinstance(loss, str) and not is_custom(experiment):
         return json.dumps([experiment.describe(), loss], sort_keys=True)
@@ -65,14 +65,14 @@ def identity_of(
 
 
 def _answers(theory: Theory | None, sample: Points | None) -> list[Any]:
-    """Return what a theory says of some points; of a theory of this package, its names."""
+    """Return the answers of a theory at some points; for a theory of this package, its names."""
     if theory is None or type(theory) is NeuronTheory or sample is None:
         return [theory is not None and [theory.case, theory.never_flat]]
     known: list[Any] = [theory.never_flat]
     for drop in measures.LEVELS.values():
         try:
             predicted, counts = theory.predict(sample, drop), theory.lengths(sample, drop)
-        except Exception as error:  # it will be raised again where the answer is needed
+        except Exception as error:  # it is raised again where the answer is needed
             known.append(type(error).__name__)
             continue
         lengths = None if counts is None else np.where(counts.known, counts.epochs, -1).tolist()
@@ -83,12 +83,12 @@ def _answers(theory: Theory | None, sample: Points | None) -> list[Any]:
 def require_traceable(
     experiment: Experiment, loss: LossLike, precision: str, static: Static = ()
 ) -> None:
-    """Refuse a model that has no identity, at a tenth of the cost; see `identity_of`."""
+    """Refuse a model without identity, at a tenth of the cost of `identity_of`."""
     require_pure(_program(experiment, loss, precision, static))
 
 
 _WHOLE = ("epoch", "epochs", "decrease_epoch", "stop")
-"""Fields that a measure sees and that are whole numbers."""
+"""The fields of an observation that are whole numbers."""
 
 
 def _program(experiment: Experiment, loss: LossLike, precision: str, static: Static) -> Program:
@@ -165,7 +165,7 @@ def _program(experiment: Experiment, loss: LossLike, precision: str, static: Sta
 
 
 def _measured(measure: Measure, start: Start, now: Observation, end: End, record: dict) -> PyTree:
-    """Return all that the methods of a measure return."""
+    """Return the results of all methods of a measure."""
     state = measures.initial_state(measure, start)
     after = measure.update(_opaque(state), start, now)
     last = _opaque(after)
@@ -175,7 +175,7 @@ def _measured(measure: Measure, start: Start, now: Observation, end: End, record
 
 
 def _named(measure: object) -> list[Any] | None:
-    """Return name and fields of a measure of this package; None if a user had a hand in it."""
+    """Return name and fields of a measure of this package; None if a user wrote a part of it."""
     kind, held = type(measure), held_by(measure)
     if getattr(measures, kind.__name__, None) is not kind or not _is_plain([*held.values()]):
         return None
@@ -183,7 +183,7 @@ def _named(measure: object) -> list[Any] | None:
 
 
 def _described(measure: Measure) -> list[Any]:
-    """Return what counts of a user's measure beside its program: its columns, and its kind."""
+    """Return what identifies a user's measure besides its program: its columns and its kind."""
     prolongs = type(measure).done is not Measure.done
     kind = [measure.needs_tenth, measure.stops_at_tenth, prolongs]
     return [list(map(_words, measure.columns)), kind]
@@ -200,6 +200,6 @@ def _words(column: Column) -> list[Any]:
 
 
 def _opaque(tree: PyTree) -> PyTree:
-    """Return the same values as new ones, so that a program shows which of them it uses."""
+    """Return new variables for some values, so that a program shows which of them it uses."""
     leaves, form = jax.tree.flatten(tree)
     return jax.tree.unflatten(form, jax.lax.optimization_barrier(leaves)) if leaves else tree

@@ -1,4 +1,4 @@
-"""How much memory one run works on, and so how many runs suit a processor's cache."""
+"""The number of runs of a block whose arrays fit into the cache of a processor core."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import jax
 from plateaumap.numerics.equations import equations
 
 CACHE = 2**17
-"""Bytes that the largest array of a block may take, so that several stay in a core's cache."""
+"""The largest size in bytes of an array of a block, so that several fit into the cache."""
 
 FEWEST, MOST = 8, 64
-"""Runs in a block of a model with arrays: what keeps vectors full, and what hides a call's cost."""
+"""The range of runs in a block: enough to fill vectors, and to hide the cost of a call."""
 
 
 def lanes_for_cache(function: Callable[..., Any], *arguments: Any) -> int | None:
-    """Return how many runs to advance together, a power of two.
+    """Return the number of runs to advance together, a power of two.
 
     Args:
-        function: what a run does in an epoch.
-        arguments: arrays, or their shapes and dtypes; what is shared by all runs is closed over.
+        function: the computation of one epoch of a run.
+        arguments: arrays of one run, or their shapes and dtypes.
 
     Returns:
-        None if the function works on scalars only: then the cache is no bound.
+        The number, or None if the function has scalars only, for which the cache is no limit.
     """
     traced = jax.make_jaxpr(function)(*arguments)
     shapes = (v.aval.shape for equation in equations(traced) for v in equation.outvars)

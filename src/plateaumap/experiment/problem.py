@@ -1,8 +1,8 @@
-"""An experiment bound to one point: the training problem that the engine runs.
+"""An experiment bound to one point: the training problem of a run.
 
-Here, and only here, the engine calls what a user wrote. It calls it with the bits of the sweep's
-precision, so that a float32 sweep draws the random numbers that JAX draws by default; it keeps
-random keys out of what is trained and carried; and it hands an optimizer the loss that some need.
+Only this module calls the functions that a user wrote. It calls them with the bits of the sweep's
+precision, so that a float32 sweep draws the random numbers that JAX draws by default. It separates
+random keys from trained parameters, and passes the loss to optimizers that need it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def bind(experiment: Experiment, point: Point, loss_name: LossLike, tolerance: A
     """Return the training problem of one point.
 
     Args:
-        experiment: what is trained.
+        experiment: the model that is trained.
         point: a scalar for each coordinate.
-        loss_name: the loss, as the sweep names it.
-        tolerance: a start with |output − target| up to this is converged; its dtype is that of
+        loss_name: a loss of the sweep, a name or a function.
+        tolerance: the largest |output − target| of a converged initial point; its dtype is that of
             the arithmetic.
     """
     dtype = tolerance.dtype
@@ -81,7 +81,7 @@ def bind(experiment: Experiment, point: Point, loss_name: LossLike, tolerance: A
 
 
 def with_bits_of(dtype: Any) -> Callable[[_Call], _Call]:
-    """Return a decorator: a function called as JAX by itself would call it in this precision."""
+    """Return a decorator that enables 64 bits in a function exactly if `dtype` is float64."""
 
     def decorate(function: _Call) -> _Call:
         @wraps(function)
@@ -95,7 +95,7 @@ def with_bits_of(dtype: Any) -> Callable[[_Call], _Call]:
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:
-    """Return a float leaf in a dtype; others as they are, for JAX to say what is wrong."""
+    """Return a float leaf in a dtype; JAX reports other leaves where they are wrong."""
     floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
     return jnp.asarray(leaf, dtype) if floating or isinstance(leaf, float) else leaf
 
@@ -106,14 +106,14 @@ def is_key(leaf: Any) -> bool:
 
 
 def _trainable(initial: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Return what is trained, and a function that puts what is not back: random keys."""
+    """Return the parameters without random keys, and a function that restores the keys."""
     leaves, structure = jax.tree.flatten(initial)
     if not any(map(is_key, leaves)):
         return initial, lambda parameters: parameters
 
     def whole(parameters: PyTree) -> PyTree:
-        found = structure.flatten_up_to(parameters)  # type: ignore[attr-defined]
-        kept = [old if is_key(old) else new for old, new in zip(leaves, found, strict=True)]
+        values = structure.flatten_up_to(parameters)  # type: ignore[attr-defined]
+        kept = [old if is_key(old) else new for old, new in zip(leaves, values, strict=True)]
         return jax.tree.unflatten(structure, kept)
 
     trained = [None if is_key(leaf) else leaf for leaf in leaves]
@@ -126,10 +126,10 @@ def _optimizer(
     loss: Callable[[PyTree], Array],
     user: Callable[[_Call], _Call],
 ) -> optax.GradientTransformationExtraArgs:
-    """Return an optimizer that is given the loss, and whose state holds numbers only.
+    """Return an optimizer that receives the loss, and whose state contains numbers only.
 
-    `update` takes `value`, the loss where the gradients were taken. Random keys in the state are
-    carried as the numbers that they consist of.
+    `update` takes `value`, the loss at the parameters of the gradients. Random keys in the state
+    are carried as their data.
     """
     full = optax.with_extra_args_support(optimizer)
     implementations: list[Any] = []
@@ -172,10 +172,10 @@ def _direction(
     output: Callable[[PyTree], Array],
     user: Callable[[_Call], _Call],
 ) -> Callable[[PyTree, PyTree], Array | None]:
-    """Return how to see on which side of its target a model is: the sign of dC/da.
+    """Return a function for the sign of dC/da: on which side of its target the output a is.
 
-    `⟨∇C, ∇a⟩ = dC/da |∇a|²` where the loss depends on the parameters through one output a.
-    Gradients of minibatches do not show it, nor do models with several outputs: then None.
+    `⟨∇C, ∇a⟩ = dC/da |∇a|²` if the loss depends on the parameters through one output a. The
+    function returns None for minibatches and for models without one output.
     """
 
     @user
@@ -186,15 +186,15 @@ def _direction(
         if experiment.descent is not None or experiment.output is None:
             return None
         slopes = jax.grad(output)(parameters)
-        gradients, slopes = _as_shares(gradients), _as_shares(slopes)
+        gradients, slopes = _scaled(gradients), _scaled(slopes)
         products = jax.tree.map(lambda g, s: jnp.sum(g * s), gradients, slopes)
         return jnp.sign(sum(jax.tree.leaves(products)))
 
     return direction
 
 
-def _as_shares(tree: PyTree) -> PyTree:
-    """Return numbers as shares of the largest one, so that no product of them underflows."""
+def _scaled(tree: PyTree) -> PyTree:
+    """Return numbers divided by the largest magnitude, so that no product underflows."""
     sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
     largest = jnp.max(jnp.stack(sizes))
     return jax.tree.map(lambda leaf: leaf / jnp.where(largest > 0, largest, 1), tree)

@@ -1,8 +1,8 @@
-"""Programs as JAX lowers them: their digests, and what no digest covers.
+"""Digests of programs as JAX lowers them, and refusal of programs that no digest covers.
 
 A program is traced for abstract inputs, lowered for one platform, and hashed together with the
-content of every array that it uses. What is under `jax.jit` counts as if it stood there by itself;
-what reaches no output does not count.
+content of every array that it uses. Functions under `jax.jit` are inlined, and computations that
+reach no output are removed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _SETTINGS = (
 """Settings of JAX that change what a function is traced to."""
 
 program_context = jax.make_user_context()
-"""What JAX has traced is used again only under the same value of this context.
+"""JAX reuses traces only under the same value of this context.
 
-So a function under `jax.jit` is traced anew for a new digest: its globals may have changed.
+So a function under `jax.jit` is traced again for a new digest, since its globals may have changed.
 """
 
 _tokens = itertools.count()
@@ -49,19 +49,19 @@ _tokens = itertools.count()
 def environment() -> dict[str, Any]:
     """Return the version of JAX, and those of its settings that change programs."""
     with double_precision():
-        found = {name: getattr(jax.config, name, None) for name in _SETTINGS}
+        settings = {name: getattr(jax.config, name, None) for name in _SETTINGS}
     # None as text, since TOML has no null.
-    return {"jax": jax.__version__, **{k: str(v) if v is None else v for k, v in found.items()}}
+    return {"jax": jax.__version__, **{k: str(v) if v is None else v for k, v in settings.items()}}
 
 
 class Program(NamedTuple):
     """A program of several parts, as a function of named inputs.
 
     Attributes:
-        name: what messages call it.
-        inputs: a pytree of abstract numbers, and of arrays, whose content counts.
+        name: the name in messages.
+        inputs: a pytree of abstract numbers, and of arrays, whose content is part of the digest.
         parts: yields the name and the outputs of each part, from tracers in place of the inputs.
-        header: what counts beside the program, JSON-ready.
+        header: other parts of the digest, JSON-ready.
     """
 
     name: str
@@ -74,7 +74,7 @@ def digest_of(program: Program) -> str:
     """Return the sha256 of a program, the same in every process.
 
     Raises:
-        PlateaumapError: it cannot be traced, is not pure, or calls code that JAX cannot see.
+        PlateaumapError: it cannot be traced, is not pure, or calls code that JAX does not trace.
     """
     first, second = (_traced(program, f"digest {next(_tokens)}") for _ in range(2))
     digest = _digest(first)
@@ -84,7 +84,7 @@ def digest_of(program: Program) -> str:
 
 
 def require_pure(program: Program) -> None:
-    """Refuse a program that has no digest, at a tenth of the cost; see `digest_of`."""
+    """Refuse a program without digest, at a tenth of the cost of `digest_of`."""
     first, second = _traced(program, "first look"), _traced(program, "second look")
     texts = [re.sub(" at 0x[0-9a-f]+", "", str(traced.jaxpr)) for traced in (first, second)]
     contents = [list(map(_content, traced.jaxpr.consts)) for traced in (first, second)]
@@ -105,9 +105,9 @@ def _traced(program: Program, token: str) -> _Traced:
     names: list[str] = []
 
     def outputs(inputs: dict[str, Any]) -> list[Any]:
-        found = [(part, jax.tree.leaves(tree)) for part, tree in program.parts(inputs)]
-        names.extend(part for part, leaves in found for _ in leaves)
-        return [leaf for _, leaves in found for leaf in leaves]
+        parts = [(part, jax.tree.leaves(tree)) for part, tree in program.parts(inputs)]
+        names.extend(part for part, leaves in parts for _ in leaves)
+        return [leaf for _, leaves in parts for leaf in leaves]
 
     inputs = jax.tree_util.tree_leaves_with_path(program.inputs)
     with double_precision(), program_context(token), named_errors(program.name):
@@ -119,7 +119,7 @@ def _traced(program: Program, token: str) -> _Traced:
 
 @contextmanager
 def named_errors(name: str) -> Iterator[None]:
-    """Turn whatever a user's function raises into one message."""
+    """Convert any error of a user's function into a PlateaumapError."""
     try:
         yield
     except PlateaumapError:
@@ -132,7 +132,7 @@ _UNCOVERED = ("callback", "debug_print", "ffi_call", "custom_call", "infeed", "o
 
 
 def _require_covered(name: str, jaxpr: ClosedJaxpr) -> None:
-    """Refuse a program with code that is not in it, or that mixes the runs of a block."""
+    """Refuse a program that calls code outside of it, or that mixes the runs of a block."""
     for equation in _equations(jaxpr.jaxpr):
         primitive = equation.primitive.name
         if any(word in primitive for word in _UNCOVERED):
@@ -171,14 +171,14 @@ def _require_same(first: _Traced, second: _Traced) -> None:
 
 
 def _digest(traced: _Traced, only: str | None = None) -> str:
-    """Return the sha256 of a program as it is lowered, or of one part of it."""
-    wanted = [only in (None, part) for part in traced.parts]
+    """Return the sha256 of a lowered program, or of one part of it."""
+    selected = [only in (None, part) for part in traced.parts]
     with double_precision(), named_errors(traced.program.name):
         flat = jax.make_jaxpr(_inlined(traced.jaxpr))(*traced.jaxpr.in_avals)
-        jaxpr, used = partial_eval.dce_jaxpr(flat.jaxpr, wanted)
+        jaxpr, used = partial_eval.dce_jaxpr(flat.jaxpr, selected)
         inputs = [held for held, is_used in zip(traced.inputs, used, strict=True) if is_used]
         holders = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*flat.consts, *inputs), strict=True))
-        # Arrays in the order of their use: which attribute or closure holds them does not count.
+        # Arrays in the order of their use: the name of the attribute or closure does not count.
         reads = [v for e in jaxpr.eqns for v in e.invars] + [*jaxpr.outvars]
         order = [v for v in holders if isinstance(holders[v], str)]
         order += dict.fromkeys(
@@ -209,7 +209,7 @@ def _content(array: Any) -> str:
 
 
 def _inlined(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
-    """Return a program as a function, with what stands under `jax.jit` in its place."""
+    """Return a program as a function, with functions under `jax.jit` inlined."""
     variables = (*closed.jaxpr.constvars, *closed.jaxpr.invars)
 
     def function(*values: Any) -> list[Any]:
@@ -228,19 +228,19 @@ def _evaluated(jaxpr: Jaxpr, values: dict[Any, Any], inline: bool = False) -> li
     for equation in jaxpr.eqns:
         arguments = list(map(read, equation.invars))
         if inline and equation.primitive.name in ("jit", "closed_call"):
-            found = _inlined(equation.params["jaxpr"])(*arguments)
+            results = _inlined(equation.params["jaxpr"])(*arguments)
         else:
             parameters = equation.primitive.get_bind_params(equation.params)
             with equation.ctx.manager:
-                found = equation.primitive.bind(*arguments, **parameters)
-        outputs = found if isinstance(found, (list, tuple)) else [found]
+                results = equation.primitive.bind(*arguments, **parameters)
+        outputs = results if isinstance(results, (list, tuple)) else [results]
         values.update(zip(equation.outvars, outputs, strict=True))
     return list(map(read, jaxpr.outvars))
 
 
 def _without_names(text: str) -> str:
-    """Return a module's text with its own functions numbered: JAX names them after the user's."""
+    """Return the text of a module with numbers instead of the names of its functions."""
     symbol = r'@(?:"[^"]*"|[\w$.-]+)'
-    own = re.findall(rf"func\.func (?:\w+ )?({symbol})", text)
-    numbers = {name: f"@f{number}" for number, name in enumerate(dict.fromkeys(own))}
-    return re.sub(symbol, lambda found: numbers.get(found[0], found[0]), text)
+    names = re.findall(rf"func\.func (?:\w+ )?({symbol})", text)
+    numbers = {name: f"@f{number}" for number, name in enumerate(dict.fromkeys(names))}
+    return re.sub(symbol, lambda match: numbers.get(match[0], match[0]), text)

@@ -1,8 +1,4 @@
-"""The protocol of an experiment: how a point of a sweep becomes a training problem.
-
-An experiment knows no grid, no device and no file. To write one, subclass `Experiment`:
-coordinates, `init` and `loss` are enough, and everything else has a default.
-"""
+"""The base class of experiments: how a point of a sweep becomes a training problem."""
 
 from __future__ import annotations
 
@@ -31,12 +27,28 @@ LossLike = str | Callable
 class Experiment(ABC):
     """A family of training runs, one for each point of a sweep.
 
-    A point is a mapping from the names of `coordinates` to scalars: numbers of the sweep's
-    precision, int64 for whole numbers, and plain Python values for choices. All methods that
-    take one are pure, written for one point and traced by JAX.
+    A subclass defines `coordinates`, `init` and `loss`; all other members have defaults.
 
-    Arrays in an experiment's attributes are its data: inside of these methods they have the
-    sweep's precision (see `plateaumap.experiment.data`). An "epoch" is one update.
+    A point is a mapping from the names of the coordinates to scalars: numbers of the sweep's
+    precision, int64 for whole numbers, and Python objects for choices. All methods that take a
+    point are pure functions of one point, which JAX traces.
+
+    Arrays in the attributes of an experiment are its data. Inside the methods they have the
+    sweep's precision (see `plateaumap.experiment.data`). An epoch is one update.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> class Parabola(pm.Experiment):
+        ...     coordinates = (pm.Coordinate("w0"), pm.Coordinate("lr", default=0.1))
+        ...
+        ...     def init(self, point):
+        ...         return {"w": point["w0"]}
+        ...
+        ...     def loss(self, parameters, point, loss_name):
+        ...         return parameters["w"] ** 2
+        >>> sweep = pm.Sweep(experiment=Parabola(), axes=[pm.values("w0", [1.0, 3.0])], horizon=50)
+        >>> pm.run(sweep, progress=False)["plateau_epochs"].tolist()
+        [1, 1]
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -45,71 +57,71 @@ class Experiment(ABC):
         guard(cls, Experiment)
 
     coordinates: tuple[Coordinate, ...]
-    """What a point consists of, in the order of the table's columns."""
+    """The coordinates of a point, in the order of the columns of the table."""
 
     known_losses: tuple[str, ...] = ("loss",)
-    """The losses that a sweep can name."""
+    """The names of losses that a sweep may have."""
 
     output: Callable[[PyTree, Point], Array] | None = None
-    """The one number that the model puts out, from parameters and point, if there is one."""
+    """The output of a model with one output, as a function of parameters and point."""
 
     lanes: int | None = None
-    """Runs that are advanced together; None: as many as the arrays of a run suggest.
+    """The number of runs that are advanced together, a power of two of at least 8.
 
-    A power of two from 8 on. Where it is given, chunks are small, too: a few of these blocks, so
-    that fewer runs are lost where a sweep of long runs is interrupted.
+    By default it follows from the size of the arrays of a run. If it is set, a chunk consists of
+    few blocks, so that the interruption of a sweep of long runs loses fewer of them.
     """
 
     descent: Callable[[PyTree, Point, LossLike, Array], Array] | None = None
-    """What an update descends where that is not `loss`, such as the loss of a minibatch.
+    """The scalar whose gradient an update uses if that is not `loss`, such as a minibatch loss.
 
-    `descent(parameters, point, loss_name, epoch)`, a differentiable scalar; `epoch` is an integer
-    scalar, 0 for the first update, to draw a batch by `jax.random.fold_in`. `loss` is what is
-    measured all the same, and the gradients of the measures are those of `descent`.
+    `descent(parameters, point, loss_name, epoch)` is differentiable. `epoch` is an integer scalar,
+    0 for the first update, from which `jax.random.fold_in` draws a batch. Measures observe `loss`,
+    and the gradients of `descent`.
     """
 
     @property
     def default_losses(self) -> tuple[str, ...]:
-        """Return what a sweep takes that names no loss."""
+        """Return the losses of a sweep that names none."""
         return self.known_losses
 
     @abstractmethod
     def init(self, point: Point) -> PyTree:
-        """Return the parameters at which the run of `point` starts: a pytree of float arrays.
+        """Return the initial parameters of the run of `point`, a pytree of float arrays.
 
-        They are cast to the sweep's precision. A random start takes its key from a coordinate:
-        `jax.random.key(point["seed"])`.
+        They are cast to the sweep's precision. A random initialisation takes its key from a
+        coordinate: `jax.random.key(point["seed"])`.
         """
 
     @abstractmethod
     def loss(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
-        """Return the raw loss, a differentiable scalar; `loss_name` is what the sweep names."""
+        """Return the raw loss, a differentiable scalar; `loss_name` is a loss of the sweep."""
 
     def optimizer(self, point: Point) -> optax.GradientTransformation:
         """Return the optimizer of a run; by default gradient descent with rate `lr`."""
         return optax.sgd(point["lr"])
 
     def floor(self, point: Point, loss_name: LossLike) -> ArrayLike:
-        """Return the least that the loss can be; measures see the excess over it.
+        """Return the infimum of the loss; measures observe the excess over it.
 
-        It belongs to the `loss` beside which it is defined: a subclass with another loss states
-        its floor, too, or has 0.
+        The floor belongs to the `loss` of the same class. A subclass with another loss must
+        define its own floor; otherwise the floor is 0.
         """
         del point, loss_name
         return 0.0
 
     def excess(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
-        """Return the loss above its floor, without cancellation if that is possible."""
+        """Return the loss minus its floor, without cancellation if possible."""
         return self.loss(parameters, point, loss_name) - self.floor(point, loss_name)
 
     def gradient_scalar(self, gradients: PyTree) -> Array:
-        """Return the scalar that measures take for the gradient; by default its norm."""
+        """Return the scalar that measures use for a gradient; by default the norm."""
         return optax.tree.norm(gradients)
 
     def direction(self, gradients: PyTree) -> Array | None:
-        """Return a scalar whose sign is that of dC/da, a the output; None to compute it.
+        """Return a scalar with the sign of dC/da for the output a, or None to compute it.
 
-        Without an `output`, or with a `descent`, there is none, and the column `path` is null.
+        Without `output`, or with `descent`, the sign is unknown and the column `path` is null.
         """
         del gradients
         return None
@@ -117,65 +129,65 @@ class Experiment(ABC):
     def decrease(
         self, point: Point, loss_name: LossLike
     ) -> Callable[[PyTree, PyTree], Array] | None:
-        """Return the drop of the loss as a function of parameters and updates, if known."""
+        """Return the decrease of the loss as a function of parameters and updates, or None."""
         del point, loss_name
         return None
 
     def converged(self, parameters: PyTree, point: Point, tolerance: Array) -> Array:
-        """Return whether a start is already good enough; by default never."""
+        """Return whether initial parameters have converged already; by default never."""
         del parameters, point, tolerance
         return jnp.bool_(False)
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Return what is measured beside the crossings, in the order of the columns.
+        """Return the measures besides the crossings, in the order of the columns.
 
-        To add some of your own: `(*super().measures, MyMeasure())`; see `pm.measures`.
+        A subclass adds measures by `(*super().measures, MyMeasure())`; see `pm.measures`.
         """
         return (*STANDARD, InitialGradient(), Losses(), *ENDINGS)
 
     def theory(self, loss_name: LossLike) -> Theory | None:
-        """Return what is known of this experiment under a loss, or None.
+        """Return the theory of this experiment for a loss, or None.
 
-        A theory applies to the class that defines this method and to instances of a subclass that
-        overrides nothing but measures: for any other subclass this method returns None unless the
-        subclass states a theory of its own (see `plateaumap.experiment.attachment`).
+        A theory holds for the class that defines this method, and for subclasses that override
+        only measures. For any other subclass this method returns None unless the subclass defines
+        it (see `plateaumap.experiment.attachment`).
         """
         del loss_name
         return None
 
     def why_not_loss(self, loss_name: LossLike) -> str | None:
-        """Return why this experiment refuses a loss, or None; an unknown name is told anyway."""
+        """Return why this experiment refuses a loss, or None; unknown names are refused anyway."""
         if callable(loss_name):
-            return "this experiment takes no function as its loss; name one of its own"
+            return "the loss of this experiment must be one of its names, not a function"
         return None
 
     def why_not_values(self, loss_name: LossLike, name: str, values: np.ndarray) -> str | None:
-        """Return why a loss cannot have one of some values of a coordinate, or None.
+        """Return why a loss does not allow one of some values of a coordinate, or None.
 
         Args:
-            loss_name: what the sweep names.
-            name: a coordinate.
-            values: those that the coordinate allows, float64 or strings of shape (n,).
+            loss_name: a loss of the sweep.
+            name: the name of the coordinate.
+            values: values that the coordinate allows, float64 or strings of shape (n,).
         """
         del loss_name, name, values
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return the JSON-ready description that stands for this experiment in a spec.
+        """Return the JSON-ready description of this experiment in a specification.
 
-        By default the name of its class and, of a dataclass, the fields that JSON can hold. The
-        spec adds a digest of the source, so that a changed experiment is another sweep.
+        By default it has the name of the class and, for a dataclass, the fields that JSON can
+        hold. The specification adds a digest of the program, so that a changed experiment is
+        another sweep.
         """
         fields: tuple[dataclasses.Field, ...] = ()
         if dataclasses.is_dataclass(self):
             fields = dataclasses.fields(self)
-        told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields}
-        plain: dict[str, Any] = {
-            k: v for k, v in told.items() if isinstance(v, (bool, int, str)) or _is_finite(v)
-        }
-        return {"kind": type(self).__name__, **plain}
+        values = {field.name: getattr(self, field.name) for field in fields}
+        return {"kind": type(self).__name__, **{k: v for k, v in values.items() if _is_plain(v)}}
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (bool, int, str))

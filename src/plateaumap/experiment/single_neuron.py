@@ -1,4 +1,4 @@
-"""One neuron with one input and one sample, under plain gradient descent."""
+"""The neuron with one input and one sample, trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -33,19 +33,24 @@ from plateaumap.training.measures import (
 
 @dataclass(frozen=True)
 class SingleNeuron(Experiment):
-    """One neuron with one input and one sample, under plain gradient descent.
+    """One neuron with one input and one sample, trained by gradient descent.
 
     Attributes:
-        activation: the name of its activation.
+        activation: the name of the activation.
 
     Raises:
         PlateaumapError: the activation is unknown.
+
+    Example:
+        >>> import plateaumap as pm
+        >>> [coordinate.name for coordinate in pm.SingleNeuron("tanh").coordinates]
+        ['w0', 'b0', 'lr', 'x', 'y']
     """
 
     activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        """Refuse an activation that is not known."""
+        """Refuse an unknown activation."""
         activations.get(self.activation)
 
     @property
@@ -60,17 +65,17 @@ class SingleNeuron(Experiment):
         )
 
     def _targets(self) -> tuple[float, float]:
-        # A sigmoid refuses impossible targets for every loss, others only where a loss needs it.
+        # A sigmoid refuses unreachable targets for every loss, others only if a loss requires it.
         return (0.0, 1.0) if self.activation == "sigmoid" else (-math.inf, math.inf)
 
     @property
     def known_losses(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return the losses that can be named."""
+        """Return the names of the losses."""
         return losses.known_losses(self.activation)
 
     @property
     def default_losses(self) -> tuple[str, ...]:
-        """Return the quadratic loss, and the one that the activation is made for, if any."""
+        """Return the quadratic loss, and the matching loss of the activation if it has one."""
         matching = "cross_entropy" if self.activation == "sigmoid" else "matching"
         return tuple(name for name in ("quadratic", matching) if name in self.known_losses)
 
@@ -81,21 +86,21 @@ class SingleNeuron(Experiment):
         return _why_not_differentiable(loss_name)
 
     def why_not_values(self, loss_name: LossLike, name: str, values: np.ndarray) -> str | None:
-        """Return why a loss cannot have one of some targets, or None."""
+        """Return why a loss does not allow one of some targets, or None."""
         if name != "y" or not isinstance(loss_name, str):
             return None
         return losses.why_not_target(loss_name, self.activation, values)
 
     def init(self, point: Point) -> Parameters:
-        """Start at weight w0 and bias b0."""
+        """Return the initial weight w0 and bias b0."""
         return Parameters(point["w0"], point["b0"])
 
     def loss(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
-        """Return the raw loss from the pre-activation."""
+        """Return the raw loss of the pre-activation."""
         return self._loss(loss_name)(pre_activation(parameters, point["x"]), point["y"])
 
     def floor(self, point: Point, loss_name: LossLike) -> Array:
-        """Return the least loss for the target of a point."""
+        """Return the infimum of the loss for the target of a point."""
         return self._loss(loss_name).floor(point["y"])
 
     def excess(self, parameters: PyTree, point: Point, loss_name: LossLike) -> Array:
@@ -111,7 +116,7 @@ class SingleNeuron(Experiment):
     def decrease(
         self, point: Point, loss_name: LossLike
     ) -> Callable[[PyTree, PyTree], Array] | None:
-        """Return the drop of the loss by one update of z, if the loss can tell it."""
+        """Return the decrease of the loss in one update of z, if the loss defines it."""
         decrease = self._loss(loss_name).decrease
         if decrease is None:
             return None
@@ -119,11 +124,11 @@ class SingleNeuron(Experiment):
         return lambda p, u: decrease(pre_activation(p, x), pre_activation(u, x), y)
 
     def direction(self, gradients: PyTree) -> Array | None:
-        """Return dC/dz, which has the sign of dC/da as no activation falls where it learns."""
+        """Return dC/dz, which has the sign of dC/da, as activations do not decrease."""
         return gradients.b if isinstance(gradients, Parameters) else None
 
     def theory(self, loss_name: LossLike) -> Theory | None:
-        """Return what is known of this activation and loss under plain gradient descent."""
+        """Return the theory of this activation and loss under gradient descent, or None."""
         name = loss_name if isinstance(loss_name, str) else None
         if name is not None and name not in self.known_losses:
             return None
@@ -148,7 +153,7 @@ class SingleNeuron(Experiment):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Return the standard measures, the outputs, and the movement of w and b."""
+        """Return the standard measures, the outputs, and the displacements of w and b."""
         return (
             *STANDARD,
             Outputs(),
@@ -159,12 +164,12 @@ class SingleNeuron(Experiment):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return the description for a spec."""
+        """Return the description in a specification."""
         return {"kind": "single_neuron", "activation": self.activation}
 
 
 _MEMBERS = {base: dict(vars(base)) for base in (SingleNeuron, Experiment)}
-"""What the neuron is made of, as this package defines it."""
+"""The members of the neuron as this package defines them."""
 
 
 def is_plain_neuron(experiment: object) -> bool:
@@ -182,18 +187,18 @@ def is_plain_neuron(experiment: object) -> bool:
 
 
 def _why_not_differentiable(function: Callable) -> str | None:
-    """Return why a function is no `loss(z, y)` that JAX can trace and differentiate."""
+    """Return why JAX cannot trace and differentiate a function `loss(z, y)`, or None."""
     loss = losses.as_loss(function)
     for bits, dtype in ((False, jnp.float32), (True, jnp.float64)):
         number = jax.ShapeDtypeStruct((), dtype)
         try:
             with jax.enable_x64(bits):
                 value, _ = jax.eval_shape(jax.value_and_grad(loss.value), number, number)
-        except Exception as error:  # whatever a user's function raises
+        except Exception as error:  # any error of a user's function
             return f"calling it as loss(z, y) raised {first_line(error)}"
         if value.dtype != dtype:
             return (
-                f"of a z of {number.dtype} it returned {value.dtype}; compute in the precision of z"
+                f"for z of {number.dtype} it returned {value.dtype}; compute in the precision of z"
             )
     return None
 
@@ -202,7 +207,7 @@ def experiment_from(description: Mapping[str, Any]) -> Experiment:
     """Return the experiment that `describe` described.
 
     Raises:
-        PlateaumapError: it is of no known kind, or has a field that it does not know.
+        PlateaumapError: the kind or a field is unknown.
     """
     fields = dict(description)
     kind = fields.pop("kind", "single_neuron")
@@ -215,5 +220,7 @@ def experiment_from(description: Mapping[str, Any]) -> Experiment:
         )
     unknown = sorted(set(fields) - {"activation"})
     if unknown:
-        raise PlateaumapError(f"experiment.{unknown[0]} is unknown; a neuron has an activation")
+        raise PlateaumapError(
+            f"experiment.{unknown[0]} is unknown; the only field of a neuron is activation"
+        )
     return SingleNeuron(**fields)

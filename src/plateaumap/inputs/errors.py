@@ -94,11 +94,6 @@ def advice(word: object, known: Iterable[str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the type of an exception and the first line of its message.
-
-    Example:
-        >>> first_line(ValueError("a\nb"))
-        'ValueError: a'
-    """
+    """Return the type of an exception and the first line of its message."""
     lines = [*str(error).strip().splitlines(), ""]
     return f"{type(error).__name__}: {lines[0]}"
