@@ -75,13 +75,16 @@ def estimate(
     sweep_table = SweepTable(sweep)
     store = Store.find(folder, sweep_table.manifest(), mix_versions)
     plan = sweep_table.plan if store is None else store.plan
-    missing = list(range(len(plan))) if store is None else store.missing()
-    rows = sum(plan[index].rows for index in missing)
+    if store is None:
+        missing, rows = len(plan), plan.rows
+    else:
+        indices = store.missing()
+        missing, rows = len(indices), sum(plan[index].rows for index in indices)
     return Estimate(
         points=sweep.size,
         losses=sweep.loss_names,
         chunks=len(plan),
-        missing=len(missing),
+        missing=missing,
         bytes=bytes_to_write(sweep_table, store),
         free=free_bytes(folder),
         seconds=_seconds_per_row(sweep_table, threads) * rows if rows else 0.0,

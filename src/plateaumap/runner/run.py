@@ -25,7 +25,7 @@ from plateaumap.runner.sweep_table import SweepTable
 from plateaumap.storage.errors import StorageError
 from plateaumap.storage.failures import describe_failures
 from plateaumap.storage.results import Results
-from plateaumap.storage.space import check_space
+from plateaumap.storage.space import check_space, estimate_bytes
 from plateaumap.storage.store import Store
 from plateaumap.sweep.chunks import Chunk, Plan
 from plateaumap.sweep.spec import Sweep
@@ -284,7 +284,7 @@ def _require_space(sweep_table: SweepTable, out: Path, force: bool, mix_versions
 def bytes_to_write(sweep_table: SweepTable, store: Store | None) -> int:
     """Return about how many bytes the missing parts of a sweep will take."""
     if store is None:
-        return sweep_table.manifest().expected_bytes(range(len(sweep_table.plan)))
+        return estimate_bytes(sweep_table.columns, sweep_table.plan.rows, len(sweep_table.plan))
     return store.expected_bytes(store.missing())
 
 
