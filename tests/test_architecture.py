@@ -125,9 +125,6 @@ def test_no_class_name_is_used_twice() -> None:
 
 
 PENDING = {
-    "Estimate",
-    "Evaluation",
     "Plan",
-    "Task",
 }
 """Names that are still used twice."""

@@ -22,7 +22,7 @@ SAMPLE = 1024
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """The work that a sweep still needs.
 
     Attributes:
@@ -59,7 +59,7 @@ class Estimate:
 
 def estimate(
     sweep: Sweep, folder: Path, threads: int | None = None, mix_versions: bool = False
-) -> Estimate:
+) -> RunEstimate:
     """Return an estimate of running a sweep into a folder; nothing is written.
 
     Args:
@@ -80,7 +80,7 @@ def estimate(
     else:
         indices = store.missing()
         missing, rows = len(indices), sum(plan[index].rows for index in indices)
-    return Estimate(
+    return RunEstimate(
         points=sweep.size,
         losses=sweep.loss_names,
         chunks=len(plan),
