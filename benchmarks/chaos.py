@@ -1,19 +1,19 @@
-"""Kills runs with -9 again and again, and checks that what comes out is what would have come.
+"""Kills runs many times, and checks that the results equal those of an undisturbed run.
 
 `python benchmarks/chaos.py [--rounds 300] [--seed 0]`
 
-A small sweep is run once without disturbance. Then `plateaumap run` is started on another folder
-and killed, and started again on what it left, until one run gets through; then the folder must be
-whole, with every row equal to the undisturbed one's to the last bit, and the next folder begins.
-A round is one kill -9, of one of these:
+A small sweep runs once without disturbance. Then `plateaumap run` is started on another folder,
+killed, and started again on the same folder, until a run completes. The folder must then be whole,
+with every row equal to that of the undisturbed run to the last bit, and the next folder begins.
+A round is one SIGKILL of one of these:
 
-- driver: the program, at a random moment of its life
-- write: the program, while a file that it writes is there but not yet under its name
-- dask driver: the program with `--backend dask`; its workers must go, too
-- dask worker: one of its workers; the program itself must get through
+- driver: the program, at a random moment
+- write: the program, while a file that it writes has not been renamed yet
+- dask driver: the program with `--backend dask`; its workers must end, too
+- dask worker: one of the workers; the program itself must complete
 
-To save the seconds of importing, each program is forked from one process that has imported what
-it needs, but has started nothing.
+To save the time of imports, each program is forked from one process that has imported the modules
+but has not started anything.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ num = 360
 """
 
 KINDS = {"driver": 4, "write": 4, "dask driver": 1, "dask worker": 1}
-"""The kinds of rounds, and how often each comes."""
+"""The kinds of rounds, and their relative frequencies."""
 
 _IMPORTS = (
     "jax",
@@ -65,11 +65,12 @@ _IMPORTS = (
     "plateaumap.execution.local",
     "plateaumap.storage.store",
 )
-_LONGEST = 180.0  # seconds after which a run counts as hanging
+_LONGEST = 180.0
+"""Seconds after which a run counts as hanging."""
 
 
 def forked(action: Callable[[], object], log: Path) -> int:
-    """Run an action in a process of its own, and return its pid."""
+    """Run an action in a new process, and return the process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -93,13 +94,13 @@ def forked(action: Callable[[], object], log: Path) -> int:
 
 
 def ended(pid: int) -> int | None:
-    """Return how a process ended (minus the signal, or its exit code); None if it has not."""
+    """Return a process's exit code (or minus its signal), or None if it is still running."""
     waited, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if waited else None
 
 
 def wait(pid: int) -> int:
-    """Wait for a process and return how it ended."""
+    """Wait for a process, and return its exit code (or minus its signal)."""
     deadline = time.monotonic() + _LONGEST
     while (code := ended(pid)) is None:
         if time.monotonic() > deadline:
@@ -110,10 +111,10 @@ def wait(pid: int) -> int:
 
 
 class Chaos:
-    """Rounds of kills on one folder after the other."""
+    """Rounds of kills, on one folder after the other."""
 
     def __init__(self, place: Path, seed: int) -> None:
-        """Write the spec; `run_reference` comes next."""
+        """Write the spec; call `run_reference` next."""
         self.place = place
         self.random = random.Random(seed)
         self.out = place / "out"
@@ -124,7 +125,7 @@ class Chaos:
         self.seconds: dict[str, float] = {}
 
     def start(self, backend: str, out: Path) -> int:
-        """Start `plateaumap run` and return its pid."""
+        """Start `plateaumap run`, and return its process id."""
 
         def program() -> None:
             from plateaumap.cli import main
@@ -136,19 +137,19 @@ class Chaos:
         return forked(program, self.log)
 
     def run_reference(self) -> None:
-        """Run the sweep undisturbed, once to compile it and once to see how long a run takes."""
+        """Run the sweep undisturbed, once to compile it and once to measure the time of a run."""
         for name in ("compiled", "reference"):
             begun = time.monotonic()
             self.require_success(wait(self.start("local", self.place / name)))
             self.seconds["local"] = time.monotonic() - begun
 
     def require_success(self, code: int) -> None:
-        """Stop unless a program ended well."""
+        """Stop unless a program succeeded."""
         if code:
             raise SystemExit(f"a run ended with {code}:\n{self.log.read_text()}")
 
     def round(self, kind: str) -> bool:
-        """Start a run and kill; return whether the kill hit."""
+        """Start a run and kill a process; return whether the process was still running."""
         hit = {
             "driver": self.kill_driver,
             "write": self.kill_in_a_write,
@@ -164,7 +165,7 @@ class Chaos:
         return self.kill_at(pid, self.random.uniform(0, self.seconds["local"]))
 
     def kill_at(self, pid: int, seconds: float) -> bool:
-        """Kill a program after some time, unless it has got through."""
+        """Kill a program after some time, unless it completes first."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if (code := ended(pid)) is not None:
@@ -173,7 +174,7 @@ class Chaos:
         return self.kill(pid)
 
     def kill(self, pid: int) -> bool:
-        """Kill a program; return whether it had not ended before."""
+        """Kill a program; return whether it was still running."""
         os.kill(pid, signal.SIGKILL)
         code = wait(pid)
         if code != -signal.SIGKILL:
@@ -181,7 +182,7 @@ class Chaos:
         return True
 
     def through(self, code: int) -> bool:
-        """Check the folder of a run that got through; return False, since no kill hit."""
+        """Check the folder of a run that completed; return False, because nothing was killed."""
         self.require_success(code)
         self.check()
         return False
@@ -203,7 +204,7 @@ class Chaos:
         return self.through(code)
 
     def unfinished(self) -> set[str]:
-        """Return the names of files that are not under their own name yet."""
+        """Return the names of files that have not been renamed yet."""
         names: set[str] = set()
         for folder in (self.out, self.out / "parts"):
             with contextlib.suppress(FileNotFoundError):
@@ -211,10 +212,10 @@ class Chaos:
         return names
 
     def kill_dask_driver(self) -> bool:
-        """Kill the program that holds the cluster; the workers must end by themselves."""
+        """Kill the program that started the cluster; the workers must end by themselves."""
         import psutil
 
-        if "dask" not in self.seconds:  # the first one is let through, to see how long it takes
+        if "dask" not in self.seconds:  # The first run completes, to measure its time.
             begun = time.monotonic()
             self.through(wait(self.start("dask", self.out)))
             self.seconds["dask"] = time.monotonic() - begun
@@ -222,7 +223,7 @@ class Chaos:
         deadline = time.monotonic() + self.random.uniform(0, self.seconds["dask"])
         children: set[psutil.Process] = set()
         while time.monotonic() < deadline and (code := ended(pid)) is None:
-            with contextlib.suppress(psutil.Error):  # one of them has just ended
+            with contextlib.suppress(psutil.Error):  # One of them has just ended.
                 children |= set(psutil.Process(pid).children(recursive=True))
             time.sleep(0.05)
         if time.monotonic() < deadline:
@@ -235,14 +236,14 @@ class Chaos:
         return hit
 
     def kill_dask_worker(self) -> bool:
-        """Kill a worker; the program gets through all the same."""
+        """Kill a worker; the program must still complete."""
         import psutil
 
         pid = self.start("dask", self.out)
         program = psutil.Process(pid)
 
         def workers() -> list[psutil.Process]:
-            with contextlib.suppress(psutil.Error):  # one of them has just ended
+            with contextlib.suppress(psutil.Error):  # One of them has just ended.
                 return [p for p in program.children() if "spawn_main" in "".join(p.cmdline())]
             return []
 
@@ -262,7 +263,7 @@ class Chaos:
         return hit
 
     def check(self) -> None:
-        """Compare a finished folder with the undisturbed one, then move on to a new folder."""
+        """Compare a finished folder with the undisturbed one, then continue with a new folder."""
 
         def compare() -> None:
             import plateaumap as pm
@@ -283,14 +284,14 @@ class Chaos:
 
         code = wait(forked(compare, self.log))
         if code:
-            raise SystemExit(f"{self.out} is not what it should be:\n{self.log.read_text()}")
+            raise SystemExit(f"{self.out} differs from the reference:\n{self.log.read_text()}")
         shutil.rmtree(self.out)
         self.counts["tables"] += 1
         self.out = self.place / f"out-{self.counts['tables']}"
 
 
 def main() -> None:
-    """Do the rounds and print their count."""
+    """Run the rounds, and print their counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
@@ -298,7 +299,7 @@ def main() -> None:
     kinds = dict(KINDS)
     if importlib.util.find_spec("distributed") is None:
         kinds = {kind: weight for kind, weight in kinds.items() if "dask" not in kind}
-        print("without Dask, which is not installed")
+        print("rounds with Dask are skipped, because it is not installed")
     for module in _IMPORTS:
         importlib.import_module(module)
     order = [kind for kind, weight in kinds.items() for _ in range(weight)]
@@ -317,7 +318,7 @@ def main() -> None:
         chaos.check()
     counts = ", ".join(f"{chaos.counts[kind]} {kind}" for kind in kinds)
     print(f"{options.rounds} rounds of kill -9: {counts}")
-    print(f"{chaos.counts['half-written files']} left a half-written file behind")
+    print(f"{chaos.counts['half-written files']} left a half-written file")
     print(
         f"{chaos.counts['tables']} tables were completed, each equal to the undisturbed one bit "
         f"for bit; {time.monotonic() - begun:.0f} s"

@@ -1,4 +1,4 @@
-"""A GPU that is none: its kernels are compiled for the processor, and make one run at a time."""
+"""Emulates a GPU: kernels are compiled for the processor, and simulate one run at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ extern "C" void all_runs(void **arguments) {{
 
 
 class HostGpu:
-    """Stands for `plateaumap.execution.cuda.device.Gpu`."""
+    """Replaces `plateaumap.execution.cuda.device.Gpu`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count, self.launches = folder, 0, 0
@@ -54,7 +54,7 @@ class HostGpu:
         arguments = ", ".join(f"*({kind} *)arguments[{n}]" for n, kind in enumerate(kinds))
         source.write_text(_BEFORE + text + _AFTER.format(entry=ENTRY, arguments=arguments))
         library = source.with_suffix(".so")
-        # The processor's compiler may fuse multiplications and additions, or not: as XLA's, not.
+        # Like XLA, the compiler must not fuse multiplications and additions.
         flags = ["-O2", "-std=c++17", "-fwrapv", "-ffp-contract=off", "-shared", "-fPIC", "-w"]
         subprocess.run([str(COMPILER), *flags, "-o", str(library), str(source)], check=True)
         return ctypes.CDLL(str(library)).all_runs

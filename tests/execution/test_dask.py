@@ -1,4 +1,4 @@
-"""A cluster gives the rows that one process gives, whoever dies on the way."""
+"""A cluster returns the rows of the local backend, whichever process dies during the run."""
 
 import os
 import signal
@@ -56,13 +56,13 @@ def small_pieces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def expected() -> pd.DataFrame:
-    """The table that one process makes."""
+    """The table of the local backend."""
     return pm.run(SWEEP)
 
 
 @pytest.fixture(scope="module")
 def cluster(expected: pd.DataFrame) -> Iterator[DaskBackend]:
-    """Two workers of this machine, shared by the tests of this file."""
+    """Two workers on this machine, shared by the tests of this file."""
     backend = DaskBackend(workers=2)
     announced: list[str] = []
     backend.announce = announced.append
@@ -171,7 +171,7 @@ def test_a_piece_that_kills_its_workers_takes_no_other_down(
 def test_killing_workers_costs_nothing_but_time(
     expected: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three kills -9 of a worker that is at work; the run ends complete, nothing twice."""
+    """A busy worker is killed three times; the run completes and stores each part once."""
     real = dask.evaluate_piece
 
     def slow(payload: bytes, points: Any) -> Any:

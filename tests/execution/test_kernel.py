@@ -1,4 +1,4 @@
-"""Kernels for a GPU, compiled for the processor instead, compute what XLA's blocks compute."""
+"""GPU kernels, compiled for the processor, compute the same rows as the blocks of XLA."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = ["status", "path", "shape"]
 
 
 def require_compiler(here: bool, why_not: str) -> None:
-    """Skip a test where a compiler is missing; fail it where all of them must be there."""
+    """Skip a test if a compiler is missing; fail it if every compiler is required."""
     if not here:
         required = os.environ.get("PLATEAUMAP_COMPILERS") == "required"
         (pytest.fail if required else pytest.skip)(why_not)
@@ -44,7 +44,7 @@ def nvrtc_or_none() -> ctypes.CDLL | None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HostGpu:
-    """Let the next simulators find a GPU on this machine."""
+    """Make the next simulators use an emulated GPU."""
     require_compiler(COMPILER is not None, "no C++ compiler is here")
     stand_in = HostGpu(tmp_path)
     monkeypatch.setattr(simulator, "gpu", lambda: stand_in)
@@ -155,7 +155,7 @@ def test_what_has_no_kernel_is_left_to_xla(gpu: HostGpu, caplog: pytest.LogCaptu
 
 
 def kernel_of(function: Any) -> Source:
-    """Return the kernel of a function of a number."""
+    """Return the kernel of a function of one number."""
     with double_precision():
         one = {"x": np.float64(1)}
         return translate(lambda point, limits, data: {"out": function(point["x"])}, one, (), ())
@@ -208,7 +208,7 @@ def test_an_operation_in_c_is_that_of_jax(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_nvidias_compiler_takes_every_kernel() -> None:
-    """It needs no GPU; `.ci/run` installs it."""
+    """The compiler needs no GPU; `.ci/run` installs it."""
     compiler = nvrtc_or_none()
     require_compiler(compiler is not None, "NVIDIA's run-time compiler is not here")
     assert compiler is not None

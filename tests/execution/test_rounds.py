@@ -26,7 +26,7 @@ from plateaumap.theory.single_neuron import NeuronTheory
 
 
 class Silent(NeuronTheory):
-    """What is known of a neuron but how long it takes."""
+    """The theory of a neuron without its predictions."""
 
     def predict(self, points: Any, drop: float) -> None:
         """Return no prediction."""
@@ -37,13 +37,13 @@ class Unpredicted(SingleNeuron):
     """A neuron whose run lengths are unknown."""
 
     def theory(self, loss_name: Any) -> Silent:
-        """Return what is known but the prediction."""
+        """Return the theory without its predictions."""
         known = super().theory(loss_name)
         return Silent(known.activation, known.loss, known.name)
 
 
 def sweep(experiment: SingleNeuron, **chosen: Any) -> pm.Sweep:
-    """A map with short and long runs, steady and overshooting ones, and censored ones."""
+    """Return a map with short and long, unimodal and overshooting, and censored runs."""
     return pm.Sweep(
         experiment=experiment,
         axes=[pm.linspace("w0", -3, 7, 15), pm.geomspace("lr", 0.05, 30, 9)],
@@ -89,20 +89,20 @@ def test_rows_do_not_depend_on_blocks_groups_or_rounds(monkeypatch: pytest.Monke
 
 
 def test_wide_blocks_and_unrolled_epochs_of_accelerators_make_the_same_rows() -> None:
-    """Another program, so last bits may differ, but no epoch and no status."""
+    """It is another program, so that last bits may differ, but no epoch and no status."""
     some = sweep(SingleNeuron(), losses="quadratic", fixed={"y": 0.3})
     frame = pm.run(some, backend=LocalBackend(1, 4096, unroll=3))
     pd.testing.assert_frame_equal(frame, pm.run(some, threads=1), rtol=1e-12, atol=0)
 
 
 class Counted(Experiment):
-    """Gradient descent on a parabola; every trace is noted."""
+    """Gradient descent on a parabola, which records every trace."""
 
     coordinates = (Coordinate("start", "start", None), Coordinate("lr", "rate", None))
     traces: list[int] = []  # noqa: RUF012 - shared on purpose
 
     def init(self, point: Any) -> Any:
-        """Start anywhere."""
+        """Return the initial point."""
         self.traces.append(1)
         return point["start"]
 
@@ -151,7 +151,7 @@ def test_survivors_are_packed_and_all_is_compiled_once() -> None:
 
 
 class Clocks:
-    """Runs that only count; run `n` ends after `ends[n]` epochs."""
+    """Runs that only count epochs; run `n` ends after `ends[n]` epochs."""
 
     def __init__(self, ends: np.ndarray) -> None:
         self.ends = ends
@@ -159,7 +159,7 @@ class Clocks:
         self.guard = threading.Lock()
 
     def advance(self, numbers: np.ndarray, runs: Any, fresh: bool, until: int) -> Any:
-        """Count on; what a run holds is its number and its epoch."""
+        """Advance a block; a run holds its number and its epoch."""
         held, epoch = runs[0]
         if fresh:
             held, epoch = numbers, np.zeros_like(numbers)
@@ -188,7 +188,7 @@ def make(clocks: Clocks, lanes: int, threads: int) -> np.ndarray:
     threads=st.integers(1, 3),
 )
 def test_every_run_is_followed_to_its_end(ends: list[int], lanes: int, threads: int) -> None:
-    """Whatever the lengths, each run keeps what it holds and ends once, where it should."""
+    """For any lengths, each run keeps its state and ends once, at the right epoch."""
     clocks = Clocks(np.array(ends, np.int64))
     np.testing.assert_array_equal(make(clocks, lanes, threads), clocks.ends)
     assert clocks.begun == clocks.concluded == len(ends)

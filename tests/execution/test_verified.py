@@ -1,4 +1,4 @@
-"""Compiler options change no result: the operations that they are used for, with and without."""
+"""Compiler options change no result of the operations that are compiled with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def grid(dtype: Any) -> np.ndarray:
 
 
 class Case(NamedTuple):
-    """A function of one or two arrays, and what it is called with."""
+    """A function of one or two arrays, and its arguments."""
 
     name: str
     function: Callable[..., Any]
@@ -85,7 +85,7 @@ def distance(actual: Any, expected: Any) -> float:
 
 
 def with_and_without(function: Callable[..., Any], *arguments: Any) -> float:
-    """Return how far the results of the two compilations are apart."""
+    """Return the distance of the results of the two compilations."""
     default, tuned = (
         jax.tree.leaves(jax.jit(function, compiler_options=options)(*arguments))
         for options in (None, compiler_options())
@@ -94,7 +94,7 @@ def with_and_without(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def in_a_loop(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function returns, called in every turn of a vectorised loop, as a run is."""
+    """Return the result of a function that a vectorised loop calls in every turn, as in a run."""
 
     def one(*row: Any) -> Any:
         def turn(state: Any) -> Any:
@@ -122,7 +122,7 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], int]] = {
     "orders": (lambda x, y: (jnp.maximum(x, y), jnp.minimum(x, y), jnp.clip(x, -1, 1)), 2),
     "roundings": (lambda x, y: (jnp.floor(x), jnp.ceil(x), jnp.round(x), jnp.nextafter(x, y)), 2),
 }
-"""The elementary functions on the list, those of like kind together, and how many they take."""
+"""The elementary functions on the list, grouped by kind, with their numbers of arguments."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -140,7 +140,7 @@ def test_elementary_functions_on_the_list_are_the_same_with_the_options(
 
 
 def sums(x: Any, y: Any) -> Any:
-    """Return what adds many numbers up, of arrays of shape (32, 32)."""
+    """Return functions that add many numbers, of arrays of shape (32, 32)."""
     wide = (1, 1, *x.shape)
     convolved = jax.lax.conv(x.reshape(wide), y[:3, :3].reshape(1, 1, 3, 3), (1, 1), "SAME")
     scattered = jnp.zeros(8, x.dtype).at[jnp.arange(32) % 8].add(x[0])
@@ -149,7 +149,7 @@ def sums(x: Any, y: Any) -> Any:
 
 
 def choices(x: Any) -> Any:
-    """Return what compares and orders numbers."""
+    """Return functions that compare and order numbers."""
     bits = jax.random.bits(jax.random.fold_in(jax.random.key(3), 1), (64,))
     ordered = (jnp.sort(x, axis=None), jnp.argmax(x), jnp.argmin(x), *jax.lax.top_k(x[0], 4))
     ends = (x.max(0), x.min(0), jax.lax.cummax(x), jax.lax.cummin(x), (x > 0).all(), (x > 0).any())
@@ -316,7 +316,7 @@ np.savez(sys.argv[1], *map(np.asarray, results))
 
 @pytest.mark.slow
 def test_short_loops_in_one_piece_return_the_same(tmp_path: Any) -> None:
-    """What `prepare_compiler` sets for the whole process changes no elementary function."""
+    """The settings of `prepare_compiler` change no elementary function."""
     option = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={}"
     results = []
     for size in (0, 100_000_000):

@@ -1,4 +1,4 @@
-"""What an extension takes over is right: its table equals that of a fresh run bit for bit."""
+"""The table of an extension equals that of a fresh run, bit for bit."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def grown(old: Path, out: Path, settings: dict[str, Any], **more: Any) -> int:
-    """Return how many rows an extension takes over, its table being that of a fresh run."""
+    """Return how many rows an extension reuses, after comparing it with a fresh run."""
     before = snapshot(old)
     extension = Extension(old, settings, out, **more)
     results = extension.run(LocalBackend())
@@ -201,7 +201,7 @@ def mine(z: Any, y: Any) -> Any:
 
 
 def mine_changed(z: Any, y: Any) -> Any:
-    """Return another loss that will bear the same name."""
+    """Return another loss, which will have the same name."""
     return 0.75 * (z - y) ** 2
 
 

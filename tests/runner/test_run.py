@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"axes": AXES, "fixed": {"lr": 0.5}, "horizon": 50}
 
 @dataclass
 class Fate:
-    """What happens to the chunks that hold given points, and how often it has."""
+    """The error of the chunks that contain some points, and how often it is raised."""
 
     above: float = np.inf
     error: Callable[[], BaseException] = lambda: ValueError("the well is\npoisoned")
@@ -46,7 +46,7 @@ class Fate:
 
 @pytest.fixture
 def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
-    """Let the test decide what happens; chunks are of four points, two values of w0."""
+    """Make chunks of four points (two values of w0), and let the test choose their errors."""
     fresh, real = Fate(), Evaluator.evaluate
 
     def evaluate(self: Evaluator, simulator: Any, points: Any) -> Any:
@@ -185,7 +185,7 @@ def test_a_sweep_larger_than_the_disk_is_refused_up_front(
 
 
 class Counting(LocalBackend):
-    """Counts the evaluations that are under way, and says how many points keep it busy."""
+    """Counts the evaluations that are under way; the test sets how many points keep it busy."""
 
     def __init__(self, busy: int) -> None:
         super().__init__(threads=1)

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_space(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes every write to a file of that name fail as on a full disk."""
+    """Make every write to a file of that name fail as on a full disk."""
 
     def fill(name: str) -> None:
         replace = Path.replace

@@ -76,7 +76,7 @@ class Case:
         return store
 
     def frame(self) -> pd.DataFrame:
-        """The whole table, built without a function of ours."""
+        """Return the whole table, built without a function of plateaumap."""
         whole = self.whole()
         data: dict[str, Any] = {}
         for column in self.columns:

@@ -223,7 +223,7 @@ def test_any_flipped_byte_is_found_and_recomputed(
 def test_rows_of_an_unlisted_part_are_checked_against_its_own_hash(
     case: Case, folder: Path
 ) -> None:
-    """A part whose Parquet is sound, but whose rows are not those that it vouches for."""
+    """The Parquet file is sound, but its rows do not match the content hash of the part."""
     case.fill(folder)
     sound = pq.read_table(part(folder, 1))
     column = sound.schema.get_field_index("final_output")
@@ -237,7 +237,7 @@ def test_rows_of_an_unlisted_part_are_checked_against_its_own_hash(
 
 
 def test_no_damage_passes_for_other_rows_or_ends_in_a_traceback(case: Case, folder: Path) -> None:
-    """Unlisted, a part has but its own hash to vouch for it; its footer may be hit, too."""
+    """An unlisted part has only its own content hash; the damage may be in its footer, too."""
     case.fill(folder)
     forget(folder, 1)
     path = part(folder, 1)
@@ -554,7 +554,7 @@ WRITER = """
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_any_write_the_table_is_the_same(case: Case, folder: Path) -> None:
-    """Kills a run at its first fsync, the next at its second, …, always in the same folder."""
+    """Kill a run at its first fsync, the next run at its second, and so on, in one folder."""
     script = [sys.executable, "-c", textwrap.dedent(WRITER), str(folder)]
     root = Path(__file__).parents[2]
     for count in range(1, 30):
