@@ -44,7 +44,7 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 100)
+    monkeypatch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 100)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def small_pieces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 129)
+        patch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 129)
         patch.setattr(dask, "PIECE", 192)
         compilation_cache.reset_cache()
         jax.config.update(names[0], str(tmp_path_factory.mktemp("cache")))

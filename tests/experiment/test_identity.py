@@ -503,7 +503,7 @@ def written_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with one part missing, made by another JAX."""
     with monkeypatch.context() as patch:
         patch.setattr(jax, "__version__", "0.9.1")
-        patch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 1)
+        patch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 1)
         pm.run(sweep_of(model(), axes=LINE), out=tmp_path / "out", progress=False)
     (tmp_path / "out" / "parts" / "part-00001.parquet").unlink()
     return tmp_path / "out"

@@ -144,7 +144,7 @@ def test_an_axis_that_shares_only_its_ends(tmp_path: Path) -> None:
 def test_unfinished_and_damaged_folders_are_taken_for_what_is_right_in_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 9)
+    monkeypatch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 9)
     old = tmp_path / "old"
     pm.run(SWEEP, out=old)
     parts = sorted((old / "parts").iterdir())
@@ -159,7 +159,7 @@ def test_unfinished_and_damaged_folders_are_taken_for_what_is_right_in_them(
 def test_an_interrupted_extension_goes_on(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 9)
+    monkeypatch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 9)
     out = tmp_path / "new"
     settings = {"horizon": 900}
     real = Evaluator.evaluate

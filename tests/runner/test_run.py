@@ -54,7 +54,7 @@ def fate(monkeypatch: pytest.MonkeyPatch) -> Fate:
         return real(self, simulator, points)
 
     monkeypatch.setattr(Evaluator, "evaluate", evaluate)
-    monkeypatch.setattr("plateaumap.sweep.chunks._FEWEST_ROWS", 4)
+    monkeypatch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 4)
     return fresh
 
 

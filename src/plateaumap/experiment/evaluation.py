@@ -1,4 +1,4 @@
-"""`evaluate(point) -> record` for one experiment, loss, precision and set of measures."""
+"""The run of a point for one experiment, loss, precision and set of measures."""
 
 from __future__ import annotations
 

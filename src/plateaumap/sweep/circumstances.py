@@ -1,7 +1,7 @@
-"""What two specs differ in besides the sweep: versions of this package's parts, JAX, its settings.
+"""Differences of two specifications besides the sweep: versions of parts, JAX and its settings.
 
-A digest of a program holds for one JAX and its settings only. Where these differ, what a user
-wrote cannot be compared, and everything else in the specs still can.
+A digest of a program holds for one version of JAX and its settings only. If these differ, programs
+that a user wrote cannot be compared, but all other fields can.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _DIGESTS = {"programs", "sha256", "traced_with"}
 
 
 def version_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """The parts of this package whose versions differ: `version 1 of neuron, this is 2`."""
+    """Return the differing versions of parts: `version 1 of neuron, this is 2`."""
     old, new = there.get("versions", {}), here.get("versions", {})
     return [
         f"version {old.get(part, 1)} of {part}, this is {new.get(part, 1)}"
@@ -21,7 +21,7 @@ def version_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> li
 
 
 def environment_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In what JAX and its settings differ: `computed with jax 0.9.1, this is 0.10.2`."""
+    """Return how JAX and its settings differ: `computed with jax 0.9.1, this is 0.10.2`."""
     old, new = _environment(there), _environment(here)
     return [
         f"computed with jax {old[name]}, this is {value}"
@@ -33,7 +33,7 @@ def environment_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -
 
 
 def _environment(words: Any) -> dict[str, Any]:
-    """The first `traced_with` in the words of a spec."""
+    """Return the first `traced_with` in the fields of a specification."""
     if isinstance(words, Mapping):
         if "traced_with" in words:
             return dict(words["traced_with"])
@@ -43,11 +43,11 @@ def _environment(words: Any) -> dict[str, Any]:
 
 
 def comparable(spec: Mapping[str, Any], digests: bool = True) -> dict[str, Any]:
-    """What identifies a sweep: all fields but the name, of what a user wrote no description.
+    """Return the fields that identify a sweep: without the name and descriptions of users' code.
 
     Args:
-        spec: the words of a spec.
-        digests: whether to keep what only holds for one JAX and its settings.
+        spec: the fields of a specification.
+        digests: whether to keep digests, which hold for one version of JAX and its settings.
     """
     dropped = set() if digests else _DIGESTS
 
