@@ -260,7 +260,7 @@ def faults_of(
             continue  # the field on which the default depends is at fault
         *parents, last = _untagged(detail["loc"], union) or [""]
         siblings = path_of(parents)
-        if isinstance(last, int):
+        if isinstance(last, int) and detail["type"] != _OWN:
             more[siblings] += 1
             if more[siblings] > _MAX_FAULTS:
                 continue
