@@ -1,8 +1,8 @@
-"""How fast the explorer answers, in a real browser: `python benchmarks/explorer.py [--rounds 5]`.
+"""Measure the explorer in a browser: `python benchmarks/explorer.py [--rounds 5]`.
 
-Starts `plateaumap explore`, opens it in a headless Chromium, and zooms to windows that were never
-computed: the seconds are from the turn of the wheel to a drawn map with a cell for each pixel.
-Needs the browser that the tests of pages need.
+The program starts `plateaumap explore`, opens it in a headless Chromium, and zooms to new windows.
+The times are from the turn of the wheel to a drawn map with one cell per pixel. It needs the
+browser that the tests of pages need.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from tests.pages.server import picture, wait_drawn
 
 COMMAND = ["-u", "-m", "plateaumap", "explore", "--no-browser", "--port", "0"]
 WARM = 30
-"""Seconds in which the program compiles what it may need, at its first start on a machine."""
+"""Seconds in which the explorer compiles its programs at its first start on a machine."""
 
 
 def zoom(page, x: float, y: float, turn: int) -> tuple[float, int]:
-    """Seconds until a new window is drawn, and how many cells it has."""
+    """Return the seconds until a new window is drawn, and its number of cells."""
     at = place(page, x, y)
     page.mouse.move(*at)
     answers, begin = picture(page)["answers"], time.perf_counter()
@@ -40,7 +40,7 @@ def zoom(page, x: float, y: float, turn: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -58,13 +58,13 @@ def main() -> None:
                 wait_drawn(page, 0)
                 print(f"first map   {time.perf_counter() - begin:.2f} s")
                 time.sleep(WARM)
-                taken = []
+                times = []
                 for number in range(rounds):
                     for turn in (-240, -240, 480):
                         seconds, cells = zoom(page, 1.5 + 0.1 * number, 2.0, turn)
-                        taken.append(seconds)
-                print(f"zoom        median {statistics.median(taken):.2f} s, longest ", end="")
-                print(f"{max(taken):.2f} s, of {len(taken)} windows of {cells:,} cells")
+                        times.append(seconds)
+                print(f"zoom        median {statistics.median(times):.2f} s, longest ", end="")
+                print(f"{max(times):.2f} s, of {len(times)} windows of {cells:,} cells")
                 print(f"complaints  {seen.complaints or 'none'}")
         finally:
             program.terminate()

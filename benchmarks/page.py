@@ -1,12 +1,12 @@
-"""Whether a `report.html` opens as it should: `python benchmarks/page.py FOLDER [--rounds 5]`.
+"""Measure how a `report.html` opens: `python benchmarks/page.py FOLDER [--rounds 5]`.
 
-Opens the page of a folder of results in a headless Chromium, as a file, and prints its size, when
-its map and its first curves were drawn (milliseconds after the navigation began, as the page
-itself measures them), what it asked of the network, and what it complained of. Exits with 1 if
-it asked for anything, complained, is 15 MB or larger, or was ready after more than 3 seconds.
+The page of a folder of results is opened in a headless Chromium as a file. The program prints its
+size, the times of its map and its first curves (milliseconds after the navigation began, as the
+page measures them), its network requests, and the errors on its console. The exit code is 1 if
+it made a request, reported an error, has 15 MB or more, or took more than 3 seconds.
 
-For the atlas: `python sweeps/plateau_atlas.py`, `plateaumap report results/plateau_atlas`, and
-then this with `results/plateau_atlas`.
+For the atlas, run `python sweeps/plateau_atlas.py` and `plateaumap report results/plateau_atlas`
+first.
 """
 
 import argparse
@@ -19,23 +19,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.pages.browser import browser, opened
 
 LARGEST, LATEST = 15_000_000, 3000
-"""Bytes that a page may have, and milliseconds after which it must be ready."""
+"""The limits of the size in bytes and of the time to the map in milliseconds."""
 
 
 def main() -> int:
-    """Open the page some times, and print."""
+    """Open the page several times and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    page_file = given.folder.resolve() / "report.html"
+    arguments = parser.parse_args()
+    page_file = arguments.folder.resolve() / "report.html"
     ready, curves, requests, complaints = [], [], set(), []
-    for _ in range(given.rounds):
+    for _ in range(arguments.rounds):
         with browser() as chromium:
             page, seen = opened(chromium, page_file)
-            told = page.evaluate("({...document.documentElement.dataset})")
-        ready.append(int(told["ready"]))
-        curves.append(int(told["curves"]))
+            times = page.evaluate("({...document.documentElement.dataset})")
+        ready.append(int(times["ready"]))
+        curves.append(int(times["curves"]))
         requests |= set(seen.requests) - {page_file.as_uri()}
         complaints += seen.complaints
     size = page_file.stat().st_size

@@ -157,10 +157,10 @@ def _origins(address: str) -> list[str]:
         return sorted({*hosts, address})
     name = socket.gethostname()
     try:
-        own = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)}
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)}
     except OSError:
-        own = set()
-    return sorted({*hosts, name, socket.getfqdn(), *own})
+        addresses = set()
+    return sorted({*hosts, name, socket.getfqdn(), *addresses})
 
 
 def _application(view: View, explorers: set[Any]) -> Any:

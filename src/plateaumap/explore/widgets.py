@@ -134,7 +134,7 @@ def empty_map() -> MapModels:
         sizing_mode="stretch_width",
         height=640,
         min_width=360,
-        # Labels of any length fit in, so the map keeps its size whatever window it shows.
+        # Labels of any length fit in, so the size of the map does not depend on its window.
         min_border_left=76,
         min_border_right=40,
         min_border_bottom=118,

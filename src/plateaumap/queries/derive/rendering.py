@@ -149,13 +149,13 @@ def plain(expression: Any) -> str:
 
 
 def _text_equation(equation: Equation, number: str) -> list[str]:
-    first, *rest = [_related(plain(right)) for right in equation.rights] or [""]
+    first, *others = [_related(plain(right)) for right in equation.rights] or [""]
     start = f"      {number:<5} {equation.left}"
-    whole = " ".join([start, first, *rest]).rstrip()
+    whole = " ".join([start, first, *others]).rstrip()
     if len(whole) <= _WIDTH:
         return [whole.replace("−", "-")]
     indent = " " * len(start)
-    lines = [f"{start} {first}", *(f"{indent} {right}" for right in rest)]
+    lines = [f"{start} {first}", *(f"{indent} {right}" for right in others)]
     return [line.replace("−", "-") for line in lines]
 
 

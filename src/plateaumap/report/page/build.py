@@ -34,13 +34,13 @@ _MEASURES = {
     "half_epochs": "T50 (epochs)",
     "tenth_epochs": "T90 (epochs)",
     "plateau_fraction": "plateau fraction T10/T90",
-    "acceleration": "acceleration, peak over first gradient",
+    "acceleration": "acceleration, largest over initial gradient",
     "tangent_lag": "tangent lag (epochs)",
     "steepest_epoch": "steepest epoch",
     "predicted_epochs": "predicted length (epochs)",
-    "initial_output": "first output",
-    "final_output": "last output",
-    "initial_gradient": "first gradient dC/dz",
+    "initial_output": "initial output",
+    "final_output": "final output",
+    "initial_gradient": "initial gradient dC/dz",
 }
 PAGE_ACTIVATIONS = ("sigmoid", "tanh", "softsign", "algebraic", "identity", "relu", "leaky_relu")
 """The activations that `neuron.js` knows."""

@@ -173,8 +173,8 @@ const PlateauPage = (() => {
   async function hover(px, py) {
     const cell = cellAt(px, py), turn = ++latest;
     if (cell === null) return Tooltip.hide();
-    const found = await record(cell);
-    if (turn === latest) Tooltip.show(lines(found));
+    const cellRecord = await record(cell);
+    if (turn === latest) Tooltip.show(lines(cellRecord));
   }
 
   function leave() {
