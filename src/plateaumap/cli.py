@@ -36,31 +36,30 @@ P = ParamSpec("P")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def _option(help: str, *names: str, **settings: Any) -> Any:
+    """Return the declaration of an option with a help text."""
+    return typer.Option(*names, help=help, **settings)
+
+
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Change the spec: horizon=5000, axes.w0.num=65."
-    ),
+    _option("Change the spec: horizon=5000, axes.w0.num=65.", "--set", metavar="NAME=VALUE"),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of results; by default results/NAME.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
-Force = Annotated[bool, typer.Option(help="Move a folder of another sweep aside.")]
-MixVersions = Annotated[
-    bool, typer.Option(help="Keep rows that other versions of the libraries computed.")
-]
-DryRun = Annotated[bool, typer.Option(help="Show the size and the time of the run; write nothing.")]
+Out = Annotated[Path | None, _option("Folder of results; by default results/NAME.")]
+Threads = Annotated[int | None, _option("Threads; by default one per core.", min=1)]
+Force = Annotated[bool, _option("Move a folder of another sweep aside.")]
+MixVersions = Annotated[bool, _option("Keep rows that other versions of the libraries computed.")]
+DryRun = Annotated[bool, _option("Show the size and the time of the run; write nothing.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")]
 BackendOption = Annotated[
     Literal["local", "dask"] | None,
-    typer.Option("--backend", help="local: this process (default). dask: a cluster of processes."),
+    _option("local: this process (default). dask: a cluster of processes.", "--backend"),
 ]
 Scheduler = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Dask cluster to join; by default a new one starts here."),
+    str | None, _option("Dask cluster to join; by default a new one here.", metavar="ADDRESS")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Processes of the new cluster; by default one per core or GPU."),
+    int | None, _option("Processes of a new cluster; by default one per core or GPU.", min=1)
 ]
 
 
@@ -254,12 +253,8 @@ def run_sweep(*sweeps: "Sweep", then: Callable[..., object] | None = None) -> No
 def extend(
     folder: Folder,
     settings: Settings = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new sweep; by default beside DIR.")
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A .py whose `sweep` has the custom losses or experiment.")
-    ] = None,
+    out: Annotated[Path | None, _option("Folder of the new sweep; by default beside DIR.")] = None,
+    file: Annotated[Path | None, _option("A .py whose `sweep` has the custom parts.")] = None,
     mix_versions: MixVersions = False,
     **options: Any,
 ) -> None:
@@ -286,7 +281,7 @@ def _summary(results: "Results") -> str:
 @_guarded
 def info(
     folder: Folder,
-    verify: Annotated[bool, typer.Option(help="Compare every part with its checksums.")] = False,
+    verify: Annotated[bool, _option("Compare every part with its checksums.")] = False,
 ) -> None:
     """Show the sweep, the provenance and the counts by status of a folder of results."""
     from plateaumap.queries.overview import overview
@@ -337,12 +332,12 @@ def explore(
         ),
     ] = None,
     address: Annotated[
-        str, typer.Option(help="Interface to listen on; only this machine can reach the default.")
+        str, _option("Interface to listen on; the default is this machine only.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; by default 5006, or any free one.")
+        int | None, _option("Port; by default 5006, or any free one.", min=0, max=65535)
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    no_browser: Annotated[bool, _option("Open no browser.", "--no-browser")] = False,
 ) -> None:
     """Serve a live map: zoom or pan, and the visible window is swept again."""
     from plateaumap.explore.server import serve, sweep_at
@@ -355,16 +350,16 @@ def explore(
 @app.command(epilog="Example: plateaumap point --loss quadratic --w0 2 --b0 2 --lr 0.15")
 @_guarded
 def point(
-    loss: Annotated[str, typer.Option(help="Loss, such as quadratic or cross_entropy.")],
-    w0: Annotated[float, typer.Option(help="Initial weight.")],
-    b0: Annotated[float, typer.Option(help="Initial bias.")],
-    lr: Annotated[float, typer.Option(help="Learning rate.")],
-    x: Annotated[float, typer.Option(help="Input.")] = 1.0,
-    y: Annotated[float, typer.Option(help="Target.")] = 0.0,
-    activation: Annotated[str, typer.Option(help="Activation of the neuron.")] = "sigmoid",
-    horizon: Annotated[int, typer.Option(help="Epoch at which the run stops.")] = 1_000_000,
+    loss: Annotated[str, _option("Loss, such as quadratic or cross_entropy.")],
+    w0: Annotated[float, _option("Initial weight.")],
+    b0: Annotated[float, _option("Initial bias.")],
+    lr: Annotated[float, _option("Learning rate.")],
+    x: Annotated[float, _option("Input.")] = 1.0,
+    y: Annotated[float, _option("Target.")] = 0.0,
+    activation: Annotated[str, _option("Activation of the neuron.")] = "sigmoid",
+    horizon: Annotated[int, _option("Epoch at which the run stops.")] = 1_000_000,
     figure: Annotated[
-        Path | None, typer.Option(help="File for a figure of the curves (.png, .pdf, .svg).")
+        Path | None, _option("File for a figure of the curves (.png, .pdf, .svg).")
     ] = None,
 ) -> None:
     """Show the run of one neuron: its plateau, its steepest epoch, its curve."""
@@ -385,7 +380,7 @@ def point(
 def derive(
     activation: Annotated[str, typer.Argument(help="Activation, such as sigmoid or tanh.")],
     format: Annotated[
-        Literal["text", "latex", "markdown"], typer.Option(help="Format of the output.")
+        Literal["text", "latex", "markdown"], _option("Format of the output.")
     ] = "text",
 ) -> None:
     """Derive the loss without slowdown for an activation, step by step."""
@@ -397,24 +392,24 @@ def derive(
 @app.command(epilog="Example: plateaumap risk --fan-in 30 --scale 1 --lr 0.15 --epochs 200")
 @_guarded
 def risk(
-    fan_in: Annotated[int, typer.Option(help="Number of inputs of the unit.")],
-    lr: Annotated[float, typer.Option(help="Learning rate.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Length that the plateau exceeds.")],
-    loss: Annotated[str, typer.Option(help="Loss, such as quadratic.")] = "quadratic",
-    activation: Annotated[str, typer.Option(help="Activation of the unit.")] = "sigmoid",
+    fan_in: Annotated[int, _option("Number of inputs of the unit.")],
+    lr: Annotated[float, _option("Learning rate.")],
+    epochs: Annotated[int, _option("Length that the plateau exceeds.", min=1)],
+    loss: Annotated[str, _option("Loss, such as quadratic.")] = "quadratic",
+    activation: Annotated[str, _option("Activation of the unit.")] = "sigmoid",
     weights: Annotated[
-        str, typer.Option(help="normal, uniform, or {lecun,he,glorot}_{normal,uniform}.")
+        str, _option("normal, uniform, or {lecun,he,glorot}_{normal,uniform}.")
     ] = "normal",
     scale: Annotated[
-        float | None, typer.Option(help="Standard deviation of normal, half width of uniform.")
+        float | None, _option("Standard deviation of normal, half width of uniform.")
     ] = None,
     fan_out: Annotated[
-        int | None, typer.Option(help="Number of units of the next layer, for glorot_*.")
+        int | None, _option("Number of units of the next layer, for glorot.")
     ] = None,
-    bias_scale: Annotated[float, typer.Option(help="Scale of the bias.")] = 0.0,
-    input_rms: Annotated[float, typer.Option(help="Root mean square of the inputs.")] = 1.0,
-    y: Annotated[float, typer.Option(help="Target.")] = 0.0,
-    slope: Annotated[float, typer.Option(help="Factor in front of the pre-activation.")] = 1.0,
+    bias_scale: Annotated[float, _option("Scale of the bias.")] = 0.0,
+    input_rms: Annotated[float, _option("Root mean square of the inputs.")] = 1.0,
+    y: Annotated[float, _option("Target.")] = 0.0,
+    slope: Annotated[float, _option("Factor in front of the pre-activation.")] = 1.0,
 ) -> None:
     """Show the probability that a randomly initialised unit is stuck on its plateau."""
     from plateaumap.neuron.initialisation import Initialisation
