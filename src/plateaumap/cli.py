@@ -120,9 +120,9 @@ def _in_options(message: str, command: Callable[..., Any]) -> str:
         declaration = parameter.annotation.__metadata__[0]
         if isinstance(declaration, typer.models.OptionInfo):
             option = (declaration.param_decls or [f"--{name.replace('_', '-')}"])[0]
-            argument = rf"(?<![\w.])(?:fixed\.)?{name} = "
-            message = re.sub(argument + "None", f"{option} is missing", message)
-            message = re.sub(argument, f"{option} ", message)
+            argument = rf"(?<![\w.])(?:fixed\.)?{name}"
+            message = re.sub(rf"{argument}( = None|: missing)\b", f"{option} is missing", message)
+            message = re.sub(f"{argument} = ", f"{option} ", message)
     return message
 
 

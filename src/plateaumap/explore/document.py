@@ -254,7 +254,7 @@ class Explorer:
     def _request_now(self) -> None:
         self._pending = None
         self._errors.update(text="", visible=False)
-        self._status.text = "sweeping …"
+        self._status.text = "sweeping"
         self._attempt(lambda: self._sweeper.submit(self._request()))
 
     def _request(self) -> Request:
@@ -300,7 +300,7 @@ class Explorer:
             return
         view, centre = self.view, self._map.centre_of_cell(event.x, event.y)
         point = [value_at(n, c) for n, c in zip((view.across, view.up), centre, strict=True)]
-        self._note.text = "computing …"
+        self._note.text = "computing the curves"
         self._in_background(lambda: point_detail(view, *point), self._show_point)
 
     def _show_point(self, detail: PointDetail) -> None:
