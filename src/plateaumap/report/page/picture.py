@@ -24,7 +24,7 @@ class Side:
 
     Attributes:
         label: the coordinate along this side, "" if there is none.
-        kind: "linear", "log" (positions are decimal logarithms) or "place" (0, 1, 2, …).
+        kind: "linear", "log" (positions are decimal logarithms) or "place" (0, 1, 2 and so on).
         columns: the values of each coordinate that varies along this side, of shape (size,).
         positions: centres of the cells in the picture, ascending, of shape (size,).
         edges: borders of the cells, of shape (size + 1,).
