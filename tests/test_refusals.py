@@ -1,4 +1,4 @@
-"""What cannot be right is refused by `Sweep`, before anything is traced or run."""
+"""`Sweep` refuses invalid input before a run."""
 
 from __future__ import annotations
 
@@ -71,19 +71,19 @@ def test_no_coordinate_has_the_name_of_a_column():
     names = taken_names()
     assert {"loss", "status", "final_loss", "predicted_epochs", "uncertain"} < set(names)
     coordinates = (pm.Coordinate("w0"), *(pm.Coordinate(name, default=1) for name in names))
-    told = refused(bowl(coordinates=coordinates))
-    assert len(told) == len(names)
+    reported = refused(bowl(coordinates=coordinates))
+    assert len(reported) == len(names)
     for number, name in enumerate(names, 1):
-        message = told[f"experiment.coordinates[{number}]"]
+        message = reported[f"experiment.coordinates[{number}]"]
         assert repr(name) in message
         assert "choose another" in message
 
 
 def test_no_measure_has_the_name_of_a_column():
     names = taken_names()
-    told = refused(with_measures(*map(final, names)))
-    assert len(told) == len(names)
-    assert all("choose another" in message for message in told.values())
+    reported = refused(with_measures(*map(final, names)))
+    assert len(reported) == len(names)
+    assert all("choose another" in message for message in reported.values())
 
 
 @pytest.mark.parametrize("name", ["w0", "w0_index", "other_index", "", " ", 5])
@@ -94,8 +94,8 @@ def test_no_measure_has_the_name_of_a_coordinate_or_of_an_index(name):
 
 @pytest.mark.parametrize("name", ["w0", "w0_index", "other_index", "", " ", 5])
 def test_coordinates_have_names_of_their_own(name):
-    told = refused(bowl(coordinates=(pm.Coordinate("w0"), pm.Coordinate(name, default=1))))
-    assert repr(name) in told["experiment.coordinates[1]"]
+    reported = refused(bowl(coordinates=(pm.Coordinate("w0"), pm.Coordinate(name, default=1))))
+    assert repr(name) in reported["experiment.coordinates[1]"]
 
 
 def test_two_measures_have_two_names():
@@ -105,14 +105,14 @@ def test_two_measures_have_two_names():
 
 
 @pytest.mark.parametrize("measure", [5, "final", final, pm.measures.Final, np.mean, None])
-def test_what_is_no_measure_is_refused_at_its_place(measure):
+def test_an_object_that_is_not_a_measure_is_refused_at_its_place(measure):
     place = len(Bowl().measures)
     (path,) = refused(with_measures(measure))
     assert path == f"experiment.measures[{place}]"
 
 
 @pytest.mark.parametrize(
-    ("measures", "told"),
+    ("measures", "reported"),
     [
         ((final("one"),), "are missing"),
         ((), "are missing"),
@@ -121,14 +121,14 @@ def test_what_is_no_measure_is_refused_at_its_place(measure):
         (property(lambda self: 1 // 0), "ZeroDivisionError"),
     ],
 )
-def test_measures_are_a_tuple_that_holds_the_standard_ones(measures, told):
+def test_measures_are_a_tuple_that_holds_the_standard_ones(measures, reported):
     faults = refused(bowl(measures=measures))
     assert list(faults) == ["experiment.measures"]
-    assert told in faults["experiment.measures"]
+    assert reported in faults["experiment.measures"]
 
 
 @pytest.mark.parametrize(
-    ("coordinates", "told"),
+    ("coordinates", "reported"),
     [
         ((), "no coordinate"),
         ([pm.Coordinate("w0")], "not a tuple"),
@@ -138,12 +138,12 @@ def test_measures_are_a_tuple_that_holds_the_standard_ones(measures, told):
         (property(lambda self: 1 // 0), "ZeroDivisionError"),
     ],
 )
-def test_coordinates_are_a_tuple_of_coordinates(coordinates, told):
+def test_coordinates_are_a_tuple_of_coordinates(coordinates, reported):
     (message,) = refused(bowl(coordinates=coordinates)).values()
-    assert told in message
+    assert reported in message
 
 
-def test_an_experiment_without_coordinates_is_told_what_is_missing():
+def test_an_experiment_without_coordinates_is_reported_what_is_missing():
     class Bare(pm.Experiment):
         def init(self, point):
             return {"w": 1.0}
@@ -174,8 +174,8 @@ def test_an_experiment_without_coordinates_is_told_what_is_missing():
     ],
 )
 def test_a_default_is_a_value_that_the_coordinate_can_have(coordinate):
-    told = refused(bowl(coordinates=(pm.Coordinate("w0"), coordinate)))
-    assert "'n'" in told["experiment.coordinates[1]"]
+    reported = refused(bowl(coordinates=(pm.Coordinate("w0"), coordinate)))
+    assert "'n'" in reported["experiment.coordinates[1]"]
 
 
 @pytest.mark.parametrize("lanes", [0, 1, 4, -8, 12, 100, True, 64.0, "64", (64,)])
@@ -194,9 +194,9 @@ def test_known_losses_are_a_tuple_of_different_names(losses):
     assert path.startswith("experiment.known_losses")
 
 
-def test_every_fault_is_told_at_once():
-    told = refused(bowl(lanes=3, known_losses="loss", measures=(), coordinates=()))
-    assert set(told) == {
+def test_every_fault_is_reported_at_once():
+    reported = refused(bowl(lanes=3, known_losses="loss", measures=(), coordinates=()))
+    assert set(reported) == {
         f"experiment.{name}" for name in ("lanes", "known_losses", "measures", "coordinates")
     }
 
@@ -218,7 +218,7 @@ MASKED = np.ma.MaskedArray([1.0, 2.0], mask=[False, True])
         lambda: pm.simulate(loss="quadratic", w0=MASKED[1], b0=0, lr=1, epochs=3),
     ],
 )
-def test_a_masked_value_is_no_number(build):
+def test_a_masked_value_is_not_a_number(build):
     with pytest.raises(PlateaumapError, match="masked"):
         build()
 
@@ -231,7 +231,7 @@ def test_settings_beside_a_backend_are_refused(setting, value):
 
 
 @pytest.mark.parametrize("backend", [5, [], {}, Backend, "grid"])
-def test_what_is_no_backend_is_refused(backend):
+def test_an_object_that_is_not_a_backend_is_refused(backend):
     with pytest.raises(PlateaumapError, match=r"backend = .*unknown"):
         pm.run(small(), backend=backend)
 
@@ -267,15 +267,15 @@ def test_a_changed_copy_is_the_sweep_that_was_written_so(change):
 
 
 @pytest.mark.parametrize("change", [{"horizon": -5}, {"fixed": {}}, {"axes": 3}, {"nothing": 1}])
-def test_a_copy_that_is_no_sweep_is_refused(change):
-    for made in (
+def test_an_invalid_copy_is_refused(change):
+    for build in (
         lambda: small().model_copy(update=change),
         lambda: small().copy(update=change),
         lambda: pm.Sweep.model_construct(**dict(small()) | change),
         lambda: pm.Sweep.model_validate(small().to_dict() | change),
     ):
         with pytest.raises(ValueError, match=next(iter(change))):
-            made()
+            build()
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def stateless(change):
 
 
 @pytest.mark.parametrize(
-    ("experiment", "told"),
+    ("experiment", "reported"),
     [
         (stateless(lambda g: jnp.stack([g, g])), "of shape (2,)"),
         (stateless(lambda g: 1j * g), "complex128"),
@@ -341,10 +341,10 @@ def stateless(change):
         ),
     ],
 )
-def test_an_optimizer_that_a_loop_cannot_carry_is_refused(experiment, told):
+def test_an_optimizer_that_a_loop_cannot_carry_is_refused(experiment, reported):
     (message,) = refused(experiment).values()
     assert "optimizer" in message
-    assert told in message
+    assert reported in message
 
 
 @pytest.mark.parametrize("start", [0, 0.0, np.float64(0), jnp.int32(0)])

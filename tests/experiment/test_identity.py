@@ -54,10 +54,10 @@ class Base(pm.Experiment):
 def model(**members: Any) -> pm.Experiment:
     """Return an instance of `Base` with other methods (functions) or attributes (the rest)."""
     methods = {k: v for k, v in members.items() if callable(v) or isinstance(v, property)}
-    made = type("Model", (Base,), methods)()
+    instance = type("Model", (Base,), methods)()
     for name in set(members) - set(methods):
-        setattr(made, name, members[name])
-    return made
+        setattr(instance, name, members[name])
+    return instance
 
 
 def sweep_of(experiment: pm.Experiment, **changes: Any) -> pm.Sweep:
@@ -72,10 +72,10 @@ def sweep_of(experiment: pm.Experiment, **changes: Any) -> pm.Sweep:
 
 def rows(experiment: pm.Experiment, **changes: Any) -> list[Any]:
     table = pm.run(sweep_of(experiment, **changes), progress=False)
-    wanted = ["tenth_epochs", "initial_loss", "final_loss", "loss_floor", "predicted_epochs"]
-    wanted += ["epochs_run", "status", "initial_gradient", "steepest_epoch"]
+    selected = ["tenth_epochs", "initial_loss", "final_loss", "loss_floor", "predicted_epochs"]
+    selected += ["epochs_run", "status", "initial_gradient", "steepest_epoch"]
     more = [name for name in table.columns if name.startswith("extra") or "output" in name]
-    return table[[*wanted, *more]].astype(object).where(table.notna(), None).values.tolist()
+    return table[[*selected, *more]].astype(object).where(table.notna(), None).values.tolist()
 
 
 def surrogate(slope: float, mode: str = "jvp") -> Callable[..., Any]:
@@ -213,14 +213,16 @@ def test_no_two_of_a_family_are_taken_for_each_other() -> None:
 
 
 def test_their_rows_differ_in_one_process() -> None:
-    found = [rows(model(**FAMILY[name])) for name in ("base", *CHANGED)]
-    assert all(one != other for one, other in itertools.combinations(found, 2))
+    actual = [rows(model(**FAMILY[name])) for name in ("base", *CHANGED)]
+    assert all(one != other for one, other in itertools.combinations(actual, 2))
 
 
 @pytest.mark.slow
 def test_the_rows_of_all_of_them_differ() -> None:
-    found = {name: rows(model(**members)) for name, members in FAMILY.items()}
-    same = {pair for pair in itertools.combinations(found, 2) if found[pair[0]] == found[pair[1]]}
+    actual = {name: rows(model(**members)) for name, members in FAMILY.items()}
+    same = {
+        pair for pair in itertools.combinations(actual, 2) if actual[pair[0]] == actual[pair[1]]
+    }
     assert same == set()
 
 
@@ -310,7 +312,7 @@ def test_equal_programs_from_different_source_are_the_same(name: str) -> None:
     assert one == other
 
 
-def test_tables_that_differ_in_their_labels_are_told_apart() -> None:
+def test_tables_that_differ_in_their_labels_are_distinguished() -> None:
     one, other = pd.DataFrame({"a": [1.0], "b": [3.0]}), pd.DataFrame({"b": [1.0], "a": [3.0]})
     assert rows(Counted(one)) != rows(Counted(other))
     assert sweep_of(Counted(one)).fingerprint != sweep_of(Counted(other)).fingerprint
@@ -500,7 +502,7 @@ def test_curves_of_the_neuron_follow_a_changed_loss(monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def written_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with one part missing, made by another JAX."""
+    """A folder with one part missing, computed by another JAX."""
     with monkeypatch.context() as patch:
         patch.setattr(jax, "__version__", "0.9.1")
         patch.setattr("plateaumap.sweep.chunks.FEWEST_ROWS", 1)

@@ -281,7 +281,7 @@ def test_choices_are_compiled_in_and_are_columns(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("axis", "told"),
+    ("axis", "reported"),
     [
         (pm.values("method", ["sgd", "adm"]), "'adm'.*must be one of.*'sgd', 'adam'"),
         (pm.values("method", [1.0]), "one of 'sgd', 'adam'"),
@@ -289,15 +289,15 @@ def test_choices_are_compiled_in_and_are_columns(tmp_path: Any) -> None:
         (pm.values("width", [2]), "one of 1, 3"),
     ],
 )
-def test_values_that_are_no_choice_are_refused(axis: Any, told: str) -> None:
+def test_values_that_are_not_choices_are_refused(axis: Any, reported: str) -> None:
     given = {"method": "sgd", "lr": 0.1, "width": 1}
     del given[axis.name]
-    with pytest.raises(pm.SpecError, match=told):
+    with pytest.raises(pm.SpecError, match=reported):
         pm.Sweep(experiment=Chosen(), axes=[axis], fixed=given)
 
 
 @pytest.mark.parametrize(
-    ("method", "returns", "told"),
+    ("method", "returns", "reported"),
     [
         ("init", lambda s, p: {"w": jnp.ones(2), "f": jnp.tanh}, "among the parameters"),
         ("init", lambda s, p: jnp.arange(3), "array of int"),
@@ -307,9 +307,11 @@ def test_values_that_are_no_choice_are_refused(axis: Any, told: str) -> None:
         ("optimizer", lambda s, p: 0.1, "return an Optax optimizer"),
     ],
 )
-def test_a_users_mistake_is_told_before_anything_runs(method: str, returns: Any, told: str) -> None:
+def test_a_users_mistake_is_reported_before_anything_runs(
+    method: str, returns: Any, reported: str
+) -> None:
     faulty = type("Faulty", (Chosen,), {method: returns, "__module__": __name__})
-    with pytest.raises(pm.SpecError, match=told):
+    with pytest.raises(pm.SpecError, match=reported):
         pm.Sweep(experiment=faulty(), fixed={"width": 3, "lr": 0.1}, precision="float32")
 
 

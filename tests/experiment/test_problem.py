@@ -1,4 +1,4 @@
-"""What the engine trains is what a plain loop of JAX and Optax trains, whatever is in it."""
+"""A run is a plain loop of JAX and Optax, for any parameters, optimizer and keys."""
 
 from typing import Any
 

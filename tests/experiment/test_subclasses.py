@@ -200,8 +200,8 @@ def compare(experiment: Any, sweep: pm.Sweep, frame: pd.DataFrame) -> set[str]:
             experiment, point, sweep.losses[0], sweep.horizon, sweep.until, sweep.tolerance
         )
         exact = ("status", "plateau_epochs", "half_epochs", "tenth_epochs", "epochs_run")
-        found = {name: None if row[name] is pd.NA else row[name] for name in exact}
-        assert found == {name: right[name] for name in exact}, point
+        actual = {name: None if row[name] is pd.NA else row[name] for name in exact}
+        assert actual == {name: right[name] for name in exact}, point
         for name in ("initial_loss", "final_loss", "loss_floor"):
             if name == "final_loss" and may_be_null(sweep, row, name):
                 continue
@@ -271,7 +271,7 @@ def test_a_patched_class_or_instance_loses_its_theory(monkeypatch: pytest.Monkey
     assert pm.SingleNeuron().theory("quadratic") is None
 
 
-def test_a_loss_function_has_no_lengths_whatever_its_name() -> None:
+def test_a_loss_function_has_no_lengths_of_any_name() -> None:
     def quadratic(z: Any, y: Any) -> Any:
         return jnp.abs(pm.neuron.sigmoid(z) - y) ** 3
 

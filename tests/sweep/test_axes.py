@@ -1,4 +1,4 @@
-"""Axes hold what was asked for; a grid is the arithmetic of NumPy's own indexing."""
+"""Axes hold the given values; a grid is the arithmetic of NumPy's own indexing."""
 
 import math
 import tracemalloc
@@ -158,7 +158,7 @@ def test_stored_values_win_over_the_librarys():
 
 
 @pytest.mark.parametrize(
-    ("axis", "stored", "told"),
+    ("axis", "stored", "reported"),
     [
         (pm.linspace("w0", 0, 1, 3), [0.0, 1.0], "2 values are stored but num is 3"),
         (pm.linspace("w0", 0, 1, 3), [0.1, 0.5, 1.0], "0.1 but start is 0.0"),
@@ -167,11 +167,11 @@ def test_stored_values_win_over_the_librarys():
         (pm.normal("lr", 1, 4, 2, 0), [1.0], "1 values are stored but num is 2"),
     ],
 )
-def test_stored_values_that_cannot_be_right_are_refused(axis, stored, told):
+def test_stored_values_that_cannot_be_right_are_refused(axis, stored, reported):
     words = axis.to_dict() | {"values": stored}
     with pytest.raises(ValueError, match="omit `values`") as caught:
         AXIS.validate_python(words)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 def test_a_repr_is_short():
@@ -243,13 +243,13 @@ def test_a_bad_axis_is_refused_with_place_value_and_remedy(build, path, value, r
     assert remedy in faults[path]
 
 
-def test_all_faults_of_an_axis_are_told_at_once():
+def test_all_faults_of_an_axis_are_reported_at_once():
     faults = faults_of(lambda: pm.linspace(3, 2, 1, 0))
     assert set(faults) == {"name", "stop", "num"}
     assert set(faults_of(lambda: pm.values("lr", [math.nan, 1, "a"]))) == {"values[0]", "values[2]"}
 
 
-def test_a_list_of_nothing_but_faults_is_told_briefly():
+def test_a_list_of_nothing_but_faults_is_reported_briefly():
     faults = faults_of(lambda: pm.values("lr", [math.nan] * 1000))
     assert len(faults) == 6
     assert "995 more" in faults["values"]
@@ -294,28 +294,28 @@ def grids(draw):
 def test_coordinates_are_those_of_meshgrid(grid):
     meshed = np.meshgrid(*(np.arange(axis.size) for axis in grid.axes), indexing="ij")
     flat = [index.ravel() for index in meshed]
-    found = grid.coordinates(0, grid.size)
-    assert list(found) == [c.name for c in COORDINATES]
+    actual = grid.coordinates(0, grid.size)
+    assert list(actual) == [c.name for c in COORDINATES]
     for place, axis in enumerate(grid.axes):
         for name, values in axis.columns.items():
-            np.testing.assert_array_equal(found[name], values[flat[place]])
+            np.testing.assert_array_equal(actual[name], values[flat[place]])
     for name, value in grid.fixed.items():
-        np.testing.assert_array_equal(found[name], np.full(grid.size, value))
-    assert {array.dtype for array in found.values()} == {np.dtype("float64")}
+        np.testing.assert_array_equal(actual[name], np.full(grid.size, value))
+    assert {array.dtype for array in actual.values()} == {np.dtype("float64")}
 
 
 @given(grid=grids(), data=st.data())
 def test_indices_are_those_of_unravel_index(grid, data):
     rows = np.array(data.draw(st.lists(st.integers(0, grid.size - 1), max_size=9)), dtype=np.int64)
     expected = np.unravel_index(rows, grid.shape) if grid.shape else ()
-    found, columns = grid.indices(rows), grid.index_columns(rows)
-    assert tuple(columns) == grid.index_names == tuple(f"{name}_index" for name in found)
+    actual, columns = grid.indices(rows), grid.index_columns(rows)
+    assert tuple(columns) == grid.index_names == tuple(f"{name}_index" for name in actual)
     for place, axis in enumerate(grid.axes):
         for name in axis.names:
-            np.testing.assert_array_equal(found[name], expected[place])
+            np.testing.assert_array_equal(actual[name], expected[place])
             assert columns[f"{name}_index"].dtype == np.int32
             np.testing.assert_array_equal(columns[f"{name}_index"], expected[place])
-    assert set(found) == {name for axis in grid.axes for name in axis.names}
+    assert set(actual) == {name for axis in grid.axes for name in axis.names}
 
 
 @given(grid=grids(), data=st.data())
@@ -357,7 +357,7 @@ def test_a_grid_without_axes_is_one_point():
 
 
 @pytest.mark.parametrize("rows", [[-1], [6], [0, 10**9], [0.0], [True]])
-def test_a_row_outside_the_grid_is_no_point(rows):
+def test_a_row_outside_the_grid_is_refused(rows):
     grid = Grid([pm.values("w0", range(6))], dict.fromkeys(("b0", "lr", "x", "y"), 1), COORDINATES)
     with pytest.raises(IndexError, match="row"):
         grid.coordinates_at(rows)

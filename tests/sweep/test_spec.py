@@ -1,4 +1,4 @@
-"""A spec tells every fault at once, and comes back from every form the same."""
+"""A spec reports every fault at once, and comes back from every form the same."""
 
 import copy
 import functools
@@ -136,7 +136,7 @@ def test_another_experiment_brings_its_own_coordinates_and_losses():
     sweep = Sweep(experiment=Bowl(), losses="round", axes=[pm.points(u=[1, 2], v=[0, 1])])
     assert sweep.loss_names == ("round",)
     assert sweep.grid.coordinates(0, 2)["mass"].tolist() == [2.0, 2.0]
-    told = faults_of(
+    reported = faults_of(
         lambda: Sweep(
             experiment=Bowl(),
             losses=["odd", "quadratic"],
@@ -144,7 +144,7 @@ def test_another_experiment_brings_its_own_coordinates_and_losses():
             fixed={"v": 2, "mass": 0},
         )
     )
-    assert [path for path, _ in told] == [
+    assert [path for path, _ in reported] == [
         "losses[0]",
         "losses[1]",
         "axes[0].name",
@@ -152,7 +152,7 @@ def test_another_experiment_brings_its_own_coordinates_and_losses():
         "fixed.v",
         "fixed.mass",
     ]
-    assert "its own is `square`" in told[0][1]
+    assert "its own is `square`" in reported[0][1]
 
 
 def test_it_is_frozen_short_and_portable():
@@ -215,7 +215,7 @@ def test_functions_that_differ_have_different_fingerprints():
     assert small(losses=[other_default]).fingerprint == small(losses=[power]).fingerprint
 
 
-def test_functions_without_source_are_told_apart_by_their_code():
+def test_functions_without_source_are_distinguished_by_their_code():
     one, two, again = (
         eval(text) for text in ("lambda z, y: z", "lambda z, y: -z", "lambda z, y: z")
     )
@@ -231,7 +231,7 @@ def test_what_jax_wraps_is_looked_through():
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "reported"),
     [
         ({"name": "a"}, "keys must be name, function, sha256"),
         ({"name": "a", "function": "m:a", "sha256": "xyz"}, "64 hexadecimal digits"),
@@ -240,10 +240,10 @@ def test_what_jax_wraps_is_looked_through():
         (scaled(hinge, object()), "raised TypeError"),
     ],
 )
-def test_a_loss_that_cannot_be_recorded_is_refused(loss, told):
+def test_a_loss_that_cannot_be_recorded_is_refused(loss, reported):
     faults = faults_of(lambda: small(losses=[loss]))
     assert {path for path, _ in faults} == {"losses[0]"}
-    assert any(told in message for _, message in faults)
+    assert any(reported in message for _, message in faults)
 
 
 # --- faults -----------------------------------------------------------------------------------
@@ -414,17 +414,17 @@ def spoilt(changes):
 
 
 @pytest.mark.parametrize(("changes", "path", "value", "remedy"), FAULTS)
-def test_a_fault_is_told_with_place_value_and_remedy(changes, path, value, remedy):
+def test_a_fault_is_reported_with_place_value_and_remedy(changes, path, value, remedy):
     for build in (lambda f: Sweep(**f), Sweep.from_dict):
-        ((found, message),) = faults_of(lambda build=build: build(spoilt(changes)))
-        assert found == path
+        ((actual, message),) = faults_of(lambda build=build: build(spoilt(changes)))
+        assert actual == path
         assert value in message
         assert remedy in message
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6))
-def test_all_faults_are_told_at_once(chosen):
+def test_all_faults_are_reported_at_once(chosen):
     together, expected = {}, set()
     for changes, path, _, _ in chosen:
         # Faults of one field would replace each other; those of another experiment, of the axes
@@ -433,12 +433,12 @@ def test_all_faults_are_told_at_once(chosen):
             together |= changes
             expected.add(path)
     if expected:
-        told = faults_of(lambda: Sweep(**spoilt(together)))
-        assert {path for path, _ in told} == expected
+        reported = faults_of(lambda: Sweep(**spoilt(together)))
+        assert {path for path, _ in reported} == expected
 
 
-def test_faults_of_all_fields_are_told_together_in_the_order_of_the_fields():
-    told = faults_of(
+def test_faults_of_all_fields_are_reported_together_in_the_order_of_the_fields():
+    reported = faults_of(
         lambda: Sweep(
             name="a/b",
             horizn=3,
@@ -453,7 +453,7 @@ def test_faults_of_all_fields_are_told_together_in_the_order_of_the_fields():
             precision="float16",
         )
     )
-    assert [path for path, _ in told] == [
+    assert [path for path, _ in reported] == [
         "name",
         "experiment",
         "losses[1]",
@@ -483,12 +483,12 @@ def test_a_malformed_axis_still_counts_as_giving_its_coordinates():
         {"kind": "points", "values": {"w0": ["a"]}},
         {"kind": "zip", "axes": [LINE | {"num": "a"}]},
     ):
-        told = faults_of(lambda axis=axis: Sweep(axes=[axis], fixed={"b0": 0, "lr": 1}))
-        assert not any("not given" in message for _, message in told)
+        reported = faults_of(lambda axis=axis: Sweep(axes=[axis], fixed={"b0": 0, "lr": 1}))
+        assert not any("not given" in message for _, message in reported)
 
 
 @pytest.mark.parametrize("fields", [3, None, "name", [1], {1: 2}])
-def test_what_is_no_table_is_no_spec(fields):
+def test_what_is_not_a_table_is_refused(fields):
     assert len(faults_of(lambda: Sweep.from_dict(fields))) == 1
 
 
@@ -626,7 +626,7 @@ def test_integers_and_negative_zero_do_not_change_the_fingerprint():
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_whatever_changes_the_rows_changes_the_fingerprint(change):
+def test_a_change_of_the_rows_changes_the_fingerprint(change):
     assert small(**change).fingerprint != small().fingerprint
 
 
@@ -658,9 +658,9 @@ def test_toml_writes_no_horizon_as_a_word():
     ],
 )
 def test_a_setting_is_read_as_toml_or_text(text, name, value):
-    found = parse_setting(text)
-    assert found == (name, value)
-    assert type(found[1]) is type(value)
+    actual = parse_setting(text)
+    assert actual == (name, value)
+    assert type(actual[1]) is type(value)
 
 
 @pytest.mark.parametrize("text", ["horizon", "", "=3", " =3"])
@@ -719,7 +719,7 @@ def test_settings_keep_the_functions():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "path", "told"),
+    ("setting", "value", "path", "reported"),
     [
         ("horizn", 3, "horizn", "did you mean 'horizon'?"),
         ("axes.w1.num", 3, "axes.w1.num", "did you mean 'w0'?"),
@@ -736,15 +736,15 @@ def test_settings_keep_the_functions():
         ("experiment.activation", "sigmod", "experiment.activation", "'sigmod'"),
     ],
 )
-def test_a_setting_that_leads_nowhere_is_refused(setting, value, path, told):
-    ((found, message),) = faults_of(lambda: atlas().with_settings({setting: value}))
-    assert found == path
-    assert told in message
+def test_a_setting_that_leads_nowhere_is_refused(setting, value, path, reported):
+    ((actual, message),) = faults_of(lambda: atlas().with_settings({setting: value}))
+    assert actual == path
+    assert reported in message
 
 
-def test_all_settings_that_lead_nowhere_are_told_at_once():
-    told = faults_of(lambda: atlas().with_settings({"a": 1, "axes.z.num": 2, "horizon": 3}))
-    assert [path for path, _ in told] == ["a", "axes.z.num"]
+def test_all_settings_that_lead_nowhere_are_reported_at_once():
+    reported = faults_of(lambda: atlas().with_settings({"a": 1, "axes.z.num": 2, "horizon": 3}))
+    assert [path for path, _ in reported] == ["a", "axes.z.num"]
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -816,7 +816,7 @@ def test_a_script_defines_the_same_sweep_whoever_runs_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("none.toml", None, ["none.toml", "does not exist"]),
         ("folder.toml", "<folder>", ["folder.toml", "is a folder"]),
@@ -847,7 +847,7 @@ def test_a_script_defines_the_same_sweep_whoever_runs_it(tmp_path):
         ),
     ],
 )
-def test_a_file_that_holds_no_sweep_is_refused(tmp_path, name, content, told):
+def test_a_file_that_holds_no_sweep_is_refused(tmp_path, name, content, reported):
     path = tmp_path / name
     if content == "<folder>":
         path.mkdir()
@@ -855,7 +855,7 @@ def test_a_file_that_holds_no_sweep_is_refused(tmp_path, name, content, told):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(PlateaumapError) as caught:
         load_spec(path)
-    for words in told:
+    for words in reported:
         assert words in str(caught.value)
 
 
@@ -868,8 +868,10 @@ def test_reading_a_spec_runs_no_script(tmp_path):
 
 def test_neither_grid_nor_spec_imports_jax():
     code = "import sys, plateaumap.sweep.spec; print('jax' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    actual = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert actual.stdout.strip() == "False"
 
 
 rubbish = st.recursive(
@@ -895,14 +897,14 @@ def test_rubbish_is_refused_and_never_crashes(fields):
     try:
         sweep = Sweep(**fields)
     except SpecError as error:
-        told = str(error)
+        reported = str(error)
     else:
-        told = ""
+        reported = ""
         assert sweep.experiment == Bowl() or Sweep.from_json(sweep.to_json()) == sweep
-    assert "pydantic" not in told
+    assert "pydantic" not in reported
 
 
-def test_a_value_that_one_loss_cannot_have_is_told_with_that_loss():
+def test_a_value_that_one_loss_cannot_have_is_reported_with_that_loss():
     with pytest.raises(SpecError) as caught:
         Sweep(
             experiment=Bowl(),
@@ -910,6 +912,6 @@ def test_a_value_that_one_loss_cannot_have_is_told_with_that_loss():
             axes=[pm.values("u", [0.25, 0.5])],
             fixed={"v": 0.5},
         )
-    told = {fault.path: str(fault) for fault in caught.value.faults}
-    assert set(told) == {"axes[0].name", "fixed.v"}
-    assert all("square" in message and "round" not in message for message in told.values())
+    reported = {fault.path: str(fault) for fault in caught.value.faults}
+    assert set(reported) == {"axes[0].name", "fixed.v"}
+    assert all("square" in message and "round" not in message for message in reported.values())

@@ -88,9 +88,9 @@ def test_parquet_read_by_pandas_and_by_arrow_is_exact(tmp_path: Path, rows: int)
 
 def test_to_arrow_shares_memory() -> None:
     arrays = make()
-    made = table.to_arrow(COLUMNS, arrays)
+    arrow = table.to_arrow(COLUMNS, arrays)
     for name in ("w0", "w0_index", "plateau_epochs"):
-        address = made[name].chunk(0).buffers()[1].address
+        address = arrow[name].chunk(0).buffers()[1].address
         assert address == np.ma.getdata(arrays[name]).ctypes.data, name
 
 

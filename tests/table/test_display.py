@@ -148,7 +148,7 @@ def test_a_run_in_a_notebook_shows_its_rows(monkeypatch):
     assert len(handle.shown) == before
 
 
-def test_ipython_in_a_terminal_is_no_notebook(monkeypatch):
+def test_ipython_in_a_terminal_is_not_a_notebook(monkeypatch):
     handle = notebook(monkeypatch, kernel=None)
     with progress_bar("sweep", 10, 0, None) as advance:
         advance(10)

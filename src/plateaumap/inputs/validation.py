@@ -4,6 +4,7 @@ Pydantic does not convert what could hide a mistake: a bool or a string is not a
 infinity are not values. NumPy's scalars and arrays are accepted as numbers and lists.
 """
 
+import contextlib
 import copy
 import math
 import numbers
@@ -218,9 +219,10 @@ def _as_items(value: Any) -> tuple[float, ...] | tuple[str, ...]:
         return tuple(items)
     if {float, int}.issuperset(map(type, items)):
         # The same as below, and much faster.
-        array = np.array(list(map(_real, items)), dtype=np.float64) + 0.0
-        if np.isfinite(array).all():
-            return tuple(array.tolist())
+        with contextlib.suppress(OverflowError):
+            array = np.array(items, dtype=np.float64) + 0.0
+            if np.isfinite(array).all():
+                return tuple(array.tolist())
     return _REALS.validate_python(items)
 
 
