@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -60,15 +59,12 @@ class Evaluator:
         method: "simulate" or "leap".
         horizon: epochs after which a run is censored; None for never, with "leap".
         tolerance: the largest |output − target| of an initial point that counts as converged.
-        programs: pairs of values of the coordinates with choices, and the identity of the model
-            with these values.
     """
 
     evaluation: Evaluation
     method: str
     horizon: int | None
     tolerance: float
-    programs: tuple[tuple[Any, str], ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -104,10 +100,8 @@ class Evaluator:
         for number, combination in enumerate(combinations.T):
             pairs = zip(coordinates, combination, strict=True)
             static = tuple((c.name, c.plain(value)) for c, value in pairs)
-            identity = dict(self.programs).get(static, "")
-            evaluation = replace(self.evaluation, static=static, identity=identity)
             rows = np.flatnonzero(group.ravel() == number)
-            yield rows, replace(self, evaluation=evaluation)
+            yield rows, replace(self, evaluation=self.evaluation.choose(static))
 
     def _measure(self, simulator: Simulator, points: Points) -> Arrays:
         """Return the measured columns of points that share one program."""

@@ -13,7 +13,7 @@ import optax
 from plateaumap.experiment.coordinates import Coordinate, why_not_column_name
 from plateaumap.experiment.data import with_arrays
 from plateaumap.experiment.evaluation import PRECISIONS, Evaluation
-from plateaumap.experiment.identity import Static, is_custom, require_traceable
+from plateaumap.experiment.identity import ModelKey, Static, is_custom, require_traceable
 from plateaumap.experiment.problem import bind, is_key, with_bits_of
 from plateaumap.experiment.protocol import Experiment, LossLike
 from plateaumap.inputs.errors import PlateaumapError, first_line
@@ -209,7 +209,7 @@ def require_sound(
     Args:
         experiment: the experiment.
         loss: a loss, a name or a function.
-        precision: of the sweep.
+        precision: the precision of the sweep.
         static: names and values of coordinates with choices.
 
     Raises:
@@ -220,7 +220,8 @@ def require_sound(
     if key in checked:
         return
     if is_custom(experiment):
-        evaluation = Evaluation(experiment, loss, precision, static=static, identity="not needed")
+        unknown = ModelKey.of({static: "not needed"})
+        evaluation = Evaluation(experiment, loss, precision, static=static, key=unknown)
         with double_precision():
             _Check(evaluation).run()
     require_traceable(experiment, loss, precision, static)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from plateaumap.experiment.data import arrays_of, with_arrays
-from plateaumap.experiment.identity import identity_of
+from plateaumap.experiment.identity import ModelKey, Static, identity_of
 from plateaumap.experiment.lanes import lanes_for_cache
 from plateaumap.experiment.problem import bind
 from plateaumap.experiment.program import program_context
@@ -67,11 +67,11 @@ class Limits(NamedTuple):
 
 
 def _traced_anew(method: Callable[..., T]) -> Callable[..., T]:
-    """Trace a method without reusing what JAX traced for another identity."""
+    """Trace a method without reusing what JAX traced for another key."""
 
     @wraps(method)
     def call(self: Evaluation, *arguments: Any, **named: Any) -> T:
-        with program_context(self.identity), jax.default_matmul_precision(self.matmul):
+        with program_context(self.key), jax.default_matmul_precision(self.key.matmul):
             return method(self, *arguments, **named)
 
     return call
@@ -82,7 +82,7 @@ class Evaluation:
     """One run of an experiment with one loss, as a pure function of a point.
 
     All attributes are static: two equal evaluations share one compilation. Experiment and loss
-    are compared by their `identity`, that is by their programs.
+    are compared by their `key`, that is by their programs.
 
     Attributes:
         experiment: the model that is trained.
@@ -91,9 +91,8 @@ class Evaluation:
         until: "tenth", "plateau" or "horizon".
         counter: the dtype that counts epochs, "int32" or "int64".
         static: names and values of coordinates with choices.
-        identity: the result of `plateaumap.experiment.identity.identity_of`; computed if empty.
         every_epoch: whether every epoch is observed, as suits short runs.
-        matmul: JAX's setting for matrix products, which holds in all threads and processes.
+        key: the key of the compiled programs; computed if it has no program.
     """
 
     experiment: Experiment = field(compare=False)
@@ -102,17 +101,19 @@ class Evaluation:
     until: str = "tenth"
     counter: str = "int32"
     static: tuple[tuple[str, Any], ...] = ()
-    identity: str = ""
     every_epoch: bool = False
-    matmul: str | None = field(
-        default_factory=lambda: jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    )
+    key: ModelKey = field(default_factory=lambda: ModelKey.of({}))
 
     def __post_init__(self) -> None:
-        """Compute the identity of experiment and loss."""
-        if not self.identity:
-            model = (self.experiment, self.loss, self.precision, self.static)
-            object.__setattr__(self, "identity", identity_of(*model))
+        """Compute the identity of experiment and loss if the key has none."""
+        if not self.key.programs:
+            identity = identity_of(self.experiment, self.loss, self.precision, self.static)
+            key = self.key._replace(programs=((self.static, identity),))
+            object.__setattr__(self, "key", key)
+
+    def choose(self, static: Static) -> Evaluation:
+        """Return the evaluation of points with these names and values of choices."""
+        return replace(self, static=static, key=self.key.choose(static))
 
     @property
     def measures(self) -> Measures:

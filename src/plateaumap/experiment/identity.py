@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,6 +29,28 @@ from plateaumap.training.measures import End, Measure, Observation, Start
 PyTree = Any
 Static = tuple[tuple[str, Any], ...]
 Points = Mapping[str, np.ndarray]
+
+
+class ModelKey(NamedTuple):
+    """The key of compiled programs: two models with equal keys share them.
+
+    Attributes:
+        programs: pairs of choices and the identity of the model with these choices.
+        matmul: JAX's setting for matrix products, which holds in all threads and processes.
+    """
+
+    programs: tuple[tuple[Static, str], ...]
+    matmul: str | None
+
+    @classmethod
+    def of(cls, programs: Mapping[Static, str]) -> ModelKey:
+        """Return the key of identities by choices, with the current setting of JAX."""
+        matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        return cls(tuple(programs.items()), matmul)
+
+    def choose(self, static: Static) -> ModelKey:
+        """Return the key of one combination of choices."""
+        return self._replace(programs=tuple(pair for pair in self.programs if pair[0] == static))
 
 
 def is_custom(experiment: object) -> bool:

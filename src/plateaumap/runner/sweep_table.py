@@ -9,6 +9,7 @@ import numpy as np
 from plateaumap.execution.evaluator import Evaluator, epoch_counter
 from plateaumap.experiment.coordinates import Coordinate
 from plateaumap.experiment.evaluation import Evaluation
+from plateaumap.experiment.identity import ModelKey
 from plateaumap.storage.manifest import Manifest
 from plateaumap.sweep.chunks import Chunk, Plan, block_chunk
 from plateaumap.sweep.spec import Sweep
@@ -44,12 +45,11 @@ class SweepTable:
                     sweep.precision,
                     sweep.until,
                     counter,
-                    identity="; ".join(programs.values()),
+                    key=ModelKey.of(programs),
                 ),
                 sweep.method,
                 sweep.horizon,
                 sweep.tolerance,
-                tuple(programs.items()),
             )
             for loss, programs in zip(sweep.losses, sweep.identify(), strict=True)
         )
