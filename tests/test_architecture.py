@@ -121,10 +121,4 @@ def test_no_class_name_is_used_twice() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
     )
-    assert not {name for name, count in names.items() if count > 1} - PENDING
-
-
-PENDING = {
-    "Plan",
-}
-"""Names that are still used twice."""
+    assert not {name for name, count in names.items() if count > 1}

@@ -81,7 +81,6 @@ def _sources(module: ModuleType, name: str) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(reason="examples are being written", strict=False)
 def test_every_public_name_has_an_example() -> None:
     missing = [name for name, value in _public().items() if not _has_example(name, value)]
     assert not missing, f"docstrings without an example (>>>): {', '.join(missing)}"

@@ -328,10 +328,12 @@ class LengthStages(NamedTuple):
             self._by_fractions(neurons, result)
         return result
 
-    def _plans(self, group: NeuronGroup, gate: float) -> kernels.Plan:
+    def _plans(self, group: NeuronGroup, gate: float) -> kernels.SegmentPlan:
         return kernels.plans(self.dynamics, group.zero, self.drop, gate, group.neurons)
 
-    def _followed(self, group: NeuronGroup, gate: float, plan: kernels.Plan) -> kernels.Followed:
+    def _followed(
+        self, group: NeuronGroup, gate: float, plan: kernels.SegmentPlan
+    ) -> kernels.Followed:
         zero, neurons = group.zero, group.neurons
         return kernels.followed(self.dynamics, zero, self.drop, gate, neurons, plan)
 
@@ -375,7 +377,7 @@ class LengthStages(NamedTuple):
                 settled.state[i] = EpochState.DOUBLE_DOUBLE
 
     def _exact_length(
-        self, loss: str, group: NeuronGroup, plan: kernels.Plan
+        self, loss: str, group: NeuronGroup, plan: kernels.SegmentPlan
     ) -> tuple[DoubleDouble, Array]:
         """Return the epochs to the level or to the end of the leap, and a bound on their error."""
         neurons = group.neurons

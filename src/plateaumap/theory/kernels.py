@@ -43,7 +43,7 @@ class SeriesLength(NamedTuple):
     bound: Any
 
 
-class Plan(NamedTuple):
+class SegmentPlan(NamedTuple):
     """How the next stages treat a neuron.
 
     ``direct`` segments end at the level, whose z is ``guess``; ``leaps`` end where
@@ -60,9 +60,9 @@ class Plan(NamedTuple):
     leap: Any
     leap_bound: Any
 
-    def take(self, index: NDArray[Any]) -> "Plan":
+    def take(self, index: NDArray[Any]) -> "SegmentPlan":
         """Return the plans of some of the neurons."""
-        return Plan(*(column[index] for column in self))
+        return SegmentPlan(*(column[index] for column in self))
 
 
 def series_lengths(
@@ -74,13 +74,18 @@ def series_lengths(
 
 def plans(
     dynamics: Dynamics, zero: bool, drop: Drop, gate: float, neurons: CanonicalNeurons
-) -> Plan:
+) -> SegmentPlan:
     """Return segments on which ``h |f'|`` is at most ``gate``."""
     return _run(_plan, dynamics, zero, drop, neurons, BLOCK, gate)
 
 
 def followed(
-    dynamics: Dynamics, zero: bool, drop: Drop, gate: float, neurons: CanonicalNeurons, plan: Plan
+    dynamics: Dynamics,
+    zero: bool,
+    drop: Drop,
+    gate: float,
+    neurons: CanonicalNeurons,
+    plan: SegmentPlan,
 ) -> Followed:
     """Return lengths of paths followed from the last whole epoch of their leap, or their start."""
     columns = (plan.leaps, plan.leap, plan.leap_bound)
@@ -127,7 +132,7 @@ def _series_length(dynamics: Dynamics, neuron: Neuron) -> SeriesLength:
     return SeriesLength(estimate.epochs, jnp.where(meets, estimate.bound, jnp.inf))
 
 
-def _plan(dynamics: Dynamics, neuron: Neuron, gate: Scalar) -> Plan:
+def _plan(dynamics: Dynamics, neuron: Neuron, gate: Scalar) -> SegmentPlan:
     start = dynamics.point(neuron.z, neuron.target, neuron.z_low)
     whole = dynamics.to_level(start, neuron.target, neuron.drop)
     holds = follow.series_holds(dynamics, whole, neuron, gate)
@@ -135,7 +140,7 @@ def _plan(dynamics: Dynamics, neuron: Neuron, gate: Scalar) -> Plan:
     segment = jax.tree.map(lambda a, b: jnp.where(holds, a, b), whole, leap.segment)
     correction = dynamics.correction(segment, neuron, 1.1 * gate)
     length = dynamics.length(segment, neuron, 1.1 * gate)
-    return Plan(
+    return SegmentPlan(
         direct=holds,
         leaps=leap.useful & ~jnp.asarray(holds),
         s=dynamics.complement(leap.segment.end),
