@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.interpreters import partial_eval
 
 from plateaumap.inputs.errors import PlateaumapError, first_line
 from plateaumap.numerics.compiler import double_precision
+from plateaumap.numerics.equations import equations
 
 PyTree = Any
 
@@ -133,7 +134,7 @@ _UNCOVERED = ("callback", "debug_print", "ffi_call", "custom_call", "infeed", "o
 
 def _require_covered(name: str, jaxpr: ClosedJaxpr) -> None:
     """Refuse a program that calls code outside of it, or that mixes the runs of a block."""
-    for equation in _equations(jaxpr.jaxpr):
+    for equation in equations(jaxpr):
         primitive = equation.primitive.name
         if any(word in primitive for word in _UNCOVERED):
             raise PlateaumapError(
@@ -150,13 +151,6 @@ def _require_covered(name: str, jaxpr: ClosedJaxpr) -> None:
     if jaxpr.effects:
         effects = ", ".join(sorted({type(effect).__name__ for effect in jaxpr.effects}))
         raise PlateaumapError(f"{name} has side effects ({effects}); write pure functions")
-
-
-def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from _equations(inner)
 
 
 def _require_same(first: _Traced, second: _Traced) -> None:

@@ -37,11 +37,6 @@ class Fault:
     message: str
     value: str = ""
 
-    def under(self, prefix: str) -> "Fault":
-        """Return the fault with its path continued from `prefix`."""
-        joint = "." if self.path and not self.path.startswith("[") else ""
-        return Fault(f"{prefix}{joint}{self.path}", self.message, self.value)
-
     def __str__(self) -> str:
         """Return path, value and message in one line."""
         subject = " = ".join(filter(None, (self.path, self.value)))

@@ -226,18 +226,13 @@ def _as_items(value: Any) -> tuple[float, ...] | tuple[str, ...]:
     return _REALS.validate_python(items)
 
 
-def _as_reals(value: Any) -> tuple[float, ...]:
-    items = _as_items(value)
-    return _REALS.validate_python(items) if isinstance(items[0], str) else items
-
-
 Item = Annotated[float | str, BeforeValidator(as_item)]
 """A finite number, or a string: the value of a coordinate."""
 
 Items = Annotated[tuple[float, ...] | tuple[str, ...], BeforeValidator(_as_items)]
 """A list of finite numbers, or of strings, that is not empty; also a one-dimensional array."""
 
-Reals = Annotated[tuple[float, ...], BeforeValidator(_as_reals)]
+Reals = Annotated[tuple[Annotated[float, Field(strict=True)], ...], BeforeValidator(_as_items)]
 """A list of finite numbers that is not empty."""
 
 

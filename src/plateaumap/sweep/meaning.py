@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,13 +54,21 @@ class _Entry:
         name: the name of the coordinate.
         path: where the coordinate is named.
         values: the values, of shape (n,); None if they are invalid.
-        path_at: returns where the value of an index stands.
+        number: the number of the axis.
+        axis: the axis; None for a fixed value.
     """
 
     name: str
     path: str
     values: np.ndarray | None
-    path_at: Callable[[int], str]
+    number: int = 0
+    axis: AxisModel | None = None
+
+    def path_at(self, index: int) -> str:
+        """Return where the value of an index stands."""
+        if self.axis is None:
+            return self.path
+        return path_of(("axes", self.number, *self.axis.location(self.name, index)))
 
 
 def cross_faults(draft: Draft) -> list[Fault]:
@@ -155,15 +162,11 @@ def _axis_entries(axes: Sequence[Any]) -> Iterator[_Entry]:
     for number, axis in enumerate(axes):
         if not isinstance(axis, AxisModel):
             path = f"axes[{number}]"
-            yield from (_Entry(name, path, None, lambda _: "") for name in _likely_names(axis))
+            yield from (_Entry(name, path, None) for name in _likely_names(axis))
             continue
         for name in axis.names:
             path = path_of(("axes", number, *axis.location(name)))
-            yield _Entry(name, path, axis.columns[name], partial(_axis_path, number, axis, name))
-
-
-def _axis_path(number: int, axis: AxisModel, name: str, index: int) -> str:
-    return path_of(("axes", number, *axis.location(name, index)))
+            yield _Entry(name, path, axis.columns[name], number, axis)
 
 
 def _likely_names(axis: Any) -> tuple[str, ...]:
@@ -183,17 +186,11 @@ def _likely_names(axis: Any) -> tuple[str, ...]:
 
 def _fixed_entries(fixed: Mapping[str, Any]) -> Iterator[_Entry]:
     for name, value in fixed.items():
-        path = f"fixed.{name}"
         try:
             values = np.array([as_item(value)])
         except ValueError:
             values = None
-        yield _Entry(name, path, values, partial(_same_path, path))
-
-
-def _same_path(path: str, index: int) -> str:
-    del index
-    return path
+        yield _Entry(name, f"fixed.{name}", values)
 
 
 def _coordinate_faults(
