@@ -36,3 +36,18 @@ def test_the_tested_versions_of_jax_are_those_of_the_constraints() -> None:
     assert versions
     for version in versions:
         assert f"JAX {version}" in section
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    root = Path(__file__).parent.parent
+    pages = [root / "README.md", *(root / "docs").rglob("*.md")]
+    names = {
+        name
+        for page in pages
+        for name in re.findall(
+            r"`(?:python )?([a-z_]+/[\w/]+\.(?:py|md))`", page.read_text("utf-8")
+        )
+    }
+    places = (root, root / "src", root / "src" / "plateaumap", root / "docs")
+    assert len(names) > 10
+    assert not {name for name in names if not any((place / name).exists() for place in places)}
