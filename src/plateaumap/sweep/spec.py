@@ -8,7 +8,7 @@ each with its path.
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -106,10 +106,12 @@ def _default_losses(fields: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _as_losses(value: Any) -> Any:
-    single = isinstance(value, (str, Mapping, FunctionReference)) or callable(value)
-    if not single and hasattr(value, "__len__") and not len(value):
+    if isinstance(value, (str, Mapping, FunctionReference)) or callable(value):
+        return [value]
+    losses = list(value) if isinstance(value, Iterable) else value
+    if isinstance(losses, list) and not losses:
         raise ValueError("no loss is given; must have at least one, such as ['quadratic']")
-    return [value] if single else value
+    return losses
 
 
 def _as_loss(value: Any) -> str | Callable[..., Any] | FunctionReference:
