@@ -1,1 +1,1 @@
-"""What a sweep repeats: the protocol, the single neuron, and what is checked before a run."""
+"""Experiments: the protocol, the single neuron, the identity of models, and checks before a run."""

@@ -1,1 +1,1 @@
-"""What a user may give: the errors that refuse it, and the checks that raise them."""
+"""Validated input: errors that a user can cause, types of fields, and local paths."""

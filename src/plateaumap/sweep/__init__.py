@@ -1,1 +1,1 @@
-"""The specification of a sweep: axes, grid, validation, fingerprint and chunks."""
+"""The specification of a sweep: axes, validation, fingerprint, settings and chunks."""

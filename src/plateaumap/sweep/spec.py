@@ -52,7 +52,7 @@ from plateaumap.sweep.settings import apply_settings
 from plateaumap.table.display import table_html, value_text
 
 VERSIONS = {"neuron": 2, "measures": 2, "theory": 2}
-"""Versions of the parts that a sweep names without containing them; new numbers, new version."""
+"""The versions of the parts that a sweep names without containing them."""
 
 DEFAULT_HORIZON = 100_000
 """The horizon of a simulated sweep in epochs, by default."""
@@ -242,27 +242,27 @@ class Sweep(FrozenModel):
 
     @cached_property
     def grid(self) -> Grid:
-        """The points of each loss."""
+        """Return the points of each loss."""
         return Grid(self.axes, self.fixed, self.experiment.coordinates)
 
     @property
     def size(self) -> int:
-        """The number of points of each loss."""
+        """Return the number of points of each loss."""
         return self.grid.size
 
     @property
     def rows(self) -> int:
-        """The number of rows of the table: points times losses."""
+        """Return the number of rows of the table: points times losses."""
         return self.size * len(self.losses)
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """The names of the losses in the table."""
+        """Return the names of the losses in the table."""
         return tuple(str(loss_name(loss)) for loss in self.losses)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hexadecimal) of the canonical JSON of all fields except the name.
+        """Return the sha256 (hexadecimal) of the canonical JSON of all fields except the name.
 
         Experiments, losses and measures that a user wrote are represented by the digests of the
         programs to which they lower, not by their descriptions.

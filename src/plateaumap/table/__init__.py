@@ -1,1 +1,1 @@
-"""The table of results: its columns, and how values are shown."""
+"""The table of results: columns and their arrays, and values as text."""
