@@ -461,7 +461,7 @@ def test_a_model_that_was_changed_gets_rows_of_its_own() -> None:
     experiment.rate = 0.2
     assert rows(experiment) == rows(Rate(0.2)) != before
     assert sweep_of(experiment).fingerprint != name
-    with pytest.raises(pm.PlateaumapError, match=r"experiment = Rate: .*make the Sweep anew"):
+    with pytest.raises(pm.PlateaumapError, match=r"experiment = Rate: .*make a new Sweep"):
         pm.run(sweep, progress=False)
 
 
