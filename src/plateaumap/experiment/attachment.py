@@ -1,4 +1,4 @@
-"""Special knowledge holds for the class that states it, and is never inherited by accident.
+"""The limits of special knowledge: it holds for the class that defines it, not for subclasses.
 
 Some members of an experiment are derived from others: `excess` is `loss` minus `floor` without
 cancellation, and `theory` follows from all members. A subclass that overrides only `loss` would

@@ -1,4 +1,4 @@
-"""Local folders and files, checked."""
+"""Checks of paths: local folders and files, with ~ as the home folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader's side of a folder of results."""
+"""Reads a folder of results: its sweep, its table and its provenance."""
 
 import importlib
 import logging

@@ -1,4 +1,4 @@
-"""The writer's side of a folder of results.
+"""Writes a folder of results: parts, manifest and failures.
 
 ```
 manifest.json                the spec, the chunk plan, and the parts that are stored
