@@ -6,6 +6,7 @@ An evaluator knows no grid and no file, so that it can be sent to wherever point
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,8 +89,12 @@ class Evaluator:
         if not any(coordinate.choices for coordinate in self._experiment.coordinates):
             return self._measure(simulator, points)
         measured = table.allocate(self.columns, _count(points))
-        for rows, evaluator in self._by_program(points):
+
+        def measure(rows: np.ndarray, evaluator: Evaluator) -> None:
             table.put(measured, rows, evaluator._measure(simulator, _select(points, rows)))
+
+        with ThreadPoolExecutor(simulator.threads) as pool:  # Programs are compiled in parallel.
+            list(pool.map(measure, *zip(*self._by_program(points), strict=True)))
         return measured
 
     def _by_program(self, points: Points) -> Iterator[tuple[np.ndarray, Evaluator]]:
