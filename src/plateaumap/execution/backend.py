@@ -117,10 +117,10 @@ def select_backend(**options: Unpack[BackendOptions]) -> Backend:
     Raises:
         PlateaumapError: the backend is unknown, or does not accept one of the options.
     """
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    backend = given.pop("backend", "dask" if "scheduler" in given else "local")
+    settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    backend = settings.pop("backend", "dask" if "scheduler" in settings else "local")
     if isinstance(backend, Backend):
-        for name, value in given.items():
+        for name, value in settings.items():
             raise PlateaumapError(
                 f"{name} = {value!r}: not allowed beside backend = {type(backend).__name__}(...); "
                 "pass it to the backend's constructor"
@@ -132,13 +132,13 @@ def select_backend(**options: Unpack[BackendOptions]) -> Backend:
         )
     module, _, attribute = _BACKENDS[backend].partition(":")
     kind: type[Backend] = getattr(import_module(module), attribute)
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in kind.options:
             raise PlateaumapError(
                 f"{name} = {value!r}: not an option of backend = {backend!r}, which accepts "
                 f"{' and '.join(kind.options)}; omit it, or choose another backend"
             )
-    return kind(**given)
+    return kind(**settings)
 
 
 def require_count(name: str, value: int | None) -> None:
