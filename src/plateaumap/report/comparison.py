@@ -44,75 +44,6 @@ _PLAIN_UP_TO, _FINE_UP_TO = 100.0, 4.0
 _FINE, _COARSE = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The comparison of two losses; every array has the shape (rows of panels, y, x).
-
-    Attributes:
-        values: the ratio or difference, or its bound; masked where no finite value is known.
-        at_least: cells whose value is a lower bound, because the run of the first loss was still
-            on its plateau.
-        at_most: cells whose value is an upper bound, because the run of the second loss was still
-            on its plateau.
-        longer: cells in which both runs were still on their plateau.
-        converged: cells in which both runs converged at the start.
-        never: for each status of `NEVER`, the cells in which a run has that status, so that the
-            ratio or difference is infinite, zero or unknown.
-        missing: cells that the table does not have for both losses.
-        unended: the word for a run that was still on its plateau: "censored" if all of them were.
-    """
-
-    values: np.ma.MaskedArray
-    at_least: Booleans
-    at_most: Booleans
-    longer: Booleans
-    converged: Booleans
-    never: dict[str, Booleans]
-    missing: Booleans
-    unended: str
-
-    @property
-    def unknown(self) -> Booleans:
-        """Return the cells without a value for any other reason."""
-        explained = [self.longer, self.converged, self.missing, *self.never.values()]
-        return np.ma.getmaskarray(self.values) & ~np.logical_or.reduce(explained)
-
-
-def compare(maps: Stack, combine: Callable) -> Compared:
-    """Return the comparison of the plateau lengths of two losses, by their `plateau_bounds`."""
-    codes = maps.take(maps.lattice.status_codes).filled(-1)
-    known = plateau_bounds(maps.lattice)
-    least, most = (maps.take(bound).filled(np.nan) for bound in known)
-    exact = np.isfinite(most)
-    unfinished = np.isfinite(least) & ~exact
-    both = unfinished.all(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.ma.masked_invalid(combine(least[0], least[1]))
-    never = {status: np.any(codes == STATUSES.index(status), axis=0) for status in NEVER}
-    endless = np.logical_or.reduce(list(never.values()))
-    others = codes[unfinished] != STATUSES.index("censored")
-    return Compared(
-        values=np.ma.masked_where(both | endless, values),
-        at_least=unfinished[0] & exact[1] & ~np.ma.getmaskarray(values),
-        at_most=unfinished[1] & exact[0] & ~np.ma.getmaskarray(values),
-        longer=both,
-        converged=np.all(codes == STATUSES.index(CONVERGED), axis=0),
-        never=_disjoint(never),
-        missing=np.any(codes < 0, axis=0),
-        unended="unfinished" if others.any() else "censored",
-    )
-
-
-def _disjoint(cells: dict[str, Booleans]) -> dict[str, Booleans]:
-    """Assign a cell with two statuses to the first of them."""
-    taken: Booleans = np.zeros_like(next(iter(cells.values())))
-    disjoint = {}
-    for status, inside in cells.items():
-        disjoint[status] = inside & ~taken
-        taken = taken | inside
-    return disjoint
-
-
 @styled
 def ratio_map(
     frame: pd.DataFrame,
@@ -257,21 +188,20 @@ def _draw(
     lattice = read(frame, name)
     pair = choose(lattice, losses or usual_pair(lattice), name, least=2)[:2]
     maps = stack(lattice, pair, *directions, name)
-    compared = compare(maps, kind.combine)
-    regions = _regions(compared, pair, kind)
+    values, regions = _compare(maps, kind)
     place = marked_place(maps, mark)
     entries = len(regions) + (place is not None)
     figure = panels(page, [""], row_titles(maps), maps.directions, entries)
-    scale = kind.scale(compared.values), colours(RATIOS)
+    scale = kind.scale(values), colours(RATIOS)
     samples: list[Artist] = [look.patch() for look, _ in regions]
     for row, (panel,) in enumerate(figure.axes):
-        draw_values(panel, maps.directions, compared.values[row], *scale)
+        draw_values(panel, maps.directions, values[row], *scale)
         for look, inside in regions:
             draw_region(panel, maps.directions, inside[row], look)
     samples += draw_marks(figure, place)
     label = kind.label(*map(loss_words, pair))
-    if compared.values.count():
-        shown = _shown(compared.values, kind.neutral)
+    if values.count():
+        shown = _shown(values, kind.neutral)
         draw_key(figure, scale, label, samples, shown, kind.ticks(shown) if shown else None)
     else:
         draw_key(figure, None, label, samples)
@@ -289,22 +219,44 @@ def _shown(values: np.ma.MaskedArray, neutral: float) -> tuple[float, float] | N
     return (low, high) if low < high else None
 
 
-def _regions(compared: Compared, pair: tuple[str, ...], kind: _Kind) -> list[tuple[Look, Booleans]]:
-    """Return the hatched regions that occur, each with its look."""
-    first, second = map(loss_words, pair)
-    shorter = (compared.values < kind.neutral).filled(False)
-    shorter &= ~compared.at_least & ~compared.at_most
-    lower = Look(f"lower bound: {first} {compared.unended}", "none", "//////", "0.1")
-    upper = Look(f"upper bound: {second} {compared.unended}", "none", r"\\\\\\", "0.1")
-    both = replace(STATUS_LOOKS["censored"], label=f"both {compared.unended}", hatch="xxxxx")
+def _compare(maps: Stack, kind: _Kind) -> tuple[np.ma.MaskedArray, list[tuple[Look, Booleans]]]:
+    """Return the comparison of the plateau lengths of two losses, by their `plateau_bounds`.
+
+    Returns:
+        The ratio or difference of each cell, or its bound, masked where no finite value is known,
+        of shape (rows of panels, y, x); and the hatched regions that occur, each with its look.
+    """
+    first, second = map(loss_words, maps.losses)
+    codes = maps.take(maps.lattice.status_codes).filled(-1)
+    least, most = (maps.take(bound).filled(np.nan) for bound in plateau_bounds(maps.lattice))
+    exact = np.isfinite(most)
+    on_plateau = np.isfinite(least) & ~exact
+    both_on_plateau = on_plateau.all(axis=0)
+    never = {status: np.any(codes == STATUSES.index(status), axis=0) for status in NEVER}
+    never["stalled"] = never["stalled"] & ~never["stationary"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.ma.masked_invalid(kind.combine(least[0], least[1]))
+    values = np.ma.masked_where(np.logical_or.reduce([both_on_plateau, *never.values()]), values)
+    is_known = ~np.ma.getmaskarray(values)
+    at_least = on_plateau[0] & exact[1] & is_known
+    at_most = on_plateau[1] & exact[0] & is_known
+    shorter = (values < kind.neutral).filled(False) & ~at_least & ~at_most
+    converged = np.all(codes == STATUSES.index(CONVERGED), axis=0)
+    missing = np.any(codes < 0, axis=0)
+    explained = [is_known, both_on_plateau, converged, missing, *never.values()]
+    all_censored = np.all(codes[on_plateau] == STATUSES.index("censored"))
+    word = "censored" if all_censored else "unfinished"
     regions = [
-        (lower, compared.at_least),
-        (upper, compared.at_most),
+        (Look(f"lower bound: {first} {word}", "none", "//////", "0.1"), at_least),
+        (Look(f"upper bound: {second} {word}", "none", r"\\\\\\", "0.1"), at_most),
         (Look(f"{first} is shorter", "none", "....", "0.2"), shorter),
-        (both, compared.longer),
-        (STATUS_LOOKS[CONVERGED], compared.converged),
-        *((STATUS_LOOKS[status], inside) for status, inside in compared.never.items()),
-        (Look("nothing to compare", "0.0", "", "0.0"), compared.unknown),
-        (NOT_SWEPT, compared.missing),
+        (
+            replace(STATUS_LOOKS["censored"], label=f"both {word}", hatch="xxxxx"),
+            both_on_plateau,
+        ),
+        (STATUS_LOOKS[CONVERGED], converged),
+        *((STATUS_LOOKS[status], inside) for status, inside in never.items()),
+        (Look("nothing to compare", "0.0", "", "0.0"), ~np.logical_or.reduce(explained)),
+        (NOT_SWEPT, missing),
     ]
-    return [(look, inside) for look, inside in regions if inside.any()]
+    return values, [(look, inside) for look, inside in regions if inside.any()]
