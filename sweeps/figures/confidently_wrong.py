@@ -77,7 +77,7 @@ def confidently_wrong(
     label_panel(over_share, page, _SHARE, LENGTH_LABEL, "plateau length")
     slower = f"{loss_words(losses[0])} / {loss_words(losses[-1])}"
     label_panel(ratio, page, _SHARE, slower, "how much slower")
-    title = f"share of wrong samples {number(middle)}"
+    title = f"share of wrong samples {middle:.2g}"
     label_panel(over_start, page, _START, LENGTH_LABEL, title)
     for panel in (over_share, ratio, over_start):
         panel.set_yscale("log")
