@@ -17,7 +17,7 @@ from plateaumap.experiment.problem import bind
 from plateaumap.neuron import activations
 from plateaumap.numerics.compiler import double_precision
 from plateaumap.report.page.build import PAGE_ACTIVATIONS
-from plateaumap.training.descent import Descent, PlainApply, Position
+from plateaumap.training.descent import Descent, PlainApply, TrainState
 from plateaumap.training.measures import Crossings, Measures
 
 POINTS = 500
@@ -76,9 +76,9 @@ def python_update(activation: str, loss: str, points: dict[str, np.ndarray]) -> 
         problem, apply = bind(experiment, point, loss, jnp.zeros(())), PlainApply()
         start = problem.parameters
         excess, gradients = problem.slope(start)
-        position = Position(start, problem.optimizer.init(start), apply.init(start))
+        state = TrainState(start, problem.optimizer.init(start), apply.init(start))
         descent = Descent(problem, Measures(Crossings()), apply)
-        _, after = descent.update(position, excess, gradients)
+        _, after = descent.update(state, excess, gradients)
         return {
             "loss": experiment.loss(start, point, loss),
             "gradient": problem.gradient_scalar(gradients),
