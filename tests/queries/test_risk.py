@@ -201,15 +201,15 @@ def test_the_command_shows_the_probability() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([], "scale: missing"),
+        ([], "--scale is missing"),
         (["--weights", "he_normal", "--scale", "1"], "he_normal sets its own scale"),
-        (["--weights", "glorot_normal"], "fan_out = None"),
+        (["--weights", "glorot_normal"], "--fan-out is missing"),
         (["--weights", "norml"], "did you mean 'normal'"),
         (["--scale", "1", "--y", "2"], "--y 2.0"),
         (["--scale", "1", "--lr", "-1"], "lr"),
         (["--scale", "1", "--loss", "hinge"], "hinge"),
         (["--scale", "1", "--slope", "0"], "--slope 0.0"),
-        (["--scale", "inf"], "scale = inf"),
+        (["--scale", "inf"], "--scale inf"),
     ],
 )
 def test_the_command_refuses_bad_values(wrong: list[str], message: str) -> None:
