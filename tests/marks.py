@@ -14,7 +14,7 @@ def slow(*values: Any) -> list[Any]:
     ]
 
 
-USUAL = {"relu", "sigmoid", "softplus", "swish", "tanh"}
+USUAL = {"relu", "sigmoid", "tanh"}
 """Activations of which all laws are tested each time."""
 
 

@@ -216,6 +216,7 @@ def test_a_script_runs_by_itself_and_as_a_file(folder: Path) -> None:
     assert "axes.w0.num=65" in help.stdout
 
 
+@pytest.mark.slow
 def test_report_draws_a_sweep_with_a_custom_loss(folder: Path) -> None:
     script = folder / "custom_loss.py"
     script.write_text(

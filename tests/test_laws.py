@@ -93,6 +93,7 @@ def test_plateaus_grow_as_one_over_a_small_learning_rate() -> None:
         np.testing.assert_allclose(scaled, scaled[-1], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_cross_entropy_is_fastest_when_it_is_most_wrong() -> None:
     sweep = pm.Sweep(
         losses="cross_entropy",
@@ -131,7 +132,7 @@ def test_rows_do_not_depend_on_the_size_of_blocks_their_order_or_the_threads(los
         horizon=2000,
     )
     expected = pm.run(sweep, threads=1)
-    for lanes, threads in ((64, 1), (64, 2), (128, 2), (192, 1), (4096, 2)):
+    for lanes, threads in ((64, 2), (192, 1), (4096, 2)):
         frame = pm.run(sweep, backend=LocalBackend(threads, lanes))
         pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 

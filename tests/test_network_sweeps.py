@@ -31,6 +31,7 @@ def circle() -> pd.DataFrame:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_share_of_wrong_samples_is_the_coordinate(circle: pd.DataFrame) -> None:
     np.testing.assert_array_equal(circle["wrong"], circle["share"])
     sure = circle["z0"] == 16
@@ -67,6 +68,7 @@ def surface() -> pd.DataFrame:
     return pm.run(small("two_weights", axes__w__num=6, axes__v__num=8, horizon=3000))
 
 
+@pytest.mark.slow
 def test_both_weights_may_change_their_sign_together(surface: pd.DataFrame) -> None:
     columns = ["initial_loss", "plateau_epochs"]
     for _, rows in surface.groupby("loss", observed=True):
@@ -185,6 +187,7 @@ def test_digits_say_what_they_need(tmp_path: Path) -> None:
     assert done.stderr == "digits.py needs scikit-learn: pip install 'plateaumap[digits]'\n"
 
 
+@pytest.mark.slow
 def test_trainability_is_the_papers_measure() -> None:
     sweep = small("trainability", horizon=60)
     problem = sweep.experiment

@@ -89,6 +89,7 @@ print(pm.plateau_epochs(np.linspace(-30, 30, 7), 0.0, 0.15, errors="mask").tolis
 """
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_under_every_debugging_setting():
     settings = {name.upper(): str(value).lower() for name, value in SETTINGS.items()}
     del settings["JAX_DISABLE_JIT"]  # by itself, since it hides the others
@@ -316,6 +317,7 @@ def test_every_encoding_of_the_output_works(written, home, encoding):
             assert err
 
 
+@pytest.mark.slow
 def test_figures_of_the_program_need_no_backend_of_a_notebook(tmp_path):
     figure = tmp_path / "curve.pdf"
     done = subprocess.run(
@@ -360,6 +362,7 @@ def test_a_value_is_shown_as_it_was_entered(value, text):
 # Ctrl-C -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_explorer_ends_with_zero_while_it_compiles(tmp_path):
     command = [sys.executable, "-m", "plateaumap", "explore", "--no-browser", "--port", "0"]
     server = subprocess.Popen(

@@ -89,6 +89,7 @@ def test_rows_are_those_of_the_local_backend_and_nothing_is_kept(
     assert kept_by_scheduler(cluster) == 0
 
 
+@pytest.mark.slow
 def test_functions_that_workers_cannot_import_are_sent(cluster: DaskBackend) -> None:
     half = 0.5
 
@@ -342,6 +343,7 @@ def test_pieces_come_back_in_the_order_of_their_points(
     assert (pending.result()["epochs_run"] == expected["epochs_run"].to_numpy()[order]).all()
 
 
+@pytest.mark.slow
 def test_a_cluster_whose_workers_all_died_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

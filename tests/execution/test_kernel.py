@@ -83,8 +83,8 @@ def a_map(loss: str, precision: str, **more: Any) -> pm.Sweep:
     ("loss", "precision"),
     [
         ("quadratic", "float64"),
-        ("cross_entropy", "float32"),
         *slow(("cross_entropy", "float64"), ("quadratic", "float32")),
+        *slow(("cross_entropy", "float32")),
         *slow(("quadratic", "float32_plain"), ("cross_entropy", "float32_plain")),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_map_is_the_one_that_xla_makes(gpu: HostGpu, loss: str, precision: str
 @pytest.mark.parametrize(
     "more",
     [
-        {"until": "plateau"},
+        *slow({"until": "plateau"}),
         {"horizon": 20},
         *slow({"method": "leap"}),
         *slow({"horizon": 2**31, "axes": [pm.linspace("w0", 0, 2, 8), pm.values("lr", [0.5])]}),
@@ -108,7 +108,8 @@ def test_so_is_one_that_ends_elsewhere(gpu: HostGpu, more: dict[str, Any]) -> No
     require_alike(*both(gpu, a_map("quadratic", "float64", **more)), relative=1e-12)
 
 
-@pytest.mark.parametrize("activation", ["tanh", *slow("softplus", "algebraic", "swish")])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "algebraic", "swish"])
 def test_so_is_one_of_another_activation(gpu: HostGpu, activation: str) -> None:
     sweep = pm.Sweep(
         name="other",
@@ -145,6 +146,7 @@ class Drawn(pm.SingleNeuron):
         return start._replace(w=start.w + jax.random.normal(key, (), start.w.dtype))
 
 
+@pytest.mark.slow
 def test_what_has_no_kernel_is_left_to_xla(gpu: HostGpu, caplog: pytest.LogCaptureFixture) -> None:
     sweep = a_map("quadratic", "float64").model_copy(update={"experiment": Drawn()})
     with caplog.at_level("INFO", "plateaumap"):

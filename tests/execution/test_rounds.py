@@ -61,8 +61,11 @@ def without_prediction(frame: pd.DataFrame) -> pd.DataFrame:
     "chosen",
     [
         {"losses": "quadratic"},
-        {"losses": "quadratic", "fixed": {"y": 0.3}},
-        *slow({"losses": "cross_entropy"}, {"losses": "cross_entropy", "precision": "float32"}),
+        *slow(
+            {"losses": "quadratic", "fixed": {"y": 0.3}},
+            {"losses": "cross_entropy"},
+            {"losses": "cross_entropy", "precision": "float32"},
+        ),
     ],
     ids=["quadratic", "overshooting", "cross-entropy", "float32"],
 )
@@ -88,6 +91,7 @@ def test_rows_do_not_depend_on_blocks_groups_or_rounds(monkeypatch: pytest.Monke
         pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 
 
+@pytest.mark.slow
 def test_wide_blocks_and_unrolled_epochs_of_accelerators_make_the_same_rows() -> None:
     """It is another program, so that last bits may differ, but no epoch and no status."""
     some = sweep(SingleNeuron(), losses="quadratic", fixed={"y": 0.3})

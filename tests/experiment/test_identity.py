@@ -212,6 +212,7 @@ def test_no_two_of_a_family_are_taken_for_each_other() -> None:
     assert [pair for pair in pairs if known[pair[0]] == known[pair[1]]] == []
 
 
+@pytest.mark.slow
 def test_their_rows_differ_in_one_process() -> None:
     actual = [rows(model(**FAMILY[name])) for name in ("base", *CHANGED)]
     assert all(one != other for one, other in itertools.combinations(actual, 2))
@@ -312,6 +313,7 @@ def test_equal_programs_from_different_source_are_the_same(name: str) -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_tables_that_differ_in_their_labels_are_distinguished() -> None:
     one, other = pd.DataFrame({"a": [1.0], "b": [3.0]}), pd.DataFrame({"b": [1.0], "a": [3.0]})
     assert rows(Counted(one)) != rows(Counted(other))

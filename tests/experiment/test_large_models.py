@@ -77,6 +77,7 @@ def plain() -> pd.DataFrame:
     return pm.run(sweep())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_for_a_measure_that_waits(plain: pd.DataFrame) -> None:
     frame = pm.run(sweep(watch=40))
     expected = frame["initial_loss"] * (1 - frame["lr"]) ** (2 * 40)

@@ -120,6 +120,7 @@ def test_whole_numbers_stay_whole_numbers(frame: pd.DataFrame) -> None:
             sweep(axes=[], fixed={"lr": 0.1, "scale": 1, "seed": seed})
 
 
+@pytest.mark.slow
 def test_one_compilation_for_a_sweep_and_none_for_the_next() -> None:
     """Counted by XLA, in blocks of which the last ones are not full."""
     compiled: list[str] = []
@@ -153,6 +154,7 @@ def test_rows_do_not_depend_on_how_they_were_computed(frame: pd.DataFrame) -> No
     assert record["final_loss"] == frame.loc[11, "final_loss"]
 
 
+@pytest.mark.slow
 def test_a_sweep_resumes_and_its_folder_gets_its_sweep_back(
     frame: pd.DataFrame, tmp_path: Any
 ) -> None:
@@ -209,6 +211,7 @@ class Batches(TwoLayers):
         return batch.loss(parameters, point, loss_name)
 
 
+@pytest.mark.slow
 def test_minibatches_are_those_of_a_plain_loop() -> None:
     experiment = Batches(INPUTS, TARGETS)
     point = {"lr": 0.03, "scale": 1.0, "seed": 3}
@@ -253,6 +256,7 @@ def parabola(method: str, lr: float, epochs: int) -> float:
     return float(w**2 / 2)
 
 
+@pytest.mark.slow
 def test_choices_are_compiled_in_and_are_columns(tmp_path: Any) -> None:
     compact = pm.Sweep(
         experiment=Chosen(),
@@ -315,6 +319,7 @@ def test_a_users_mistake_is_reported_before_anything_runs(
         pm.Sweep(experiment=faulty(), fixed={"width": 3, "lr": 0.1}, precision="float32")
 
 
+@pytest.mark.slow
 def test_a_report_tells_the_choices(tmp_path: Any) -> None:
     compact = pm.Sweep(
         experiment=Chosen(),

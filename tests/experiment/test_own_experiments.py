@@ -107,6 +107,7 @@ def test_a_subclass_of_the_neuron_stays_one_when_something_else_is_set() -> None
         pm.Sweep.from_json(sweep.to_json())
 
 
+@pytest.mark.slow
 def test_rows_of_a_changed_experiment_never_mix_with_old_ones(tmp_path: Path) -> None:
     out = tmp_path / "out"
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.marks import slow
 
 import plateaumap as pm
 
@@ -72,7 +73,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", ["reduce on plateau", *slow(*(name for name in RULES if name != "reduce on plateau"))]
+)
 def test_an_optimizer_gets_what_it_needs(name: str) -> None:
     with jax.enable_x64(True):
         rule = RULES[name]()
@@ -86,7 +89,7 @@ def test_a_line_search_gets_the_loss_as_a_function() -> None:
     assert row_of(Bowl(rule))["last"] == pytest.approx(1.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float32", *slow("float64")])
 def test_keys_and_empty_arrays_are_carried_along(precision: str) -> None:
     class Keyed(Bowl):
         def init(self, point: Any) -> Any:
@@ -107,6 +110,7 @@ def test_keys_and_empty_arrays_are_carried_along(precision: str) -> None:
     assert momentum["status"] == "escaped"
 
 
+@pytest.mark.slow
 def test_an_equinox_model_keeps_its_key() -> None:
     class Noisy(eqx.Module):
         weight: jax.Array
@@ -128,8 +132,8 @@ def test_an_equinox_model_keeps_its_key() -> None:
         assert row["initial_loss"] == pytest.approx(float((inputs.sum() - 1) ** 2), rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", [">f4", ">f8", ">i2", ">i4", ">i8", "<i8", "u1"])
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("kind", [">f4", ">i8", *slow(">f8", ">i2", ">i4", "<i8", "u1")])
+@pytest.mark.parametrize("precision", ["float64", *slow("float32")])
 def test_data_of_any_byte_order_are_those_numbers(kind: str, precision: str) -> None:
     class Fit(pm.Experiment):
         coordinates = (pm.Coordinate("w0"), pm.Coordinate("lr", default=0.01))
@@ -158,6 +162,7 @@ def test_whole_numbers_beyond_32_bits_are_refused_in_a_float32_sweep() -> None:
     assert row_of(Fit())["status"] == "escaped"
 
 
+@pytest.mark.slow
 def test_a_float32_sweep_draws_what_jax_draws_by_default() -> None:
     class Drawn(pm.Experiment):
         coordinates = (pm.Coordinate("seed", integer=True), pm.Coordinate("lr", default=0.1))

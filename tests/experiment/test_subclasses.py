@@ -177,6 +177,9 @@ CHANGES = (
     with_another_coordinate,
     with_another_measure,
 )
+USUAL = (unchanged, with_adam, with_another_loss, with_another_floor)
+"""The changes that every run of the tests covers; the slow tests cover all."""
+
 KEEP_THEORY = (unchanged, with_another_measure)
 BASES = {"neuron": (pm.SingleNeuron, "quadratic"), "bowl": (Bowl, "loss")}
 
@@ -218,7 +221,7 @@ CASES = [
     pytest.param(
         base,
         change,
-        marks=() if base == "neuron" else pytest.mark.slow,
+        marks=() if base == "neuron" and change in USUAL else pytest.mark.slow,
         id=f"{base}-{change.__name__}",
     )
     for base in BASES
@@ -385,6 +388,7 @@ def test_what_a_mixin_states_holds_where_it_is_taken_in() -> None:
     compare(mixed, sweep_of(mixed, "loss"), pm.run(sweep_of(mixed, "loss"), progress=False))
 
 
+@pytest.mark.slow
 def test_a_static_method_states_a_floor() -> None:
     class Changed(pm.SingleNeuron):
         floor = staticmethod(lambda point, loss_name: -0.1)
@@ -396,6 +400,7 @@ def test_a_static_method_states_a_floor() -> None:
     )
 
 
+@pytest.mark.slow
 def test_arrays_of_size_zero_and_random_keys_are_held_like_others() -> None:
     class Held(Bowl):
         def __init__(self) -> None:

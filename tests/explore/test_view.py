@@ -105,6 +105,7 @@ def test_a_view_begins_with_a_sweep_of_any_shape():
     assert (View.of(cloud).across, View.of(cloud).up) == ("w0", "b0")
 
 
+@pytest.mark.slow
 def test_the_experiment_decides_whether_theory_applies():
     gelu = SMALL.with_activation("gelu")
     assert gelu.losses == ("quadratic",)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from tests.accuracy import DTYPES
+from tests.marks import slow
 
 import plateaumap as pm
 from plateaumap.neuron import losses
@@ -271,6 +272,7 @@ def test_the_hessian_of_the_softmax_is_exact_at_ties_and_in_saturation(logits, t
             assert abs(value - exact) <= 1e-14 * abs(exact) + 1e-300
 
 
+@pytest.mark.slow
 def test_third_derivatives_of_the_softmax_are_right_at_ties():
     with jax.enable_x64(True):
         z, y = jnp.zeros(3), jnp.asarray([0.0, 1.0, 0.0])
@@ -294,7 +296,7 @@ def test_the_softmax_is_differentiable_in_its_targets():
         np.testing.assert_allclose(mixed, a[:, None] - jnp.eye(3), rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["binary", "sigmoid", "linear"])
+@pytest.mark.parametrize("name", ["linear", *slow("binary", "sigmoid")])
 def test_hessians_are_differences_of_gradients(name):
     function = OPTAX[name][0]
     with jax.enable_x64(True):

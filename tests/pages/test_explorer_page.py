@@ -153,6 +153,7 @@ def test_a_click_draws_both_curves_and_shows_their_rows(page):
     assert drawn[0]["epoch"][-1] >= 1.05 * length
 
 
+@pytest.mark.slow
 def test_other_sides_never_show_the_map_of_the_previous_ones(page):
     answers = picture(page)["answers"]
     change(page, "across", "value", "lr")
@@ -233,6 +234,7 @@ def test_errors_appear_in_the_page(page):
     assert "sweeping" not in text(page, "status")
 
 
+@pytest.mark.slow
 def test_the_map_is_simulated_on_request(page):
     def status() -> str:
         return page.evaluate("Bokeh.documents[0].get_model_by_name('status').text")
@@ -254,6 +256,7 @@ def test_the_map_is_simulated_on_request(page):
     assert "censored" in text(page, "legend")
 
 
+@pytest.mark.slow
 def test_the_view_is_saved_as_a_spec_and_as_a_figure(page, tmp_path):
     answers = picture(page)["answers"]
     window(page, (1, 3), (0.5, 2.5))

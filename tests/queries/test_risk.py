@@ -103,6 +103,7 @@ def test_units_near_their_target_are_not_stuck() -> None:
     assert 1 / (1 + np.exp(-0.5 * low)) == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_wrong_output_is_an_argument() -> None:
     for error in (0.02, 0.9):
         result = pm.risk(NORMAL, lr=0.002, epochs=200, wrong_error=error)
@@ -115,6 +116,7 @@ def test_the_error_of_a_wrong_output_is_an_argument() -> None:
         pm.risk(NORMAL, lr=0.1, epochs=10, wrong_error=0)
 
 
+@pytest.mark.slow
 def test_dead_units_are_stuck_where_their_output_is_wrong() -> None:
     result = pm.risk(NORMAL, lr=0.001, epochs=100, activation="relu", y=2.0)
     [(low, high)] = result.starts

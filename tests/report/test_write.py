@@ -61,6 +61,7 @@ def test_the_words_hold_findings_and_captions(tmp_path):
         assert figure.caption in text
 
 
+@pytest.mark.slow
 def test_writing_twice_gives_the_same_files(tmp_path):
     folder = fill(tmp_path / "atlas", table({"w0": [0, 1, 2]}))
     write_report(folder)

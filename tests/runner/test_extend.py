@@ -122,6 +122,7 @@ def test_a_fixed_coordinate_may_become_an_axis(old: Path, tmp_path: Path) -> Non
     assert grown(old, tmp_path / "new", {}, sweep=sweep) == SWEEP.rows
 
 
+@pytest.mark.slow
 def test_more_losses_and_both_horizon_and_axis_at_once(old: Path, tmp_path: Path) -> None:
     settings = {
         "losses": ["cross_entropy", "matching", "quadratic"],
@@ -205,6 +206,7 @@ def mine_changed(z: Any, y: Any) -> Any:
     return 0.75 * (z - y) ** 2
 
 
+@pytest.mark.slow
 def test_functions_are_known_by_what_they_compute(old: Path, tmp_path: Path) -> None:
     sweep = SWEEP.with_settings({"losses": ["quadratic", mine]})
     pm.run(sweep, out=tmp_path / "mine")

@@ -422,7 +422,7 @@ def test_a_fault_is_reported_with_place_value_and_remedy(changes, path, value, r
         assert remedy in message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6))
 def test_all_faults_are_reported_at_once(chosen):
     together, expected = {}, set()
@@ -558,7 +558,7 @@ def sweeps(draw):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(sweeps())
 def test_every_form_gives_the_same_sweep_back(sweep):
     for again in (
@@ -572,7 +572,7 @@ def test_every_form_gives_the_same_sweep_back(sweep):
         assert hash(again) == hash(sweep)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(sweeps(), names)
 def test_the_fingerprint_ignores_name_and_order_of_keys(sweep, name):
     words = sweep.to_dict()
@@ -581,7 +581,7 @@ def test_the_fingerprint_ignores_name_and_order_of_keys(sweep, name):
     assert Sweep.from_dict(turned).fingerprint == sweep.fingerprint
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(sweeps())
 def test_the_grid_of_a_valid_sweep_never_fails(sweep):
     last = sweep.grid.coordinates(max(0, sweep.size - 100), sweep.size)

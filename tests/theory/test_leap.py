@@ -22,6 +22,7 @@ def pair() -> tuple[pd.DataFrame, pd.DataFrame]:
     return simulated, leapt
 
 
+@pytest.mark.slow
 def test_every_status_and_crossing_is_that_of_simulation(
     pair: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
@@ -105,6 +106,7 @@ def test_an_overshooting_path_is_simulated() -> None:
     assert simulated["path"].notna().any()
 
 
+@pytest.mark.slow
 def test_a_neuron_without_theory_is_simulated() -> None:
     fields = {
         "experiment": pm.SingleNeuron("relu"),

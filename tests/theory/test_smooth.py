@@ -8,7 +8,6 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
-from tests.marks import slow
 from tests.theory import oracle
 
 import plateaumap as pm
@@ -52,6 +51,7 @@ def test_lengths_of_every_activation_are_those_of_simulation(activation, loss):
     check_against_simulation(activation, loss, 400, 20_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss", ["quadratic", pytest.param("cross_entropy", marks=pytest.mark.slow)]
 )
@@ -94,6 +94,7 @@ def test_tanh_by_quadrature_is_tanh_as_a_stretched_sigmoid(loss):
     np.testing.assert_array_equal(low[sure], expected[sure])
 
 
+@pytest.mark.slow
 def test_the_level_is_found_wherever_the_tail_of_the_activation_underflows():
     z0 = np.arange(0.0, 6.0, 0.125)
     counts = count_epochs(z0, 0.0, 0.15, 1.0, 0.0, activation="probit")
@@ -115,7 +116,8 @@ def test_mirrored_neurons_of_odd_activations_take_equally_long():
     np.testing.assert_array_equal(one.state, other.state)
 
 
-@pytest.mark.parametrize("lr", [0.2, *slow(0.01, 0.1, 0.45)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lr", [0.2, 0.01, 0.1, 0.45])
 def test_a_linear_neuron_decays_geometrically(lr):
     epochs = plateau_epochs(3.0, 1.0, lr, loss="matching", drop=0.9, activation="identity")
     assert epochs == np.ceil(np.log(0.1) / (2 * np.log(1 - 2 * lr)))
@@ -182,6 +184,7 @@ def test_long_lengths_agree_with_forty_digits(z0, state):
         assert counts.epochs == mpmath.ceil(expected)
 
 
+@pytest.mark.slow
 def test_what_has_no_theory_says_so():
     for name in ("relu", "leaky_relu", "gelu", "swish"):
         assert why_no_theory(name) is not None
@@ -225,6 +228,7 @@ def pair():
     )
 
 
+@pytest.mark.slow
 def test_a_leap_is_the_sweep_that_simulation_makes(pair):
     simulated, leapt = pair
     seen = simulated["tenth_epochs"].notna()

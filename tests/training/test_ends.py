@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from tests.marks import slow
 
 import plateaumap as pm
 
@@ -100,7 +101,7 @@ def test_a_larger_horizon_changes_no_status_but_censored(fields: dict[str, Any])
     assert len(seen) >= 2
 
 
-@pytest.mark.parametrize("method", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("method", ["sgd", *slow("momentum", "adam")])
 def test_a_dead_unit_is_stationary_with_any_optimizer(method: str) -> None:
     fixed = {"lr": 0.1, "method": method}
     frame = run(experiment=Unit(), axes=[pm.linspace("w0", -2, -0.5, 4)], fixed=fixed, horizon=50)
@@ -116,6 +117,7 @@ def test_a_unit_that_weight_decay_moves_is_not_stationary() -> None:
     assert row["epochs_run"] == 50
 
 
+@pytest.mark.slow
 def test_a_unit_that_a_schedule_moves_later_is_not_stationary() -> None:
     class WarmedUp(Unit):
         """Its rate and its weight decay begin at 0."""
@@ -154,6 +156,7 @@ def test_a_gradient_that_underflows_is_stalled_by_rounding() -> None:
         assert run(losses=loss, fixed=fixed, horizon=9)["status"].iloc[0] == "stalled"
 
 
+@pytest.mark.slow
 def test_a_batch_without_a_gradient_does_not_make_a_run_stationary() -> None:
     class Batches(Unit):
         def descent(self, parameters: Any, point: Any, loss_name: Any, epoch: Any) -> Any:
@@ -167,6 +170,7 @@ def test_a_batch_without_a_gradient_does_not_make_a_run_stationary() -> None:
         assert row[name] == 3 * plain[name]
 
 
+@pytest.mark.slow
 def test_a_loss_below_its_floor_is_an_error_at_any_epoch() -> None:
     def below_at_once(z: Any, y: Any) -> Any:
         return pm.losses.quadratic(z, y) - 1.0
@@ -230,6 +234,7 @@ def test_the_path_of_a_written_model_is_that_of_the_neuron() -> None:
     pd.testing.assert_series_equal(neuron["status"], written["status"])
 
 
+@pytest.mark.slow
 def test_until_the_horizon_only_the_last_epoch_changes() -> None:
     fields: dict[str, Any] = {
         "axes": [pm.linspace("w0", -3, 6, 7), pm.values("lr", [0.15, 3.0, 40.0])],
@@ -250,6 +255,7 @@ def test_until_the_horizon_only_the_last_epoch_changes() -> None:
         assert row.final_loss == pytest.approx(curve["loss"].iloc[-1], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_until_the_horizon_a_run_continues_although_rounding_prolongs_it() -> None:
     class Uneven(pm.Experiment):
         """One of two weights is too large for its updates in float32."""
@@ -274,6 +280,7 @@ def test_until_the_horizon_a_run_continues_although_rounding_prolongs_it() -> No
     assert whole["small"] == pytest.approx((1 - 2e-3) ** 40, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_left_its_plateau_and_diverged_has_escaped() -> None:
     class Catapult(pm.Experiment):
         """The learning rate grows: the loss decreases at first and diverges later."""

@@ -123,6 +123,7 @@ def test_the_result_of_a_measure_sees_both_ends_and_the_columns_before() -> None
     assert escaped.any()
 
 
+@pytest.mark.slow
 def test_a_custom_measure_changes_no_other_column() -> None:
     for until in ("tenth", "plateau", "horizon"):
         frame = rows(until)

@@ -247,6 +247,7 @@ def blows_up(z, y):
     return z - jnp.log(z) + 0 * y
 
 
+@pytest.mark.slow
 def test_a_status_describes_the_plateau_and_not_later_epochs():
     """From z = 10 with h = 6: T10 and T50 come at epoch 1, nan at epoch 2."""
     row = row_of(blows_up, w0=5.0, b0=5.0, lr=3.0)
@@ -340,6 +341,7 @@ def test_a_target_at_the_edge_is_never_overshot(y):
     assert pm.run(sweep)["path"].isna().all()
 
 
+@pytest.mark.slow
 def test_shapes_follow_from_acceleration_and_fraction():
     sweep = pm.Sweep(
         losses=BOTH,
