@@ -241,7 +241,9 @@ def test_a_loss_with_an_arc_tangent_is_right(caplog: pytest.LogCaptureFixture) -
     sweep = pm.Sweep(losses=(arctangent,), axes=[pm.values("w0", w0)], fixed=fixed, horizon=2000)
     with caplog.at_level(logging.INFO, "plateaumap.execution.compiled"):
         lengths = pm.run(sweep)["plateau_epochs"]
-    assert [r.getMessage() for r in caplog.records] == ["compiled without options, because it uses atan"]
+    assert [r.getMessage() for r in caplog.records] == [
+        "compiled without options, because it uses atan"
+    ]
 
     z, n = w0.copy(), np.full(len(w0), -1)
     level = 0.9 * (np.arctan(z) / np.pi + 0.5) ** 2
