@@ -1,4 +1,4 @@
-"""Laws of the neuron that the engine must obey, whatever it does inside."""
+"""Laws of the neuron that the engine must obey."""
 
 import numpy as np
 import pandas as pd

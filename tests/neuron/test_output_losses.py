@@ -185,7 +185,7 @@ def test_bits_are_nats_over_ln_2():
         ):
             bits, nats = function(logits, targets, unit="bits"), function(logits, targets)
             assert bits == pytest.approx(float(nats) / np.log(2), rel=1e-15)
-        # An output of one half costs one bit, whatever the target; one of four classes two.
+        # An output of one half costs one bit for every target; one of four classes two.
         one = losses.binary_cross_entropy(0.0, 1.0, unit="bits")
         assert one == pytest.approx(1, rel=1e-15)
         four = losses.softmax_cross_entropy(np.zeros(4), np.eye(4)[2], unit="bits")

@@ -166,7 +166,7 @@ def _along_flow(
             return np.asarray(_compiled_time(name)(start, z, target)) / rate
 
         z1 = _reached(epochs_to, z0, _limit_of_z(z0, y), last)
-        # z hardly moves on the plateau, so many of the points are close to z0.
+        # z hardly changes on the plateau; most points are therefore close to z0.
         share = np.concatenate(
             [[0.0], np.geomspace(1e-9, 1, _FLOW_POINTS), np.linspace(0, 1, _FLOW_POINTS)[1:]]
         )

@@ -45,7 +45,7 @@ def part_path(folder: Path, plan: Plan, index: int) -> Path:
 
 
 def present(folder: Path, manifest: Manifest) -> set[int]:
-    """Return the numbers of the parts that have a file, whatever it contains."""
+    """Return the numbers of the parts that have a file. The content of the file is not read."""
     try:
         names = {path.name for path in (folder / PARTS).iterdir()}
     except FileNotFoundError:

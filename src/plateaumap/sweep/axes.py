@@ -6,6 +6,7 @@ a range of points from their row numbers, so that 10⁹ points need as little me
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -64,23 +65,23 @@ class AxisModel(FrozenModel):
         return tuple(name for name in cls.model_fields if name not in computed)
 
     @property
+    @abstractmethod
     def columns(self) -> dict[str, Column]:
         """Return the values of each coordinate, float64 or strings, of shape `(size,)`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def names(self) -> tuple[str, ...]:
         """Return the coordinates on this axis."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Return the number of positions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def location(self, name: str, index: int | None = None) -> Location:
         """Return where this axis names a coordinate, or lists its value at `index`."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, including the values, as JSON and TOML hold them."""
@@ -150,8 +151,9 @@ class _Generated(_OneName):
         anew = {"values": None} if update else {}
         return super().model_copy(update={**anew, **(update or {})}, deep=deep)
 
+    @abstractmethod
     def _generate(self) -> NDArray[np.float64]:
-        raise NotImplementedError
+        """Return the values of the settings."""
 
     def _why_not(self, values: Sequence[float]) -> str | None:
         """Return why stored values cannot result from the settings, or None."""

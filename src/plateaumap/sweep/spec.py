@@ -425,11 +425,7 @@ class Sweep(FrozenModel):
             PlateaumapError: the text is not valid JSON.
             SpecError: with all faults of the specification.
         """
-        try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise PlateaumapError(f"not valid JSON: {error}; fix the text there") from error
-        return cls.from_dict(fields)
+        return cls.from_dict(_parsed(text, json.loads, "JSON"))
 
     def to_toml(self) -> str:
         """Return the specification as TOML text; `horizon = "none"` stands for None."""
@@ -444,11 +440,7 @@ class Sweep(FrozenModel):
             PlateaumapError: the text is not valid TOML.
             SpecError: with all faults of the specification.
         """
-        try:
-            fields = tomllib.loads(text)
-        except ValueError as error:
-            raise PlateaumapError(f"not valid TOML: {error}; fix the text there") from error
-        return cls.from_dict(fields)
+        return cls.from_dict(_parsed(text, tomllib.loads, "TOML"))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -533,3 +525,10 @@ def _type_of(coordinate: Coordinate) -> str | list[Any]:
     if coordinate.choices:
         return list(coordinate.choices)
     return "integer" if coordinate.integer else "number"
+
+
+def _parsed(text: str, parse: Callable[[str], Any], form: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise PlateaumapError(f"not valid {form}: {error}; fix the text there") from error

@@ -155,7 +155,7 @@ def _are_codes(codes: np.ndarray, count: int) -> bool:
 def allocate(columns: Sequence[Column], rows: int) -> Arrays:
     """Return arrays of `rows` rows with arbitrary values, to be filled by `put`.
 
-    So many chunks become one table without a second copy.
+    This joins the chunks of a table without a second copy.
     """
     empty = {column.name: np.empty(rows, column.numpy_dtype) for column in columns}
     masked = {

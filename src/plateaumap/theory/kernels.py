@@ -106,7 +106,7 @@ def predictions(dynamics: Dynamics, zero: bool, drop: Drop, neurons: CanonicalNe
     large = (np.abs(neurons.z) > 300.0) | (neurons.h < 1e-100)
     again(prediction.predict_extreme, np.isnan(epochs) & large)
     with np.errstate(all="ignore"):
-        # Of so many epochs float64 only sees the flow time over h.
+        # At these lengths float64 resolves only the flow time over h.
         scaled = epochs * np.maximum(SMALLEST_STEP / neurons.h, 1.0)
     return np.where(np.isfinite(scaled), scaled, np.nan)
 

@@ -135,7 +135,7 @@ def _matching_excess(activation: Activation, z: Array, y: Array) -> Array:
     """Return the integral of `σ − y` from the target's pre-activation to z.
 
     Close to the target the loss and its floor cancel. There the excess is a double integral of
-    the slope, which is nowhere negative.
+    the slope, which is never negative.
     """
     target = activation.target(y)
     distance = z - target

@@ -218,7 +218,7 @@ def _on_slowdown(vanishes_below: bool, vanishes_above: bool, is_one: bool, proof
             "has hardly any gradient: it waits on a plateau."
         )
     return (
-        "The factor vanishes nowhere, so that a large error always has a gradient; but where the "
+        "The factor is never zero, so that a large error always has a gradient; but where the "
         "factor is small, learning is slow in proportion."
         + ("" if proof.has_slope_at_zero else " It does not exist at $z = 0$.")
     )
